@@ -1,0 +1,223 @@
+"""Gymnasium spaces as flat float32 vectors.
+
+An observation, however nested, becomes one row of numbers: its leaves stand side by side, and a `Layout` says which
+columns belong to which leaf and which of them are images. Letters: N environments, D columns.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+Kind = Literal["vector", "image"]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """Columns `offset` to `offset + size` of a row: a vector of shape (size,) or an image of shape (C, H, W)."""
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return int(np.prod(self.shape))
+
+    @property
+    def columns(self) -> slice:
+        """Where this leaf stands in a row."""
+        return slice(self.offset, self.offset + self.size)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of a row mean: leaves in order, without gaps."""
+
+    leaves: tuple[Leaf, ...]
+
+    @property
+    def size(self) -> int:
+        """Width D of a row."""
+        return sum(leaf.size for leaf in self.leaves)
+
+    @property
+    def vectors(self) -> tuple[Leaf, ...]:
+        """The leaves that are vectors."""
+        return tuple(leaf for leaf in self.leaves if leaf.kind == "vector")
+
+    @property
+    def images(self) -> tuple[Leaf, ...]:
+        """The leaves that are images."""
+        return tuple(leaf for leaf in self.leaves if leaf.kind == "image")
+
+
+class Encoder:
+    """Writes batches of one space into their columns of a float32 buffer.
+
+    Discrete and MultiDiscrete become one-hot, MultiBinary and Box become floats as they are; a Box that is an image
+    (three axes and values in 0..255, or two axes of uint8) becomes (C, H, W) divided by 255. Tuple and Dict may nest.
+
+    Args:
+        space: the space of a single environment.
+        name: name of the leaf, and first word of the names of nested leaves ("obs", "obs.position", "obs.0.1").
+        offset: column where the space begins.
+
+    Raises:
+        ValueError: for a space, or a nested one, that has no fixed width (Text, Graph, Sequence, ...).
+    """
+
+    def __init__(self, space: spaces.Space, name: str = "obs", offset: int = 0) -> None:
+        self.leaves: tuple[Leaf, ...] = ()
+        self._plan: list[tuple[tuple[Any, ...], Leaf, Write]] = []
+        self.offset = offset
+        for path, kind, shape, write in _parts(space, (), name):
+            leaf = Leaf(".".join([name, *map(str, path)]), kind, shape, offset)
+            offset += leaf.size
+            self.leaves += (leaf,)
+            self._plan.append((path, leaf, write))
+        self.end = offset
+
+    def write(self, batch: Any, out: np.ndarray) -> None:
+        """Encode a batch, nested as Gymnasium's vector environments nest it, into `out` (N, D) float32."""
+        for path, leaf, write in self._plan:
+            value = batch
+            for key in path:
+                value = value[key]
+            write(np.asarray(value), out[:, leaf.columns])
+
+
+class Actions:
+    """An action space as an agent sees it, and the way from there to the environment.
+
+    An agent acts with (N,) integers in 0..n-1 for Discrete, (N, K) integers from 0 up for MultiDiscrete, and (N, K)
+    floats for Box, K being the number of numbers in one action. Box actions are in the environment's own units.
+
+    Raises:
+        ValueError: for any other action space.
+    """
+
+    def __init__(self, space: spaces.Space) -> None:
+        if not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.Box)):
+            raise ValueError(f"action space {space} is not supported; it must be Discrete, MultiDiscrete or Box")
+        self.space = space
+        self._shape: tuple[int, ...] = space.shape or ()  # of one action as the environment wants it
+        self._width = int(np.prod(self._shape))
+        if not isinstance(space, spaces.Box):
+            counts = space.n if isinstance(space, spaces.Discrete) else space.nvec
+            self._counts = np.asarray(counts, np.uint64)
+
+    def to_environment(self, actions: np.ndarray) -> np.ndarray:
+        """An agent's actions, (N,) or (N, K), as the environment wants them: (N, *space.shape).
+
+        Box actions are clipped to the bounds of the space.
+
+        Raises:
+            ValueError: if the shape, the kind of number or the range is wrong.
+        """
+        N = len(actions)
+        if actions.size != N * self._width:
+            raise ValueError(f"actions have shape {actions.shape}, {self._wanted(N)}")
+        actions = actions.reshape(N, *self._shape)
+        if isinstance(self.space, spaces.Box):
+            actions = np.clip(actions, self.space.low, self.space.high)
+            if self.space.dtype.kind in "iu":
+                actions = np.rint(actions)
+            return actions.astype(self.space.dtype, copy=False)
+        if actions.dtype.kind not in "iu":
+            raise ValueError(f"actions are {actions.dtype}, {self._wanted(N)}")
+        actions = actions.astype(np.int64, copy=False)
+        outside = actions.view(np.uint64) >= self._counts  # as unsigned, what is negative is huge
+        if outside.any():
+            raise ValueError(f"actions contain {actions[outside][0]}, {self._wanted(N)}")
+        return (actions + self.space.start).astype(self.space.dtype, copy=False)
+
+    def from_environment(self, actions: np.ndarray) -> np.ndarray:
+        """Turn actions (N, *space.shape) back into what an agent would have said: (N,) or (N, K)."""
+        if isinstance(self.space, spaces.Discrete):
+            return actions - self.space.start
+        start = self.space.start if isinstance(self.space, spaces.MultiDiscrete) else 0
+        return (actions - start).reshape(len(actions), self._width)
+
+    def _wanted(self, N: int) -> str:
+        if isinstance(self.space, spaces.Discrete):
+            return f"but {self.space} wants shape ({N},) with integers from 0 to {self.space.n - 1}"
+        if isinstance(self.space, spaces.Box):
+            return f"but {self.space} wants shape ({N}, {self._width}) with floats"
+        highest = (self._counts.ravel() - 1).tolist()
+        return f"but {self.space} wants shape ({N}, {self._width}) with integers from 0 to {highest}"
+
+
+# Writes a batch of one leaf, (N, ...), into its (N, size) columns.
+Write = Callable[[np.ndarray, np.ndarray], None]
+
+
+class _Part(NamedTuple):
+    path: tuple[Any, ...]
+    kind: Kind
+    shape: tuple[int, ...]
+    write: Write
+
+
+def _parts(space: spaces.Space, path: tuple[Any, ...], name: str) -> Iterator[_Part]:
+    if isinstance(space, spaces.Tuple):
+        for i, child in enumerate(space.spaces):
+            yield from _parts(child, (*path, i), name)
+    elif isinstance(space, spaces.Dict):
+        for key, child in space.spaces.items():
+            yield from _parts(child, (*path, key), name)
+    elif isinstance(space, spaces.Discrete):
+        yield _Part(path, "vector", (int(space.n),), _one_hot(np.array([space.n]), np.array([space.start])))
+    elif isinstance(space, spaces.MultiDiscrete):
+        yield _Part(path, "vector", (int(space.nvec.sum()),), _one_hot(space.nvec.ravel(), space.start.ravel()))
+    elif isinstance(space, spaces.Box) and _is_image(space):
+        yield _image(space, path)
+    elif isinstance(space, (spaces.Box, spaces.MultiBinary)):
+        yield _Part(path, "vector", (int(np.prod(space.shape)),), _flat)
+    else:
+        where = ".".join([name, *map(str, path)])
+        raise ValueError(
+            f"{where} is a {type(space).__name__} space, which has no fixed width; supported are Box, Discrete, "
+            "MultiDiscrete, MultiBinary, and Tuple and Dict of these"
+        )
+
+
+def _flat(value: np.ndarray, out: np.ndarray) -> None:
+    out[...] = value.reshape(out.shape)
+
+
+def _one_hot(counts: np.ndarray, starts: np.ndarray) -> Write:
+    """Digits with `counts` values each, the lowest of which is `starts`, as one-hot groups side by side."""
+    first_column = np.cumsum(counts) - counts - starts
+
+    def write(value: np.ndarray, out: np.ndarray) -> None:
+        N = len(out)
+        out.fill(0)
+        out[np.arange(N)[:, None], value.reshape(N, len(first_column)) + first_column] = 1
+
+    return write
+
+
+def _is_image(space: spaces.Box) -> bool:
+    if space.dtype == np.uint8:
+        return len(space.shape) in (2, 3)
+    return len(space.shape) == 3 and bool((space.low == 0).all() and (space.high == 255).all())
+
+
+def _image(space: spaces.Box, path: tuple[Any, ...]) -> _Part:
+    shape = space.shape if len(space.shape) == 3 else (1, *space.shape)
+    channel_last = shape[-1] in (1, 3, 4) and shape[0] not in (1, 3, 4)
+    if channel_last:
+        shape = (shape[2], shape[0], shape[1])
+
+    def write(value: np.ndarray, out: np.ndarray) -> None:
+        if channel_last:
+            value = np.moveaxis(value, -1, 1)
+        pixels = out.reshape(len(out), *shape)  # splits the columns' own axis, so this is a view
+        np.multiply(value.reshape(pixels.shape), 1 / 255, out=pixels, dtype=np.float32, casting="same_kind")
+
+    return _Part(path, "image", shape, write)

@@ -1,0 +1,107 @@
+"""Which environments there are, and what to say when one is asked for that does not exist."""
+
+import difflib
+import importlib
+import importlib.util
+from typing import Any
+
+import gymnasium
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+
+from hadamem.envs.popgym import TASKS
+
+# Gymnasium registers families whose simulator may not be installed: what each of them imports.
+_NEEDS = {"box2d": "Box2D", "mujoco": "mujoco", "phys2d": "jax", "tabular": "jax"}
+
+
+def list_tasks() -> list[dict[str, Any]]:
+    """All tasks that can be made here, by source and name.
+
+    Returns:
+        Rows with the keys name, observation and action (short words for the spaces, "" where telling would mean to
+        build a simulator), max_steps (steps an episode can take at most, None if unknown or unlimited), source
+        ("popgym", "gymnasium" or "hadamem") and batched (whether hadamem steps all environments in one array).
+    """
+    rows = [*_popgym_rows()]
+    for spec in gymnasium.registry.values():
+        source, _, path = str(spec.entry_point).partition(".")
+        family = path.removeprefix("envs.").partition(".")[0]
+        if source in ("gymnasium", "hadamem") and _installed(_NEEDS.get(family)) and spec is _newest(spec):
+            rows.append(_row(spec.id, "", "", spec.max_episode_steps, source))
+    return sorted(rows, key=lambda row: (row["source"], row["name"]))
+
+
+def load(id: str) -> str:
+    """Import what registers an id ("module:Name-v0", or POPGym), and return the id without its module.
+
+    Raises:
+        ValueError: if there is no such module.
+    """
+    module, colon, name = id.rpartition(":")
+    if id.startswith("popgym-"):
+        module = "popgym"
+    if module or colon:
+        try:
+            importlib.import_module(module)
+        except (ModuleNotFoundError, ValueError) as error:
+            # a module that exists but lacks something it needs speaks for itself
+            if isinstance(error, ModuleNotFoundError) and not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise ValueError(f"cannot import {module!r}, from which {id!r} should come: {error}") from error
+    return name
+
+
+def unknown(id: str) -> ValueError:
+    """Build the error for an id that nobody has registered, with the names that are nearest to it."""
+    known = {row["name"] for row in list_tasks()} | set(gymnasium.registry)
+    folded = {name.casefold(): name for name in sorted(known)}
+    near = [folded[name] for name in difflib.get_close_matches(id.casefold(), folded, n=4, cutoff=0.5)]
+    hint = f"did you mean {', '.join(near)}?" if near else "hadamem.envs.list_tasks() names those there are"
+    return ValueError(f"unknown environment {id!r}; {hint}")
+
+
+def _popgym_rows() -> list[dict[str, Any]]:
+    load("popgym-")
+    rows = []
+    for spec in list(gymnasium.registry.values()):
+        if spec.id.startswith("popgym-"):
+            env = gymnasium.make(spec, disable_env_checker=True).unwrapped
+            steps = getattr(env, "max_episode_length", getattr(env, "episode_length", None))
+            rows.append(_row(spec.id, _words(env.observation_space), _words(env.action_space), steps, "popgym"))
+    return rows
+
+
+def _row(name: str, observation: str, action: str, max_steps: int | None, source: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "observation": observation,
+        "action": action,
+        "max_steps": max_steps,
+        "source": source,
+        "batched": name in TASKS,
+    }
+
+
+def _newest(spec: EnvSpec) -> EnvSpec:
+    same = [s for s in gymnasium.registry.values() if (s.namespace, s.name) == (spec.namespace, spec.name)]
+    return max(same, key=lambda s: s.version or 0)
+
+
+def _installed(module: str | None) -> bool:
+    return module is None or importlib.util.find_spec(module) is not None
+
+
+def _words(space: spaces.Space) -> str:
+    """Write a space in a few characters: "Discrete(4)", "MultiDiscrete(52 x 3)", "Box(96, 96, 3)"."""
+    name = type(space).__name__
+    if isinstance(space, spaces.Tuple):
+        return f"{name}({', '.join(map(_words, space.spaces))})"
+    if isinstance(space, spaces.Dict):
+        return f"{name}({', '.join(f'{key}: {_words(child)}' for key, child in space.spaces.items())})"
+    if isinstance(space, spaces.Discrete):
+        return f"{name}({space.n})"
+    if isinstance(space, spaces.MultiDiscrete):
+        counts = space.nvec.ravel().tolist()
+        return f"{name}({len(counts)} x {counts[0]})" if len(set(counts)) == 1 else f"{name}({counts})"
+    return f"{name}({', '.join(map(str, space.shape or ()))})"

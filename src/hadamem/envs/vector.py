@@ -1,0 +1,277 @@
+"""N copies of any Gymnasium environment as one machine: tensors of actions in, float tensors out."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from functools import partial
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import concatenate, create_empty_array
+from torch import Tensor
+
+from hadamem.envs import tasks
+from hadamem.envs.layout import Actions, Encoder, Layout, Leaf
+from hadamem.envs.popgym import TASKS, BatchedTask, generator_state, set_generator_state
+
+INPUTS = ("obs", "action", "reward")
+
+
+class Episode(NamedTuple):
+    """A finished episode: undiscounted sum of rewards, number of steps, and success if the environment tells it."""
+
+    return_: float
+    length: int
+    success: bool | None
+
+
+class Transition(NamedTuple):
+    """What one step of N environments gives. Every tensor is new: keep it as long as you like.
+
+    Attributes:
+        obs: (N, D) float32, where an episode ended the first observation of the next one.
+        reward: (N,) float32.
+        terminated: (N,) bool, the episode ended for good.
+        truncated: (N,) bool, the episode was cut: bootstrap from `final_obs`. Never true where `terminated` is.
+        start: (N,) bool, `obs` is the first of an episode: terminated or truncated.
+        final_obs: (N, D) float32, the last observation of the episodes that were truncated, zeros in all other rows;
+            its action and reward inputs are those of the step just made. None if nothing was truncated.
+        episodes: the episodes that ended, in the order of the true entries of `start`.
+    """
+
+    obs: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    start: Tensor
+    final_obs: Tensor | None
+    episodes: list[Episode]
+
+
+def make_vector(
+    id: str, num_envs: int, seed: int, inputs: Sequence[str] | None = None, batched: bool = True, **env_kwargs: Any
+) -> "VectorEnvironment":
+    """Make N environments of one id.
+
+    Args:
+        id: a registered Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), or "package.module:Name-v0" for one
+            that is registered by importing `package.module`.
+        num_envs: N, at least 1.
+        seed: not negative; environment i is seeded with `seed + i`.
+        inputs: what an observation is made of, out of "obs", "action" (the previous one) and "reward" (the previous
+            one), always in this order. Default: "obs", and "action" where the task says that it needs it.
+        batched: use our batched version of a POPGym task where there is one. It equals the original step by step.
+        **env_kwargs: for the environment itself; with any of these the original is used.
+
+    Raises:
+        ValueError: for an unknown id, input, or space, or an argument out of range.
+    """
+    if num_envs < 1:
+        raise ValueError(f"num_envs is {num_envs}, but must be at least 1")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, but must not be negative")
+    if inputs is not None and (not inputs or not set(inputs) <= set(INPUTS)):
+        raise ValueError(f"inputs are {list(inputs)}, but must be some of {list(INPUTS)}")
+    env: VectorEnv
+    if batched and not env_kwargs and id in TASKS:
+        env = TASKS[id](num_envs)
+    else:
+        name = tasks.load(id)
+        try:
+            # the checker would look at the first steps of every copy, and warn once for each
+            make = partial(_make, name, env_kwargs)
+            env = SyncVectorEnv([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+        except gymnasium.error.UnregisteredEnv as error:
+            raise tasks.unknown(id) from error
+    try:
+        return VectorEnvironment(id, env, seed, inputs)
+    except ValueError:
+        env.close()
+        raise
+
+
+class VectorEnvironment:
+    """N environments that begin anew by themselves, seen as float32 rows of D columns. Made by `make_vector`.
+
+    Attributes:
+        id: the id they were made from.
+        num_envs: N.
+        layout: what the D columns of an observation mean.
+        action_space: of a single environment. An agent acts with (N,) integers in 0..n-1 for Discrete, (N, K)
+            integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for Box; the space's
+            `start`, its shape and its bounds are taken care of here.
+        start: (N,) bool array, the current observation is the first of an episode. It is born here and nowhere else.
+    """
+
+    def __init__(self, id: str, env: VectorEnv, seed: int, inputs: Sequence[str] | None = None) -> None:
+        self.id = id
+        self.num_envs = env.num_envs
+        self.action_space = env.single_action_space
+        self.start = np.ones(self.num_envs, np.bool_)
+        self._env = env
+        self._actions = Actions(self.action_space)
+        self._seed: int | None = int(seed)
+        # a stream of its own: from `seed` itself, random actions would be drawn like the first environment's cards
+        env.action_space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
+
+        if inputs is None:
+            inputs = ("obs", "action") if _needs_action(env) else ("obs",)
+        self._obs_input = Encoder(env.single_observation_space) if "obs" in inputs else None
+        end = self._obs_input.end if self._obs_input else 0
+        self._history = slice(end, None)  # columns that tell of the previous step, zero when there was none
+        self._action_input = Encoder(self.action_space, "action", end) if "action" in inputs else None
+        self._reward_input = "reward" in inputs
+        leaves = [leaf for encoder in (self._obs_input, self._action_input) if encoder for leaf in encoder.leaves]
+        if self._reward_input:
+            leaves.append(Leaf("reward", "vector", (1,), sum(leaf.size for leaf in leaves)))
+        self.layout = Layout(tuple(leaves))
+
+        self._obs: Tensor | None = None
+        self._returns = np.zeros(self.num_envs)
+        self._lengths = np.zeros(self.num_envs, np.int64)
+
+    def reset(self) -> Tensor:
+        """Begin an episode everywhere: (N, D) float32. Seeds the first time; later calls go on with the streams."""
+        observation, _ = self._env.reset(seed=self._seed)
+        self._seed = None
+        self.start = np.ones(self.num_envs, np.bool_)
+        self._returns[:] = self._lengths[:] = 0
+        rows = np.zeros((self.num_envs, self.layout.size), np.float32)
+        if self._obs_input:
+            self._obs_input.write(observation, rows)
+        self._obs = torch.from_numpy(rows)
+        return self._obs
+
+    def step(self, actions: Tensor | np.ndarray) -> Transition:
+        """Act once in every environment; those whose episode ends begin the next one at once.
+
+        Args:
+            actions: (N,) or (N, K), see `action_space` above. On any device.
+
+        Raises:
+            RuntimeError: before the first `reset`.
+            ValueError: if the actions have the wrong shape, kind or range.
+        """
+        if self._obs is None:
+            raise RuntimeError(f"call reset() before step() on {self.id}")
+        if isinstance(actions, Tensor):
+            actions = actions.detach().cpu().numpy()
+        if len(actions) != self.num_envs:
+            raise ValueError(f"actions are for {len(actions)} environments, but there are {self.num_envs}")
+        done_actions = self._actions.to_environment(actions)
+        observation, reward, terminated, truncated, info = self._env.step(done_actions)
+        start = terminated | truncated
+        truncated = truncated & ~terminated
+
+        rows = np.empty((self.num_envs, self.layout.size), np.float32)
+        if self._obs_input:
+            self._obs_input.write(observation, rows)
+        if self._action_input:
+            self._action_input.write(done_actions, rows)
+        if self._reward_input:
+            rows[:, -1] = reward
+        self._returns += reward
+        self._lengths += 1
+        final, episodes = None, []
+        if start.any():
+            if truncated.any():
+                final = torch.from_numpy(self._final(info["final_obs"], np.flatnonzero(truncated), rows))
+            episodes = self._finish(np.flatnonzero(start), info.get("final_info", {}))
+            rows[start, self._history] = 0
+
+        self.start = start
+        self._obs = torch.from_numpy(rows)
+        flags = [torch.from_numpy(np.array(flag)) for flag in (terminated, truncated, start)]
+        return Transition(self._obs, torch.from_numpy(reward.astype(np.float32)), *flags, final, episodes)
+
+    def random_actions(self) -> Tensor:
+        """Actions drawn by a private generator, as an agent would give them: int64, or float32 for Box."""
+        actions = torch.from_numpy(self._actions.from_environment(self._env.action_space.sample()))
+        return actions.float() if isinstance(self.action_space, gymnasium.spaces.Box) else actions.long()
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """The exact state, in tensors and integers only; None if these environments cannot be saved.
+
+        It can be read with `torch.load(weights_only=True)`. Where it is None, a resumed run has to seed anew.
+        """
+        if not isinstance(self._env, BatchedTask) or self._obs is None:
+            return None
+        return {
+            "env": {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in self._env.state_dict().items()},
+            "obs": self._obs.clone(),
+            "start": torch.from_numpy(self.start.copy()),
+            "returns": torch.from_numpy(self._returns.copy()),
+            "lengths": torch.from_numpy(self._lengths.copy()),
+            "random_actions": generator_state(self._env.action_space.np_random),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> Tensor:
+        """Go on exactly where `state_dict` was called, instead of `reset`.
+
+        Returns:
+            The observation that was current then, (N, D) float32.
+
+        Raises:
+            ValueError: if these environments cannot be saved, or the state is of others.
+        """
+        if not isinstance(self._env, BatchedTask):
+            raise ValueError(f"{self.id} cannot be put into a saved state, only batched tasks can")
+        shape = (self.num_envs, self.layout.size)
+        if tuple(state["obs"].shape) != shape:
+            raise ValueError(f"the state is of observations {tuple(state['obs'].shape)}, but here they are {shape}")
+        self._env.load_state_dict({k: v.numpy() if isinstance(v, Tensor) else v for k, v in state["env"].items()})
+        set_generator_state(self._env.action_space.np_random, state["random_actions"])
+        self.start = np.array(state["start"])
+        self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"])
+        self._seed = None
+        self._obs = state["obs"].clone()
+        return self._obs
+
+    def close(self) -> None:
+        """Free what the environments hold."""
+        self._env.close()
+
+    def _final(self, observations: np.ndarray, truncated: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Rows (N, D) of the last observations of truncated episodes, given as one object for each environment."""
+        cut = rows[truncated]
+        if self._obs_input:
+            space = self._env.single_observation_space
+            batch = create_empty_array(space, len(truncated))
+            self._obs_input.write(concatenate(space, observations[truncated].tolist(), batch), cut)
+        final = np.zeros_like(rows)
+        final[truncated] = cut
+        return final
+
+    def _finish(self, ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:
+        episodes = [Episode(float(self._returns[i]), int(self._lengths[i]), _success(info, i)) for i in ended]
+        self._returns[ended] = self._lengths[ended] = 0
+        return episodes
+
+
+class _OwnFinalObservation(gymnasium.Wrapper):
+    """Copies last observations: an environment may write its next first one into the same array."""
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if terminated or truncated:
+            observation = deepcopy(observation)
+        return observation, reward, terminated, truncated, info
+
+
+def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
+    return _OwnFinalObservation(gymnasium.make(id, disable_env_checker=True, **kwargs))
+
+
+def _needs_action(env: VectorEnv) -> bool:
+    single = env.envs[0].unwrapped if isinstance(env, SyncVectorEnv) else env
+    return bool(getattr(single, "obs_requires_prev_action", False))
+
+
+def _success(info: dict[str, Any], i: int) -> bool | None:
+    """Whether the episode that ended in environment i succeeded, if its last info tells."""
+    for key in ("success", "is_success"):
+        if key in info and info[f"_{key}"][i]:
+            return bool(info[key][i])
+    return None

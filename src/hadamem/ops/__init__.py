@@ -1,0 +1,210 @@
+"""Recurrences as pure functions of tensors, each with one definition and several backends that agree with it.
+
+Dimension letters: B batch, T time, V rows of the memory (value axis, H_v), K its columns (key axis, H_k).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import cpu, parallel, reference
+
+__all__ = ["BACKENDS", "CALIBRATIONS", "hadamard_memory"]
+
+#: The calibrations and the factors each takes, by name and dimensions.
+CALIBRATIONS: dict[str, dict[str, str]] = {
+    "ones": {},
+    "scalar": {"f": "BT"},
+    "column": {"g": "BTK"},
+    "tanh_outer": {"u": "BTV", "w": "BTK"},
+    "dense": {"C": "BTVK"},
+}
+BACKENDS = ("auto", "reference", "parallel", "cpu")
+
+
+def hadamard_memory(
+    a: Tensor,
+    k: Tensor,
+    q: Tensor,
+    *,
+    calibration: str = "tanh_outer",
+    factors: Sequence[Tensor] = (),
+    start: Tensor | None = None,
+    state: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """The Hadamard memory framework (SHM paper, Section 3): M_t = M_{t-1} * C_t + a_t k_t^T, h_t = M_t q_t.
+
+    `*` is elementwise. C_t comes from `factors` by the rule that `calibration` names:
+
+    ==========  =================  ===================================
+    ones        no factors         C = 1
+    scalar      f (B, T)           C[i, j] = f
+    column      g (B, T, K)        C[i, j] = g[j]
+    tanh_outer  u (B, T, V),       C[i, j] = 1 + tanh(u[i] w[j])
+                w (B, T, K)
+    dense       C (B, T, V, K)     as given
+    ==========  =================  ===================================
+
+    Args:
+        a: what is written, (B, T, V), any write gate multiplied in.
+        k: where it is written, (B, T, K).
+        q: where the memory is read, (B, T, K).
+        calibration: see the table.
+        factors: see the table.
+        start: (B, T) bool; where true, M_{t-1} is replaced by zero before step t (by selection: not even NaN passes).
+            Default: no resets.
+        state: M before the first step, (B, V, K). Default: zero.
+        backend: "reference" (definition, any dtype and device), "parallel" (prefix scan of logarithmic depth, any dtype and
+            device, keeps all C_t in memory), "cpu" (fused, float32), or "auto", which picks.
+
+    Returns:
+        h (B, T, V) in the dtype of `a`, and the last M (B, V, K). float16 and bfloat16 are computed in float32, and M stays
+        float32.
+
+    Raises:
+        ValueError: a shape, dtype, device or name does not fit; the message names the argument, what it was and must be.
+    """
+    B, T, V, K = _check(a, k, q, calibration, factors, start, state, backend)
+    dtype = a.dtype
+    wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    if start is None:
+        start = torch.zeros(B, T, dtype=torch.bool, device=a.device)
+    if state is None:
+        state = torch.zeros(B, V, K, dtype=wide, device=a.device)
+    if dtype != wide:
+        a, k, q = a.to(wide), k.to(wide), q.to(wide)
+    factors, state = [factor.to(wide) for factor in factors], state.to(wide)
+    if backend == "auto":
+        backend = "cpu" if a.device.type == "cpu" and wide == torch.float32 else "reference"
+    if backend == "cpu":
+        h, last = _fused(calibration, factors, a, k, q, start, state)
+    elif backend == "parallel":
+        h, last = parallel.hadamard_memory(calibration, factors, a, k, q, start, state)
+    else:
+        h, last = reference.hadamard_memory(calibration, factors, a, k, q, start, state)
+    return h.to(dtype), last
+
+
+def _check(
+    a: Tensor,
+    k: Tensor,
+    q: Tensor,
+    calibration: str,
+    factors: Sequence[Tensor],
+    start: Tensor | None,
+    state: Tensor | None,
+    backend: str,
+) -> tuple[int, int, int, int]:
+    if calibration not in CALIBRATIONS:
+        raise ValueError(f"calibration is {calibration!r}; it must be one of {', '.join(CALIBRATIONS)}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; it must be one of {', '.join(BACKENDS)}")
+    for name, tensor in (("a", a), ("k", k)):
+        if tensor.dim() != 3 or 0 in tensor.shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be (B, T, H) with no dimension zero")
+    sizes = {"B": a.shape[0], "T": a.shape[1], "V": a.shape[2], "K": k.shape[2]}
+    wanted = CALIBRATIONS[calibration]
+    if len(factors) != len(wanted):
+        need = ", ".join(f"{name} ({', '.join(dims)})" for name, dims in wanted.items()) or "none"
+        raise ValueError(f"factors has {len(factors)} tensors; calibration {calibration!r} takes {need}")
+    given = {"a": (a, "BTV"), "k": (k, "BTK"), "q": (q, "BTK")}
+    given |= {f"factor {name}": (f, dims) for f, (name, dims) in zip(factors, wanted.items(), strict=True)}
+    if start is not None:
+        given["start"] = (start, "BT")
+    if state is not None:
+        given["state"] = (state, "BVK")
+    for name, (tensor, dims) in given.items():
+        shape = tuple(sizes[d] for d in dims)
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be ({', '.join(dims)}) = {shape}")
+        if tensor.device != a.device:
+            raise ValueError(f"{name} is on {tensor.device}; it must be on {a.device}, as a is")
+        if name == "start":
+            if tensor.dtype != torch.bool:
+                raise ValueError(f"start has dtype {tensor.dtype}; it must be torch.bool")
+        elif not tensor.is_floating_point():
+            raise ValueError(f"{name} has dtype {tensor.dtype}; it must be a floating point type")
+        elif name != "state" and tensor.dtype != a.dtype:
+            raise ValueError(f"{name} has dtype {tensor.dtype}; it must be {a.dtype}, as a has")
+    if backend == "cpu" and (a.device.type != "cpu" or a.dtype == torch.float64):
+        raise ValueError(
+            f"backend 'cpu' computes in float32 on the CPU; a is {a.dtype} on {a.device}. Use 'auto' or 'reference'"
+        )
+    return sizes["B"], sizes["T"], sizes["V"], sizes["K"]
+
+
+def _fused(
+    calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    inputs = (*factors, a, k, q, state)
+    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+        return _op(calibration, factors, a, k, q, start, state, True)[:2]
+    if torch.compiler.is_compiling():
+        return _op(calibration, factors, a, k, q, start, state, False)[:2]
+    return cpu.forward(calibration, factors, a, k, q, start, state, False)[:2]  # acting: no dispatcher between
+
+
+@torch.library.custom_op("hadamem::hadamard_memory", mutates_args=(), device_types="cpu")
+def _op(
+    calibration: str,
+    factors: Sequence[Tensor],
+    a: Tensor,
+    k: Tensor,
+    q: Tensor,
+    start: Tensor,
+    state: Tensor,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return cpu.forward(calibration, list(factors), a, k, q, start, state, save)
+
+
+@_op.register_fake
+def _(calibration: str, factors: Any, a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor, save: bool) -> Any:
+    saved = a.new_empty(cpu.saved_shape(a.shape[0], a.shape[1], a.shape[2], k.shape[2]) if save else (0,))
+    return a.new_empty(a.shape), state.new_empty(state.shape), saved
+
+
+@torch.library.custom_op("hadamem::hadamard_memory_backward", mutates_args=(), device_types="cpu")
+def _backward_op(
+    calibration: str,
+    factors: Sequence[Tensor],
+    a: Tensor,
+    k: Tensor,
+    q: Tensor,
+    start: Tensor,
+    saved: Tensor,
+    dh: Tensor,
+    dlast: Tensor,
+) -> list[Tensor]:
+    dfactors, da, dk, dq, dstate = cpu.backward(calibration, list(factors), a, k, q, start, saved, dh, dlast)
+    return [*dfactors, da, dk, dq, dstate]
+
+
+@_backward_op.register_fake
+def _(calibration: str, factors: Any, a: Any, k: Any, q: Any, start: Any, saved: Any, dh: Any, dlast: Any) -> Any:
+    return [x.new_empty(x.shape) for x in (*factors, a, k, q, dlast)]
+
+
+def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    calibration, factors, a, k, q, start, _, _ = inputs
+    ctx.calibration, ctx.count = calibration, len(factors)
+    ctx.save_for_backward(*factors, a, k, q, start, output[2])
+    ctx.shape = output[1].shape
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, dh: Tensor | None, dlast: Tensor | None, _: Any) -> Any:
+    *factors, a, k, q, start, saved = ctx.saved_tensors
+    dh = torch.zeros_like(a) if dh is None else dh
+    dlast = a.new_zeros(ctx.shape) if dlast is None else dlast
+    gradients = _backward_op(ctx.calibration, factors, a, k, q, start, saved, dh, dlast)
+    da, dk, dq, dstate = gradients[ctx.count :]
+    return None, gradients[: ctx.count], da, dk, dq, None, dstate, None
+
+
+_op.register_autograd(_backward, setup_context=_setup_context)

@@ -1,0 +1,389 @@
+"""The Hadamard recurrence fused for the CPU: Numba kernels on explicit vectors (`simd.py`), forward and backward.
+
+What keeps it fast and small:
+
+* A row of M never looks at another row. The unit of work is one sequence and a share of its rows; it walks over time in
+  chunks, and inside a chunk takes a few rows at a time through all steps, so that M stays in the first-level cache and
+  theta, v_c, k, q are loaded once for all of those rows. Nothing of size H x H is written per step.
+* The forward pass keeps M at the start of every chunk. The backward pass recomputes one chunk of a few rows, remembers
+  M_{t-1} and C_t for it in scratch memory that fits the cache, then walks back through it.
+* Every chunk is first packed into scratch padded to whole vectors (zeros are neutral: a = 0, k = 0, C = 1), so that odd
+  sizes run the same code as round ones.
+* tanh is a rational function: multiply-adds and one division. Its slope needs no second evaluation, 1 - tanh^2 = C (2 - C).
+
+Memory: outputs, plus B * (T / chunk) * H_v * H_k floats of checkpoints when gradients are wanted.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from .simd import LANES, clamp, load, splat, store, total
+from .threads import run_slabs, scratch
+
+ONES, ROW, COLUMN, TANH, DENSE = range(5)
+KINDS = {"ones": ONES, "scalar": ROW, "column": COLUMN, "tanh_outer": TANH, "dense": DENSE}
+
+_FORWARD_ROWS = 4  # rows of M taken through a chunk together: as many as keep their sums in registers
+_BACKWARD_ROWS = 2
+_ROWS = 4  # rows of scratch come in multiples of this
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+
+# tanh(x) ~ x P(x^2) / Q(x^2) on |x| <= 7.905 (beyond, float32 tanh is +-1): the classical [13/6] minimax fit, error < 3e-7.
+_P = [np.float32(c) for c in (4.89352456e-03, 6.37261929e-04, 1.48572236e-05, 5.12229710e-08, -8.60467152e-11,
+                              2.00018790e-13, -2.76076848e-16)]  # fmt: skip
+_Q = [np.float32(c) for c in (4.89352519e-03, 2.26843463e-03, 1.18534706e-04, 1.19825840e-06)]
+_P0, _P1, _P2, _P3, _P4, _P5, _P6 = _P
+_Q0, _Q1, _Q2, _Q3 = _Q
+_LIMIT = np.float32(7.90531111)
+_ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
+
+
+@njit(**_OPTIONS)
+def one_plus_tanh(x: Any) -> Any:
+    """1 + tanh(x) of a vector."""
+    x = clamp(x, _LIMIT)
+    s = x * x
+    p = (((((_P6 * s + _P5) * s + _P4) * s + _P3) * s + _P2) * s + _P1) * s + _P0
+    q = ((_Q3 * s + _Q2) * s + _Q1) * s + _Q0
+    return _ONE + x * p / q
+
+
+@njit(**_OPTIONS)
+def _pack(source: Any, first: int, rows: int, width: int, out: Any, to: int, padded: int) -> None:
+    """Copy `rows` rows of `width` floats, from source[first], to out[to], each padded with zeros to `padded`."""
+    for r in range(rows):
+        for j in range(width):
+            out[to + r * padded + j] = source[first + r * width + j]
+        for j in range(width, padded):
+            out[to + r * padded + j] = _ZERO
+
+
+@njit(**_OPTIONS)
+def _unpack(source: Any, first: int, rows: int, width: int, padded: int, out: Any, to: int) -> None:
+    for r in range(rows):
+        for j in range(width):
+            out[to + r * width + j] = source[first + r * padded + j]
+
+
+@functools.cache
+def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The forward and the backward kernel of one calibration, compiled for it alone on first use."""
+
+    @njit(**_OPTIONS)
+    def calibrate(left: Any, right: Any) -> Any:
+        """C of one row: `left` is that row's factor (a float), `right` the columns' (a vector; for dense, C itself)."""
+        if kind == ROW:
+            return splat(left)
+        if kind == COLUMN or kind == DENSE:
+            return right
+        if kind == TANH:
+            return one_plus_tanh(left * right)
+        return splat(_ONE)
+
+    @njit(**_OPTIONS)
+    def pack_dense(C: Any, b: int, t0: int, steps: int, i0: int, rows: int, T: int, V: int, K: int, S: Any, to: int, KP: int):  # type: ignore[no-untyped-def]
+        """C[b, t0 : t0 + steps, i0 : i0 + rows] -> S[to], as (steps, rows, KP); rows past V are ones."""
+        inside = max(0, min(rows, V - i0))
+        for t in range(steps):
+            _pack(C, ((b * T + t0 + t) * V + i0) * K, inside, K, S, to + t * rows * KP, KP)
+            for j in range(inside * KP, rows * KP):
+                S[to + t * rows * KP + j] = _ONE
+
+    @njit(**_OPTIONS)
+    def forward(first, last, splits, chunk, B, T, V, K, left, right, a, k, q, start, M0, h, M1, saved, S):  # type: ignore[no-untyped-def]
+        KP = (K + LANES - 1) // LANES * LANES
+        VP = (V + _ROWS - 1) // _ROWS * _ROWS
+        groups = VP // _ROWS
+        R = _FORWARD_ROWS
+        sw = 0  # places in the scratch: the chunk's right, k, q; its left, a, h; dense C; M itself
+        sk, sq = sw + chunk * KP, sw + 2 * chunk * KP
+        su = sq + chunk * KP
+        sa, sh = su + chunk * VP, su + 2 * chunk * VP
+        sc = sh + chunk * VP
+        sm = sc + (chunk * R * KP if kind == DENSE else 0)
+        zero = splat(_ZERO)
+        for unit in range(first, last):
+            b, share = unit // splits, unit % splits
+            i0, i1 = groups * share // splits * _ROWS, groups * (share + 1) // splits * _ROWS
+            inside = min(i1, V) - i0
+            _pack(M0, (b * V + i0) * K, inside, K, S, sm, KP)
+            for j in range(inside * KP, (i1 - i0) * KP):
+                S[sm + j] = _ZERO
+            for t0 in range(0, T, chunk):
+                steps = min(chunk, T - t0)
+                row = b * T + t0
+                if kind == COLUMN or kind == TANH:
+                    _pack(right, row * K, steps, K, S, sw, KP)
+                if kind == ROW or kind == TANH:
+                    _pack(left, row * V, steps, V, S, su, VP)
+                _pack(k, row * K, steps, K, S, sk, KP)
+                _pack(q, row * K, steps, K, S, sq, KP)
+                _pack(a, row * V, steps, V, S, sa, VP)
+                if saved.size > 0:
+                    at = ((b * ((T + chunk - 1) // chunk) + t0 // chunk) * VP + i0) * KP
+                    for j in range((i1 - i0) * KP):
+                        saved[at + j] = S[sm + j]
+                for i in range(i0, i1, R):
+                    m = sm + (i - i0) * KP
+                    if kind == DENSE:
+                        pack_dense(right, b, t0, steps, i, R, T, V, K, S, sc, KP)
+                    for t in range(steps):
+                        if start[row + t]:
+                            for j in range(m, m + R * KP, LANES):
+                                store(S, j, zero)
+                        u, v = su + t * VP + i, sa + t * VP + i
+                        u0, u1, u2, u3 = S[u], S[u + 1], S[u + 2], S[u + 3]
+                        a0, a1, a2, a3 = S[v], S[v + 1], S[v + 2], S[v + 3]
+                        h0, h1, h2, h3 = zero, zero, zero, zero
+                        for j in range(0, KP, LANES):
+                            kj, qj = load(S, sk + t * KP + j), load(S, sq + t * KP + j)
+                            if kind == DENSE:
+                                c = sc + t * R * KP + j
+                                c0, c1, c2, c3 = load(S, c), load(S, c + KP), load(S, c + 2 * KP), load(S, c + 3 * KP)
+                            else:
+                                c0 = c1 = c2 = c3 = load(S, sw + t * KP + j)
+                            p = m + j
+                            m0 = load(S, p) * calibrate(u0, c0) + a0 * kj
+                            m1 = load(S, p + KP) * calibrate(u1, c1) + a1 * kj
+                            m2 = load(S, p + 2 * KP) * calibrate(u2, c2) + a2 * kj
+                            m3 = load(S, p + 3 * KP) * calibrate(u3, c3) + a3 * kj
+                            store(S, p, m0)
+                            store(S, p + KP, m1)
+                            store(S, p + 2 * KP, m2)
+                            store(S, p + 3 * KP, m3)
+                            h0, h1, h2, h3 = h0 + m0 * qj, h1 + m1 * qj, h2 + m2 * qj, h3 + m3 * qj
+                        o = sh + t * VP + i
+                        S[o], S[o + 1], S[o + 2], S[o + 3] = total(h0), total(h1), total(h2), total(h3)
+                for t in range(steps):
+                    for i in range(i0, i0 + inside):
+                        h[(row + t) * V + i] = S[sh + t * VP + i]
+            _unpack(S, sm, inside, K, KP, M1, (b * V + i0) * K)
+
+    @njit(**_OPTIONS)
+    def backward(  # type: ignore[no-untyped-def]
+        first, last, splits, chunk, B, T, V, K, left, right, a, k, q, start, saved, dh, dM1,
+        dleft, dright, da, dk, dq, dM0, S,
+    ):  # fmt: skip
+        KP = (K + LANES - 1) // LANES * LANES
+        VP = (V + _ROWS - 1) // _ROWS * _ROWS
+        groups = VP // _ROWS
+        R = _BACKWARD_ROWS
+        chunks = (T + chunk - 1) // chunk
+        sw = 0  # the chunk's right, k, q and their gradients; its left, a, dh and the gradients of the first two;
+        sk, sq, sdw, sdk, sdq = sw + chunk * KP, sw + 2 * chunk * KP, sw + 3 * chunk * KP, sw + 4 * chunk * KP, sw + 5 * chunk * KP
+        su = sw + 6 * chunk * KP
+        sa, sh, sdu, sda = su + chunk * VP, su + 2 * chunk * VP, su + 3 * chunk * VP, su + 4 * chunk * VP
+        sc = su + 5 * chunk * VP  # C and M_{t-1} of a few rows; dM of all rows of the unit
+        sp = sc + chunk * R * KP
+        sd = sp + chunk * R * KP
+        zero = splat(_ZERO)
+        for unit in range(first, last):
+            b, share = unit // splits, unit % splits
+            i0, i1 = groups * share // splits * _ROWS, groups * (share + 1) // splits * _ROWS
+            inside = min(i1, V) - i0
+            _pack(dM1, (b * V + i0) * K, inside, K, S, sd, KP)
+            for j in range(inside * KP, (i1 - i0) * KP):
+                S[sd + j] = _ZERO
+            for n in range(chunks - 1, -1, -1):
+                t0 = n * chunk
+                steps = min(chunk, T - t0)
+                row = b * T + t0
+                if kind == COLUMN or kind == TANH:
+                    _pack(right, row * K, steps, K, S, sw, KP)
+                if kind == ROW or kind == TANH:
+                    _pack(left, row * V, steps, V, S, su, VP)
+                _pack(k, row * K, steps, K, S, sk, KP)
+                _pack(q, row * K, steps, K, S, sq, KP)
+                _pack(a, row * V, steps, V, S, sa, VP)
+                _pack(dh, row * V, steps, V, S, sh, VP)
+                for j in range(sdw, su):
+                    S[j] = _ZERO
+                for i in range(i0, i1, R):
+                    # once more forward through the chunk, remembering C_t and M_{t-1}
+                    if kind == DENSE:
+                        pack_dense(right, b, t0, steps, i, R, T, V, K, S, sc, KP)
+                    at = ((b * chunks + n) * VP + i) * KP
+                    for j in range(0, KP, LANES):
+                        m0, m1 = load(saved, at + j), load(saved, at + KP + j)
+                        for t in range(steps):
+                            if start[row + t]:
+                                m0, m1 = zero, zero
+                            v = t * VP + i
+                            p = t * R * KP + j
+                            if kind == DENSE:
+                                c0, c1 = load(S, sc + p), load(S, sc + p + KP)
+                            else:
+                                wj = load(S, sw + t * KP + j)
+                                c0, c1 = calibrate(S[su + v], wj), calibrate(S[su + v + 1], wj)
+                                store(S, sc + p, c0)
+                                store(S, sc + p + KP, c1)
+                            store(S, sp + p, m0)
+                            store(S, sp + p + KP, m1)
+                            kj = load(S, sk + t * KP + j)
+                            m0 = m0 * c0 + S[sa + v] * kj
+                            m1 = m1 * c1 + S[sa + v + 1] * kj
+                    # and back
+                    d = sd + (i - i0) * KP
+                    for t in range(steps - 1, -1, -1):
+                        v = t * VP + i
+                        u0, u1, a0, a1 = S[su + v], S[su + v + 1], S[sa + v], S[sa + v + 1]
+                        h0, h1 = S[sh + v], S[sh + v + 1]
+                        du0, du1, da0, da1 = zero, zero, zero, zero
+                        reset = start[row + t]
+                        for j in range(0, KP, LANES):
+                            x = t * KP + j
+                            p = t * R * KP + j
+                            wj, kj, qj = load(S, sw + x), load(S, sk + x), load(S, sq + x)
+                            c0, c1 = load(S, sc + p), load(S, sc + p + KP)
+                            p0, p1 = load(S, sp + p), load(S, sp + p + KP)
+                            d0, d1 = load(S, d + j) + h0 * qj, load(S, d + KP + j) + h1 * qj
+                            store(S, sdq + x, load(S, sdq + x) + h0 * (p0 * c0 + a0 * kj) + h1 * (p1 * c1 + a1 * kj))
+                            store(S, sdk + x, load(S, sdk + x) + a0 * d0 + a1 * d1)
+                            da0, da1 = da0 + d0 * kj, da1 + d1 * kj
+                            if kind == TANH:
+                                g0, g1 = d0 * p0 * (c0 * (_TWO - c0)), d1 * p1 * (c1 * (_TWO - c1))
+                                du0, du1 = du0 + g0 * wj, du1 + g1 * wj
+                                store(S, sdw + x, load(S, sdw + x) + u0 * g0 + u1 * g1)
+                            elif kind == ROW:
+                                du0, du1 = du0 + d0 * p0, du1 + d1 * p1
+                            elif kind == COLUMN:
+                                store(S, sdw + x, load(S, sdw + x) + d0 * p0 + d1 * p1)
+                            elif kind == DENSE:
+                                store(S, sc + p, d0 * p0)
+                                store(S, sc + p + KP, d1 * p1)
+                            d0, d1 = d0 * c0, d1 * c1
+                            if reset:
+                                d0, d1 = zero, zero
+                            store(S, d + j, d0)
+                            store(S, d + KP + j, d1)
+                        S[sda + v], S[sda + v + 1] = total(da0), total(da1)
+                        if kind == ROW or kind == TANH:
+                            S[sdu + v], S[sdu + v + 1] = total(du0), total(du1)
+                    if kind == DENSE:
+                        for t in range(steps):
+                            _unpack(S, sc + t * R * KP, min(R, V - i), K, KP, dright, ((row + t) * V + i) * K)
+                for t in range(steps):
+                    for i in range(i0, i0 + inside):
+                        da[(row + t) * V + i] = S[sda + t * VP + i]
+                        if kind == ROW or kind == TANH:
+                            dleft[(row + t) * V + i] = S[sdu + t * VP + i]
+                to = (share * B * T + row) * K
+                _unpack(S, sdk, steps, K, KP, dk, to)
+                _unpack(S, sdq, steps, K, KP, dq, to)
+                if kind == COLUMN or kind == TANH:
+                    _unpack(S, sdw, steps, K, KP, dright, to)
+            _unpack(S, sd, inside, K, KP, dM0, (b * V + i0) * K)
+
+    return forward, backward
+
+
+def _padded(V: int, K: int) -> tuple[int, int]:
+    return math.ceil(V / _ROWS) * _ROWS, math.ceil(K / LANES) * LANES
+
+
+def _chunk(T: int, KP: int) -> int:
+    """Steps between checkpoints: as many as keep C and M of the backward pass's rows in the first-level cache."""
+    return min(T, max(16, min(64, 4096 // KP)))
+
+
+def saved_shape(B: int, T: int, V: int, K: int) -> tuple[int, int, int, int]:
+    """Shape of the checkpoints: M, padded, at the start of every chunk."""
+    VP, KP = _padded(V, K)
+    return B, math.ceil(T / _chunk(T, KP)), VP, KP
+
+
+def _splits(B: int, V: int, work: float) -> int:
+    """Into how many shares the rows of one sequence are cut, so that every thread gets the same number of units."""
+    threads = torch.get_num_threads()
+    if work < 1e6:  # done before another thread has woken up
+        return 1
+    return min(threads // math.gcd(B, threads), math.ceil(V / _ROWS))
+
+
+def _flat(tensor: Tensor | None) -> np.ndarray:
+    return _NOTHING if tensor is None else tensor.detach().contiguous().view(-1).numpy()
+
+
+_NOTHING = np.empty(0, np.float32)
+
+
+def _factors(kind: int, factors: list[Tensor], a: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The calibration's factors as the kernels want them: one of the rows, one of the columns (or C itself)."""
+    if kind == ROW:
+        return factors[0].unsqueeze(-1).expand_as(a), None
+    if kind == TANH:
+        return factors[0], factors[1]
+    return None, factors[0] if factors else None
+
+
+def forward(
+    calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor, save: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """h (B, T, V), the last M (B, V, K) and, if `save`, M at the start of every chunk (else empty). All float32."""
+    kind = KINDS[calibration]
+    (B, T, V), K = a.shape, k.shape[2]
+    VP, KP = _padded(V, K)
+    chunk = _chunk(T, KP)
+    h, last = torch.empty_like(a, memory_format=torch.contiguous_format), torch.empty((B, V, K))
+    saved = torch.empty(saved_shape(B, T, V, K) if save else 0)
+    left, right = _factors(kind, factors, a)
+    work = float(B) * T * V * K
+    splits = _splits(B, V, work)
+    size = chunk * (3 * KP + 3 * VP) + (chunk * _FORWARD_ROWS * KP if kind == DENSE else 0) + VP * KP
+    arrays = [_flat(x) for x in (left, right, a, k, q, start, state, h, last, saved)]
+    kernel = _kernels(kind)[0]
+    run_slabs(
+        lambda first, end: kernel(first, end, splits, chunk, B, T, V, K, *arrays, scratch(size)), B * splits, work
+    )
+    return h, last, saved
+
+
+def backward(
+    calibration: str,
+    factors: list[Tensor],
+    a: Tensor,
+    k: Tensor,
+    q: Tensor,
+    start: Tensor,
+    saved: Tensor,
+    dh: Tensor,
+    dlast: Tensor,
+) -> tuple[list[Tensor], Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the factors, a, k, q and the initial state, from those of h and of the last M."""
+    kind = KINDS[calibration]
+    (B, T, V), K = a.shape, k.shape[2]
+    VP, KP = _padded(V, K)
+    chunk = _chunk(T, KP)
+    work = 2.0 * B * T * V * K
+    splits = _splits(B, V, work)
+    left, right = _factors(kind, factors, a)
+    dleft = None if left is None else torch.empty((B, T, V))
+    dright = None if right is None else torch.empty(right.shape if kind == DENSE else (splits, B, T, K))
+    da, dk, dq = torch.empty((B, T, V)), torch.empty((splits, B, T, K)), torch.empty((splits, B, T, K))
+    dstate = torch.empty((B, V, K))
+    size = chunk * (6 * KP + 5 * VP) + 2 * chunk * _BACKWARD_ROWS * KP + VP * KP
+    arrays = [_flat(x) for x in (left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate)]
+    kernel = _kernels(kind)[1]
+    run_slabs(
+        lambda first, end: kernel(first, end, splits, chunk, B, T, V, K, *arrays, scratch(size)), B * splits, work
+    )
+    if dright is not None and kind != DENSE:
+        dright = _sum_shares(dright)
+    gradients = [x for x in (dleft, dright) if x is not None]
+    if kind == ROW:
+        gradients = [gradients[0].sum(-1)]
+    return gradients, da, _sum_shares(dk), _sum_shares(dq), dstate
+
+
+def _sum_shares(partial: Tensor) -> Tensor:
+    return partial[0] if partial.shape[0] == 1 else partial.sum(0)

@@ -1,0 +1,57 @@
+"""The same recurrence by a prefix scan: log2(T) dependent steps instead of T, in plain torch, for any dtype and device.
+
+All C_t and writes are held in memory at once, O(B T H_v H_k): this backend is what the paper describes, and the one that shows
+what parallelism alone is worth.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .reference import calibration_matrix
+
+
+def hadamard_memory(
+    calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See reference.hadamard_memory."""
+    reset = start[:, :, None, None]
+    write = a[..., :, None] * k[..., None, :]
+    C = torch.where(reset, 0, calibration_matrix(calibration, factors) * torch.ones_like(write))
+    first = torch.where(reset[:, 0], 0, state) * C[:, 0] + write[:, 0]
+    M = _scan(reset, C, torch.cat([first[:, None], write[:, 1:]], dim=1))[2]
+    return torch.einsum("btvk,btk->btv", M, q), M[:, -1]
+
+
+Element = tuple[Tensor, Tensor, Tensor]  # (reset since the beginning?, product of C, memory), each (B, T, ...)
+
+
+def _combine(earlier: Element, later: Element) -> Element:
+    """The associative operator. A reset in `later` selects zero in place of what came before, so that NaN cannot pass."""
+    reset, C, M = later
+    before_C, before_M = torch.where(reset, 0, earlier[1]), torch.where(reset, 0, earlier[2])
+    return reset | earlier[0], C * before_C, C * before_M + M
+
+
+def _scan(*element: Tensor) -> Element:
+    """All prefixes along dimension 1: combine neighbours, scan the half as long sequence, fill in the places between."""
+    T = element[0].shape[1]
+    if T == 1:
+        return element  # type: ignore[return-value]
+    even, odd = _take(element, 0, T - T % 2, 2), _take(element, 1, T, 2)
+    at_odd = _scan(*_combine(even, odd))
+    rest = _take(element, 2, T, 2)
+    at_even = _combine(_take(at_odd, 0, rest[0].shape[1], 1), rest)
+    return tuple(  # type: ignore[return-value]
+        _interleave(torch.cat([x[:, :1], e], dim=1), o) for x, e, o in zip(element, at_even, at_odd, strict=True)
+    )
+
+
+def _take(element: tuple[Tensor, ...], first: int, end: int, step: int) -> Element:
+    return tuple(x[:, first:end:step] for x in element)  # type: ignore[return-value]
+
+
+def _interleave(even: Tensor, odd: Tensor) -> Tensor:
+    paired = torch.stack([even[:, : odd.shape[1]], odd], dim=2).flatten(1, 2)
+    return paired if even.shape[1] == odd.shape[1] else torch.cat([paired, even[:, -1:]], dim=1)

@@ -1,0 +1,35 @@
+"""The Hadamard recurrence as its definition: a loop over time, for any dtype and device. Every backend is held to it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def calibration_matrix(calibration: str, factors: list[Tensor]) -> Tensor | float:
+    """C, or what broadcasts to it, as (..., V, K) from factors with any leading dimensions (paper: Section 3, Eq. 4)."""
+    match calibration:
+        case "ones":
+            return 1.0
+        case "scalar":
+            return factors[0][..., None, None]
+        case "column":
+            return factors[0][..., None, :]
+        case "tanh_outer":
+            return 1 + torch.tanh(factors[0][..., :, None] * factors[1][..., None, :])
+        case "dense":
+            return factors[0]
+    raise ValueError(calibration)
+
+
+def hadamard_memory(
+    calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """M_t = M_{t-1} * C_t + a_t k_t^T, h_t = M_t q_t; M_{t-1} is zero where start[t]. Shapes as in the public function."""
+    M, h = state, []
+    for t in range(a.shape[1]):
+        M = torch.where(start[:, t, None, None], 0, M)
+        C = calibration_matrix(calibration, [factor[:, t] for factor in factors])
+        M = M * C + a[:, t, :, None] * k[:, t, None, :]
+        h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
+    return torch.stack(h, dim=1), M
