@@ -7,6 +7,7 @@ with the same seed and actions every observation, reward and flag equals that of
 
 from abc import abstractmethod
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from math import ceil
 from typing import Any
@@ -41,7 +42,7 @@ class BatchedTask(VectorEnv):
     """N environments of one task, with same-step autoreset.
 
     A task says how one environment begins (`_begin`), how all of them advance (`_advance`), and what they show
-    (`_observe`). Everything that changes is an attribute named in `mutable`: an array, or an int that all share.
+    (`_observe`). All that decides its future is in the attributes named in `mutable`: arrays, or an int that all share.
     """
 
     obs_requires_prev_action = False
@@ -87,10 +88,7 @@ class BatchedTask(VectorEnv):
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the future: arrays, ints, and the generators as tuples of ints."""
         state: dict[str, Any] = {"generators": [generator_state(g) for g in self._generators]}
-        for name in self.mutable:
-            value = getattr(self, name)
-            state[name] = value.copy() if isinstance(value, np.ndarray) else value
-        return state
+        return state | {name: deepcopy(getattr(self, name)) for name in self.mutable}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state_dict` was called."""
@@ -98,8 +96,7 @@ class BatchedTask(VectorEnv):
         for generator, numbers in zip(self._generators, state["generators"], strict=True):
             set_generator_state(generator, numbers)
         for name in self.mutable:
-            value = state[name]
-            setattr(self, name, np.array(value) if isinstance(value, np.ndarray) else int(value))
+            setattr(self, name, deepcopy(state[name]))
 
     @abstractmethod
     def _begin(self, rows: np.ndarray) -> None:
@@ -189,7 +186,7 @@ class Battleship(BatchedTask):
     """Shoot at a hidden fleet; the observation only tells whether the last shot was a new hit."""
 
     obs_requires_prev_action = True
-    mutable = ("afloat", "hits", "steps", "hit")
+    mutable = ("afloat", "hits", "steps")
     ships = (2, 3, 3, 4)
 
     def __init__(self, num_envs: int, board: int) -> None:
@@ -250,7 +247,7 @@ class Concentration(BatchedTask):
     """
 
     obs_requires_prev_action = True
-    mutable = ("table", "shown", "seen", "held", "pairs", "steps")
+    mutable = ("table", "shown", "held", "pairs", "steps")
 
     def __init__(self, num_envs: int, decks: int, values: int) -> None:
         n = DECK * decks

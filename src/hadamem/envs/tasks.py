@@ -23,7 +23,7 @@ def list_tasks() -> list[dict[str, Any]]:
         build a simulator), max_steps (steps an episode can take at most, None if unknown or unlimited), source
         ("popgym", "gymnasium" or "hadamem") and batched (whether hadamem steps all environments in one array).
     """
-    rows = [*_popgym_rows()]
+    rows = _popgym_rows()
     for spec in gymnasium.registry.values():
         source, _, path = str(spec.entry_point).partition(".")
         family = path.removeprefix("envs.").partition(".")[0]
@@ -37,18 +37,21 @@ def load(id: str) -> str:
 
     Raises:
         ValueError: if there is no such module.
+        ModuleNotFoundError: if the module is there, but lacks one that it needs.
     """
     module, colon, name = id.rpartition(":")
     if id.startswith("popgym-"):
         module = "popgym"
-    if module or colon:
-        try:
-            importlib.import_module(module)
-        except (ModuleNotFoundError, ValueError) as error:
-            # a module that exists but lacks something it needs speaks for itself
-            if isinstance(error, ModuleNotFoundError) and not f"{module}.".startswith(f"{error.name}."):
-                raise
-            raise ValueError(f"cannot import {module!r}, from which {id!r} should come: {error}") from error
+    elif not colon:
+        return name
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(f"{module!r} in {id!r} is not the name of a module, as in 'package.module:Name-v0'")
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(f"cannot import {module!r}, from which {id!r} should come: {error}") from error
     return name
 
 
@@ -62,7 +65,7 @@ def unknown(id: str) -> ValueError:
 
 
 def _popgym_rows() -> list[dict[str, Any]]:
-    load("popgym-")
+    importlib.import_module("popgym")  # registers its ids; slow, so not before they are asked for
     rows = []
     for spec in list(gymnasium.registry.values()):
         if spec.id.startswith("popgym-"):

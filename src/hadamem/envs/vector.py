@@ -1,6 +1,6 @@
 """N copies of any Gymnasium environment as one machine: tensors of actions in, float tensors out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
@@ -83,7 +83,7 @@ def make_vector(
             # the checker would look at the first steps of every copy, and warn once for each
             make = partial(_make, name, env_kwargs)
             env = SyncVectorEnv([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-        except gymnasium.error.UnregisteredEnv as error:
+        except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
             raise tasks.unknown(id) from error
     try:
         return VectorEnvironment(id, env, seed, inputs)
@@ -158,8 +158,8 @@ class VectorEnvironment:
             raise RuntimeError(f"call reset() before step() on {self.id}")
         if isinstance(actions, Tensor):
             actions = actions.detach().cpu().numpy()
-        if len(actions) != self.num_envs:
-            raise ValueError(f"actions are for {len(actions)} environments, but there are {self.num_envs}")
+        if actions.shape[:1] != (self.num_envs,):
+            raise ValueError(f"actions have shape {actions.shape}, but there are {self.num_envs} environments")
         done_actions = self._actions.to_environment(actions)
         observation, reward, terminated, truncated, info = self._env.step(done_actions)
         start = terminated | truncated
@@ -183,8 +183,15 @@ class VectorEnvironment:
 
         self.start = start
         self._obs = torch.from_numpy(rows)
-        flags = [torch.from_numpy(np.array(flag)) for flag in (terminated, truncated, start)]
-        return Transition(self._obs, torch.from_numpy(reward.astype(np.float32)), *flags, final, episodes)
+        return Transition(
+            self._obs,
+            torch.from_numpy(reward.astype(np.float32)),
+            torch.from_numpy(terminated),
+            torch.from_numpy(truncated),
+            torch.from_numpy(start.copy()),
+            final,
+            episodes,
+        )
 
     def random_actions(self) -> Tensor:
         """Actions drawn by a private generator, as an agent would give them: int64, or float32 for Box."""
@@ -198,14 +205,16 @@ class VectorEnvironment:
         """
         if not isinstance(self._env, BatchedTask) or self._obs is None:
             return None
-        return {
-            "env": {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in self._env.state_dict().items()},
-            "obs": self._obs.clone(),
-            "start": torch.from_numpy(self.start.copy()),
-            "returns": torch.from_numpy(self._returns.copy()),
-            "lengths": torch.from_numpy(self._lengths.copy()),
+        state = {
+            "id": self.id,
+            "obs": self._obs.numpy(),
+            "start": self.start,
+            "returns": self._returns,
+            "lengths": self._lengths,
             "random_actions": generator_state(self._env.action_space.np_random),
+            "env": self._env.state_dict(),
         }
+        return _convert(state, np.ndarray, torch.tensor)
 
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
         """Go on exactly where `state_dict` was called, instead of `reset`.
@@ -218,15 +227,15 @@ class VectorEnvironment:
         """
         if not isinstance(self._env, BatchedTask):
             raise ValueError(f"{self.id} cannot be put into a saved state, only batched tasks can")
-        shape = (self.num_envs, self.layout.size)
-        if tuple(state["obs"].shape) != shape:
-            raise ValueError(f"the state is of observations {tuple(state['obs'].shape)}, but here they are {shape}")
-        self._env.load_state_dict({k: v.numpy() if isinstance(v, Tensor) else v for k, v in state["env"].items()})
+        here, there = (self.id, self.num_envs, self.layout.size), (state["id"], *state["obs"].shape)
+        if here != there:
+            raise ValueError(f"the state is of (id, environments, columns) {there}, but these are {here}")
+        state = _convert(state, Tensor, lambda tensor: tensor.cpu().numpy().copy())
+        self._env.load_state_dict(state["env"])
         set_generator_state(self._env.action_space.np_random, state["random_actions"])
-        self.start = np.array(state["start"])
-        self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"])
+        self.start, self._returns, self._lengths = state["start"], state["returns"], state["lengths"]
         self._seed = None
-        self._obs = state["obs"].clone()
+        self._obs = torch.from_numpy(state["obs"])
         return self._obs
 
     def close(self) -> None:
@@ -238,7 +247,7 @@ class VectorEnvironment:
         cut = rows[truncated]
         if self._obs_input:
             space = self._env.single_observation_space
-            batch = create_empty_array(space, len(truncated))
+            batch: Any = create_empty_array(space, len(truncated))
             self._obs_input.write(concatenate(space, observations[truncated].tolist(), batch), cut)
         final = np.zeros_like(rows)
         final[truncated] = cut
@@ -267,6 +276,12 @@ def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
 def _needs_action(env: VectorEnv) -> bool:
     single = env.envs[0].unwrapped if isinstance(env, SyncVectorEnv) else env
     return bool(getattr(single, "obs_requires_prev_action", False))
+
+
+def _convert(state: dict[str, Any], kind: type, convert: Callable[[Any], Any]) -> dict[str, Any]:
+    """Convert the values of one kind in a nested dict, keep the others."""
+    nested = {key: _convert(value, kind, convert) for key, value in state.items() if isinstance(value, dict)}
+    return {k: convert(v) if isinstance(v, kind) else v for k, v in state.items()} | nested
 
 
 def _success(info: dict[str, Any], i: int) -> bool | None:

@@ -26,7 +26,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .simd import LANES, clamp, load, splat, store, total
+from .simd import LANES, clamp, load, load_first, splat, store, store_first, total
 from .threads import run_slabs, scratch
 
 ONES, ROW, COLUMN, TANH, DENSE = range(5)
@@ -62,17 +62,15 @@ def one_plus_tanh(x: Any) -> Any:
 def _pack(source: Any, first: int, rows: int, width: int, out: Any, to: int, padded: int) -> None:
     """Copy `rows` rows of `width` floats, from source[first], to out[to], each padded with zeros to `padded`."""
     for r in range(rows):
-        for j in range(width):
-            out[to + r * padded + j] = source[first + r * width + j]
-        for j in range(width, padded):
-            out[to + r * padded + j] = _ZERO
+        for j in range(0, padded, LANES):
+            store_first(out, to + r * padded + j, load_first(source, first + r * width + j, width - j), padded - j)
 
 
 @njit(**_OPTIONS)
 def _unpack(source: Any, first: int, rows: int, width: int, padded: int, out: Any, to: int) -> None:
     for r in range(rows):
-        for j in range(width):
-            out[to + r * width + j] = source[first + r * padded + j]
+        for j in range(0, width, LANES):
+            store_first(out, to + r * width + j, load_first(source, first + r * padded + j, padded - j), width - j)
 
 
 @functools.cache

@@ -95,6 +95,46 @@ def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, vector), lower
 
 
+def _first_lanes(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
+    """A mask of the first `count` lanes; all of them if count is larger."""
+    lanes = ir.VectorType(count.type, LANES)
+    counts = builder.insert_element(ir.Constant(lanes, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
+    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    counts = builder.shuffle_vector(counts, ir.Constant(lanes, ir.Undefined), everywhere)
+    return builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), counts)
+
+
+_MASK = ir.VectorType(ir.IntType(1), LANES)
+
+
+@intrinsic
+def load_first(typing_context: Any, array: Any, index: Any, count: Any) -> Any:
+    """The first `count` floats from `index` on, zeros in the other lanes, whose memory is not touched."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        pointer = _pointer(context, builder, sig.args[0], *args[:2])
+        kind = ir.FunctionType(_VECTOR, [pointer.type, ir.IntType(32), _MASK, _VECTOR])
+        masked = builder.module.declare_intrinsic(f"llvm.masked.load.v{LANES}f32.p0", fnty=kind)
+        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+        return builder.call(masked, [pointer, ir.IntType(32)(4), _first_lanes(builder, args[2]), zeros])
+
+    return vector(array, types.intp, types.intp), lower
+
+
+@intrinsic
+def store_first(typing_context: Any, array: Any, index: Any, value: Any, count: Any) -> Any:
+    """Write the first `count` lanes to a flat array, from `index` on."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        pointer = _pointer(context, builder, sig.args[0], *args[:2])
+        kind = ir.FunctionType(ir.VoidType(), [_VECTOR, pointer.type, ir.IntType(32), _MASK])
+        masked = builder.module.declare_intrinsic(f"llvm.masked.store.v{LANES}f32.p0", fnty=kind)
+        builder.call(masked, [args[2], pointer, ir.IntType(32)(4), _first_lanes(builder, args[3])])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, types.intp), lower
+
+
 @intrinsic
 def splat(typing_context: Any, value: Any) -> Any:
     """The same float32 in every lane."""

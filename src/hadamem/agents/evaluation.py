@@ -1,0 +1,75 @@
+"""How good a policy is: whole episodes on fresh seeds, every environment contributing its share.
+
+Taking the first episodes that end would favour short ones; so each environment is asked for a fixed number of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..envs import VectorEnvironment
+from ..envs.vector import Episode
+from ..networks import ActorCritic
+
+
+@torch.no_grad()
+def evaluate(
+    env: VectorEnvironment,
+    policy: ActorCritic | None,
+    episodes: int,
+    greedy: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Play `episodes` episodes.
+
+    Args:
+        env: freshly made.
+        policy: who plays; None for random actions.
+        episodes: how many, at least 1.
+        greedy: the most likely action instead of a random one.
+        progress: called with the number of episodes played so far.
+
+    Returns:
+        mean, std (of single episodes), ci95 (half the width of the 95 % interval of the mean), episodes, mean_length,
+        and success_rate where the task tells success.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes is {episodes}; it must be at least 1")
+    N = env.num_envs
+    wanted = [episodes // N + (i < episodes % N) for i in range(N)]
+    device = next(policy.parameters()).device if policy is not None else torch.device("cpu")
+    obs, start = env.reset().to(device), torch.ones(N, dtype=torch.bool, device=device)
+    state = policy.initial_state(N) if policy is not None else {}
+    played: list[Episode] = []
+    while len(played) < episodes:
+        if policy is None:
+            action: Tensor = env.random_actions()
+        else:
+            parameters, _, state = policy(obs[:, None], state, start[:, None])
+            action = policy.head.mode(parameters[:, 0]) if greedy else policy.head.sample(parameters[:, 0])
+        step = env.step(action)
+        obs, start = step.obs.to(device), step.start.to(device)
+        for i, episode in zip(step.start.nonzero().flatten().tolist(), step.episodes, strict=True):
+            if wanted[i] > 0:
+                wanted[i] -= 1
+                played.append(episode)
+        if progress is not None:
+            progress(len(played))
+    returns = torch.tensor([episode.return_ for episode in played], dtype=torch.float64)
+    std = returns.std().item() if episodes > 1 else 0.0
+    result = {
+        "mean": returns.mean().item(),
+        "std": std,
+        "ci95": 1.96 * std / math.sqrt(episodes),
+        "episodes": episodes,
+        "mean_length": sum(episode.length for episode in played) / episodes,
+    }
+    successes = [episode.success for episode in played if episode.success is not None]
+    if successes:
+        result["success_rate"] = sum(successes) / len(successes)
+    return result

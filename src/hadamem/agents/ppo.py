@@ -1,0 +1,198 @@
+"""Proximal policy optimisation (Schulman et al., 2017) for policies with a memory.
+
+The memory's state is stored once per row of a rollout, before its first step. An update runs whole rows again from there, with
+the resets inside them: no padding, no truncation shorter than the row, and the very numbers that acted, so that before the first
+gradient step of every update the probability ratio is 1.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..envs import VectorEnvironment
+from ..networks import ActorCritic, NetworkConfig
+from .rollout import Actor, Rollout, advantages
+
+
+@dataclass
+class PPOConfig:
+    """Everything that PPO can be told."""
+
+    num_envs: int = 64
+    """B: environments side by side; the rows of a rollout"""
+    num_steps: int = 128
+    """T: steps in each environment between updates"""
+    epochs: int = 4
+    """passes over each rollout"""
+    minibatches: int = 8
+    """parts of a rollout, each some whole rows"""
+    learning_rate: float = 1e-3
+    """of Adam"""
+    schedule: Literal["constant", "linear"] = "constant"
+    """of the learning rate: as it is, or falling to zero over the run"""
+    adam_epsilon: float = 1e-5
+    """of Adam"""
+    gamma: float = 0.99
+    """discount per step"""
+    gae_lambda: float = 0.95
+    """trade-off of generalised advantage estimation: 0 trusts the critic, 1 the returns"""
+    clip: float = 0.2
+    """how far the probability ratio may leave 1"""
+    value_clip: float | None = None
+    """how far a value may move from the one of the rollout; none: anywhere"""
+    value_loss_cap: float | None = None
+    """largest squared value error of a step that still has a gradient; none: no cap (released: 10)"""
+    value_coefficient: float = 0.5
+    """weight of the value loss"""
+    entropy_coefficient: float = 0.01
+    """weight of the entropy bonus, per nat"""
+    normalise_advantages: bool = True
+    """to mean 0 and deviation 1 over the rollout"""
+    max_grad_norm: float | None = 0.5
+    """gradients longer than this are shortened to it; none: never"""
+    kl_stop: float | None = None
+    """leave the update early when the policy has moved this far, in nats; none: never"""
+    kl_coefficient: float = 0.0
+    """weight of a penalty on that distance at the beginning of training; 0: no penalty"""
+    kl_target: float = 0.01
+    """the penalty's weight grows by half when the policy moves over twice this far in an update, and halves under half of it"""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    """sizes of the network"""
+
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "num_steps", "epochs", "minibatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.num_envs % self.minibatches:
+            raise ValueError(
+                f"minibatches is {self.minibatches}; it must divide num_envs = {self.num_envs}, since rows stay whole"
+            )
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
+
+
+class PPO:
+    """A policy, its environments and its optimiser. `iterate` is one round of acting and learning.
+
+    Args:
+        policy: on its device.
+        env: the environments to act in.
+        config: see PPOConfig.
+        total_steps: environment steps of the whole run, for the learning-rate schedule.
+    """
+
+    def __init__(self, policy: ActorCritic, env: VectorEnvironment, config: PPOConfig, total_steps: int) -> None:
+        self.policy, self.config, self.total_steps, self.step = policy, config, total_steps, 0
+        device = next(policy.parameters()).device
+        self.actor = Actor(policy, env, device)
+        self.rollout = Rollout.empty(policy, env, config.num_steps, device)
+        self.optimiser = torch.optim.Adam(
+            policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True
+        )
+        self.kl_coefficient = config.kl_coefficient
+        self.returns: deque[float] = deque(maxlen=100)
+
+    def iterate(self) -> dict[str, float]:
+        """Act for one rollout, learn from it, and tell how it went."""
+        config = self.config
+        if config.schedule == "linear":
+            for group in self.optimiser.param_groups:
+                group["lr"] = config.learning_rate * max(0.0, 1 - self.step / self.total_steps)
+        episodes = self.actor.collect(self.rollout, config.gamma)
+        self.step += config.num_envs * config.num_steps
+        self.returns.extend(episode.return_ for episode in episodes)
+        metrics = {
+            "return": sum(self.returns) / len(self.returns) if self.returns else float("nan"),
+            "episode_length": _mean([episode.length for episode in episodes]),
+            "success": _mean([float(e.success) for e in episodes if e.success is not None]),
+        }
+        return metrics | self._learn()
+
+    def _learn(self) -> dict[str, float]:
+        rollout, config = self.rollout, self.config
+        advantage = advantages(rollout, config.gamma, config.gae_lambda)
+        target = advantage + rollout.value
+        if config.normalise_advantages:
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        told: list[dict[str, Tensor]] = []
+        for _ in range(config.epochs):
+            for rows in torch.randperm(config.num_envs, device=advantage.device).chunk(config.minibatches):
+                loss, terms = self._loss(rows, advantage[rows], target[rows])
+                if config.kl_stop is not None and terms["kl"] > config.kl_stop:
+                    return self._summary(told or [terms])
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                if config.max_grad_norm is not None:
+                    terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(
+                        self.policy.parameters(), config.max_grad_norm
+                    )
+                self.optimiser.step()
+                told.append(terms)
+        return self._summary(told)
+
+    def _loss(self, rows: Tensor, advantage: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        rollout, config, head = self.rollout, self.config, self.policy.head
+        state = {name: leaf[rows] for name, leaf in rollout.state.items()}
+        parameters, value, _ = self.policy(rollout.obs[rows], state, rollout.start[rows])
+        log_ratio = head.log_prob(parameters, rollout.action[rows]) - rollout.log_prob[rows]
+        ratio = log_ratio.exp()
+        clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+        policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
+        # an estimate without bias of KL(old, new), and so is its gradient (Schulman, "Approximating KL divergence", k3)
+        kl = (ratio - 1 - log_ratio).mean()
+        error = (value - target).square()
+        if config.value_clip is not None:
+            old = rollout.value[rows]
+            near = old + (value - old).clamp(-config.value_clip, config.value_clip)
+            error = torch.maximum(error, (near - target).square())
+        if config.value_loss_cap is not None:
+            error = error.clamp(max=config.value_loss_cap)
+        entropy = head.entropy(parameters).mean()
+        loss = policy_loss + config.value_coefficient * error.mean() - config.entropy_coefficient * entropy
+        if self.kl_coefficient > 0:
+            loss = loss + self.kl_coefficient * kl
+        terms = {"policy_loss": policy_loss, "value_loss": error.mean(), "entropy": entropy, "kl": kl}
+        terms["ratio_error"] = (ratio - 1).abs().max()
+        return loss, {name: term.detach() for name, term in terms.items()}
+
+    def _summary(self, told: list[dict[str, Tensor]]) -> dict[str, float]:
+        summary = {name: torch.stack([terms[name] for terms in told if name in terms]).mean().item() for name in told[-1]}
+        summary["ratio_error"] = told[0]["ratio_error"].item()  # before the first gradient step
+        if self.config.kl_coefficient > 0:
+            last_epoch = [terms["kl"] for terms in told[-self.config.minibatches :]]
+            moved = torch.stack(last_epoch).mean().item()
+            if moved > 2 * self.config.kl_target:
+                self.kl_coefficient *= 1.5
+            elif moved < 0.5 * self.config.kl_target:
+                self.kl_coefficient *= 0.5
+            summary["kl_coefficient"] = self.kl_coefficient
+        return summary
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `load_state_dict` needs to go on: weights, optimiser, counters, environments."""
+        return {
+            "step": self.step,
+            "policy": self.policy.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "kl_coefficient": self.kl_coefficient,
+            "returns": list(self.returns),
+            "actor": self.actor.state_dict(),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.step, self.kl_coefficient = saved["step"], saved["kl_coefficient"]
+        self.policy.load_state_dict(saved["policy"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.returns.extend(saved["returns"])
+        self.actor.load_state_dict(saved["actor"])
+
+
+def _mean(values: list[Any]) -> float:
+    return sum(values) / len(values) if values else float("nan")

@@ -1,0 +1,102 @@
+"""Acting in a vector of environments, and what is remembered of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..envs import VectorEnvironment
+from ..envs.vector import Episode
+from ..memory import State
+from ..networks import ActorCritic
+
+
+@dataclass
+class Rollout:
+    """T steps of B environments. Rows are whole: an update takes rows, never single steps."""
+
+    obs: Tensor  # (B, T, D)
+    start: Tensor  # (B, T) bool, obs[b, t] is the first of an episode
+    action: Tensor  # (B, T, K)
+    log_prob: Tensor  # (B, T), of the action when it was taken
+    value: Tensor  # (B, T)
+    reward: Tensor  # (B, T), with gamma V(final observation) added where an episode was truncated
+    end: Tensor  # (B, T) bool, the episode ended with this step
+    state: State  # before the first step
+    last_value: Tensor  # (B,), of the observation after the last step
+
+    @classmethod
+    def empty(cls, policy: ActorCritic, env: VectorEnvironment, num_steps: int, device: torch.device) -> Rollout:
+        """Buffers for one rollout, to be filled again and again."""
+        B, T = env.num_envs, num_steps
+        head = policy.head
+
+        def new(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=device)
+
+        flags = {"dtype": torch.bool}
+        return cls(
+            new(B, T, env.layout.size), new(B, T, **flags), new(B, T, head.action_size, dtype=head.action_dtype),
+            new(B, T), new(B, T), new(B, T), new(B, T, **flags), {}, new(B),
+        )  # fmt: skip
+
+
+class Actor:
+    """A policy at play in a vector of environments, between rollouts too: it holds the observation, start and state."""
+
+    def __init__(self, policy: ActorCritic, env: VectorEnvironment, device: torch.device) -> None:
+        self.policy, self.env, self.device = policy, env, device
+        self.obs = env.reset().to(device)
+        self.start = torch.ones(env.num_envs, dtype=torch.bool, device=device)
+        self.state = policy.initial_state(env.num_envs)
+
+    @torch.no_grad()
+    def collect(self, rollout: Rollout, gamma: float) -> list[Episode]:
+        """Fill `rollout` and return the episodes that ended."""
+        policy, head, episodes = self.policy, self.policy.head, []
+        rollout.state = self.state
+        for t in range(rollout.obs.shape[1]):
+            parameters, value, self.state = policy(self.obs[:, None], self.state, self.start[:, None])
+            parameters = parameters[:, 0]
+            action = head.sample(parameters)
+            rollout.obs[:, t], rollout.start[:, t] = self.obs, self.start
+            rollout.action[:, t], rollout.value[:, t] = action, value[:, 0]
+            rollout.log_prob[:, t] = head.log_prob(parameters, action)
+            step = self.env.step(action)
+            rollout.reward[:, t], rollout.end[:, t] = step.reward.to(self.device), step.start.to(self.device)
+            if step.final_obs is not None:  # with the memory as it was before the reset
+                going_on = torch.zeros_like(self.start)[:, None]
+                final_value = policy(step.final_obs.to(self.device)[:, None], self.state, going_on)[1][:, 0]
+                rollout.reward[:, t] += gamma * torch.where(step.truncated.to(self.device), final_value, 0)
+            self.obs, self.start = step.obs.to(self.device), step.start.to(self.device)
+            episodes += step.episodes
+        rollout.last_value = policy(self.obs[:, None], self.state, self.start[:, None])[1][:, 0]
+        return episodes
+
+    def state_dict(self) -> dict[str, Any]:
+        """Enough to go on exactly where the environments can be saved, and with new episodes where not."""
+        return {"obs": self.obs, "start": self.start, "state": self.state, "env": self.env.state_dict()}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.state = saved["state"]
+        if saved["env"] is not None:
+            self.obs, self.start = self.env.load_state_dict(saved["env"]).to(self.device), saved["start"]
+        # else: the environments began new episodes, and `start` says so
+
+
+def advantages(rollout: Rollout, gamma: float, gae_lambda: float) -> Tensor:
+    """Generalised advantage estimation (Schulman et al., 2016, Eq. 16), (B, T)."""
+    T = rollout.reward.shape[1]
+    going_on = (~rollout.end).float()
+    next_value = torch.cat([rollout.value[:, 1:], rollout.last_value[:, None]], dim=1)
+    delta = rollout.reward + gamma * next_value * going_on - rollout.value
+    decay = gamma * gae_lambda * going_on
+    result, running = torch.empty_like(delta), torch.zeros_like(rollout.last_value)
+    for t in range(T - 1, -1, -1):
+        running = delta[:, t] + decay[:, t] * running
+        result[:, t] = running
+    return result

@@ -1,0 +1,59 @@
+"""The contract that every memory obeys, and the little it shares."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+#: What a memory carries from step to step: every tensor has the batch as its first dimension.
+State = dict[str, Tensor]
+
+
+class Memory(nn.Module, ABC):
+    """A sequence model with a state. Acting is a sequence of length one: there is no second code path.
+
+    Call it as `y, state = memory(x, state, start)`:
+
+    * x: (B, T, input_size), float.
+    * state: a `State`; default: `initial_state(B)`.
+    * start: (B, T) bool, true where x[b, t] is the first observation of an episode. What the state held is replaced by the
+      initial one before x[b, t] is used, by selection, so that not even NaN leaks. Default: no resets.
+    * y: (B, T, output_size).
+    """
+
+    def __init__(self, input_size: int, output_size: int) -> None:
+        super().__init__()
+        for name, value in (("input_size", input_size), ("output_size", output_size)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        self.input_size = input_size
+        self.output_size = output_size
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> State:
+        """The state before the first observation, on the device and in the dtype of the parameters."""
+
+    @abstractmethod
+    def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        """What a subclass defines: the outputs for all steps and the state after the last, from checked arguments."""
+
+    def forward(self, x: Tensor, state: State | None = None, start: Tensor | None = None) -> tuple[Tensor, State]:
+        """(B, T, input_size) -> (B, T, output_size) and the new state; see the class."""
+        if x.dim() != 3 or x.shape[-1] != self.input_size:
+            raise ValueError(f"x has shape {tuple(x.shape)}; it must be (B, T, {self.input_size})")
+        if start is None:
+            start = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+        elif start.shape != x.shape[:2] or start.dtype != torch.bool:
+            raise ValueError(
+                f"start has shape {tuple(start.shape)} and dtype {start.dtype}; "
+                f"it must be (B, T) = {tuple(x.shape[:2])}, torch.bool"
+            )
+        if state is None:
+            state = self.initial_state(x.shape[0])
+        return self.sequence(x, state, start)
+
+    def _zeros(self, *shape: int) -> Tensor:
+        like = next(self.parameters())
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)

@@ -1,0 +1,32 @@
+"""No memory at all: the control in every comparison."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .base import Memory, State
+
+
+class MLP(Memory):
+    """Two layers applied to each step alone. The state is empty.
+
+    Args:
+        input_size: features of x.
+        output_size: features of the output.
+        hidden_size: of the layer between. Default: output_size.
+    """
+
+    def __init__(self, input_size: int, output_size: int, hidden_size: int | None = None) -> None:
+        super().__init__(input_size, output_size)
+        hidden_size = hidden_size or output_size
+        self.layers = nn.Sequential(
+            nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, output_size), nn.ReLU()
+        )
+
+    def initial_state(self, batch_size: int) -> State:
+        """Nothing."""
+        return {}
+
+    def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        """See Memory."""
+        return self.layers(x), {}

@@ -1,0 +1,103 @@
+"""The actor-critic of PPO: encoder, position code, memory, two heads. One memory serves both heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from ..envs import Layout
+from ..memory import State, make_memory
+from .encoders import ObservationEncoder, PositionCode, steps_in_episode
+from .heads import make_head
+
+
+@dataclass
+class NetworkConfig:
+    """Sizes of the network around the memory (recipes: SHM paper, appendix on POPGym)."""
+
+    embed_size: int = 128
+    """features of the encoded observation"""
+    hidden_size: int = 64
+    """features before the memory and in the heads"""
+    memory_output_size: int = 64
+    """features of the memory's output (released: 1024)"""
+    position_code: bool = True
+    """mix a sine code of the step within the episode into the encoded observation"""
+    head_activation: bool = True
+    """a ReLU inside the heads (released: none, two linear layers one after the other)"""
+
+
+class ActorCritic(nn.Module):
+    """obs, state, start -> action parameters, value, state.
+
+    Args:
+        layout: of the observations.
+        action_space: of a single environment.
+        memory: name of the memory.
+        memory_size: its size, in its own measure; None for its default.
+        memory_options: further options of the memory.
+        config: sizes.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        action_space: spaces.Space,
+        memory: str,
+        memory_size: int | None = None,
+        memory_options: Mapping[str, Any] | None = None,
+        config: NetworkConfig | None = None,
+    ) -> None:
+        super().__init__()
+        config = config or NetworkConfig()
+        hidden = config.hidden_size
+        self.head = make_head(action_space)
+        self.encoder = ObservationEncoder(layout, config.embed_size)
+        self.position = PositionCode(config.embed_size) if config.position_code else None
+        self.before = nn.Sequential(nn.Linear(config.embed_size, hidden), nn.ReLU())
+        self.memory = make_memory(memory, hidden, config.memory_output_size, memory_size, **(memory_options or {}))
+        self.after = nn.Sequential(nn.Linear(config.memory_output_size, hidden), nn.ReLU())
+        between = nn.ReLU() if config.head_activation else nn.Identity()
+        self.actor = nn.Sequential(nn.Linear(hidden, hidden), between, nn.Linear(hidden, self.head.size))
+        self.critic = nn.Sequential(nn.Linear(hidden, hidden), between, nn.Linear(hidden, 1))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Orthogonal weights outside the memory (which knows best itself), nearly zero last layers."""
+        for part in (self.encoder, self.before, self.after, self.actor, self.critic):
+            for module in part.modules():
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    nn.init.orthogonal_(module.weight)
+        for head in (self.actor, self.critic):
+            nn.init.normal_(head[-1].weight, std=0.01)
+            nn.init.zeros_(head[-1].bias)
+
+    def initial_state(self, batch_size: int) -> State:
+        """The memory's state and the step within the episode."""
+        position = torch.zeros(batch_size, dtype=torch.int64, device=self.after[0].weight.device)
+        return {"position": position, **self.memory.initial_state(batch_size)}
+
+    def forward(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, Tensor, State]:
+        """Run over a sequence.
+
+        Args:
+            obs: (B, T, layout.size).
+            state: before the first step.
+            start: (B, T) bool, see Memory.
+
+        Returns:
+            action parameters (B, T, head.size), values (B, T), the state after the last step.
+        """
+        x = self.encoder(obs)
+        steps, position = steps_in_episode(state["position"], start)
+        if self.position is not None:
+            x = self.position(x, steps)
+        memory_state = {name: leaf for name, leaf in state.items() if name != "position"}
+        x, memory_state = self.memory(self.before(x), memory_state, start)
+        x = self.after(x)
+        return self.actor(x), self.critic(x).squeeze(-1), {"position": position, **memory_state}

@@ -1,0 +1,92 @@
+"""From a flat observation to an embedding, and the code for the step within an episode."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..envs import Layout
+
+
+class ObservationEncoder(nn.Module):
+    """Any observation layout to one embedding: linear for vectors, convolutions for images, their sum layer-normalised.
+
+    Args:
+        layout: which columns of the observation are vectors and which are images.
+        size: of the embedding.
+    """
+
+    def __init__(self, layout: Layout, size: int) -> None:
+        super().__init__()
+        self.layout = layout
+        vector_size = sum(leaf.size for leaf in layout.vectors)
+        self.vector = nn.Linear(vector_size, size) if vector_size else None
+        self.images = nn.ModuleList(_image_encoder(leaf.shape, size) for leaf in layout.images)
+        self.norm = nn.LayerNorm(size, elementwise_affine=False)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(B, T, layout.size) -> (B, T, size)."""
+        parts = []
+        if self.vector is not None:
+            columns = [obs[..., leaf.columns] for leaf in self.layout.vectors]
+            parts.append(self.vector(columns[0] if len(columns) == 1 else torch.cat(columns, dim=-1)))
+        for leaf, encoder in zip(self.layout.images, self.images, strict=True):
+            pixels = obs[..., leaf.columns].reshape(-1, *leaf.shape)
+            parts.append(encoder(pixels).unflatten(0, obs.shape[:2]))
+        return self.norm(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
+
+
+def _image_encoder(shape: tuple[int, ...], size: int) -> nn.Module:
+    """Three strided convolutions for screens (Mnih et al., 2015), two small ones for grids, none for a few pixels."""
+    channels, height, width = shape
+    if min(height, width) >= 36:
+        layers = [nn.Conv2d(channels, 32, 8, 4), nn.Conv2d(32, 64, 4, 2), nn.Conv2d(64, 64, 3, 1)]
+    elif min(height, width) >= 3:
+        layers = [nn.Conv2d(channels, 8, 2), nn.Conv2d(8, 16, 2)]
+    else:
+        layers = []
+    convolutions = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())), nn.Flatten())
+    with torch.no_grad():
+        flat = convolutions(torch.zeros(1, *shape)).shape[1]
+    return nn.Sequential(convolutions, nn.Linear(flat, size))
+
+
+def steps_in_episode(position: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """How many steps each observation is from the first of its episode.
+
+    Args:
+        position: (B,) int64, steps made in the episode that goes on at t = 0.
+        start: (B, T) bool.
+
+    Returns:
+        (B, T) int64, and the (B,) to go on with.
+    """
+    time = torch.arange(start.shape[1], device=start.device)
+    latest = torch.where(start, time, -1).cummax(dim=1).values
+    steps = torch.where(latest >= 0, time - latest, position[:, None] + time)
+    return steps, steps[:, -1] + 1
+
+
+class PositionCode(nn.Module):
+    """Mix a sine code of the step within the episode into an embedding: (1 - s) x + s PE(t), s learned in [0, 1].
+
+    Args:
+        size: of the embedding.
+        base: longest wavelength over 2 pi; POPGym's agents use the longest episode, 1024.
+    """
+
+    frequency: Tensor
+
+    def __init__(self, size: int, base: float = 1024.0) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.tensor(0.5))
+        frequency = torch.exp(torch.arange((size + 1) // 2) * (-2 * math.log(base) / size))
+        self.register_buffer("frequency", frequency, persistent=False)
+
+    def forward(self, x: Tensor, steps: Tensor) -> Tensor:
+        """x (B, T, size), steps (B, T) int64 -> (B, T, size)."""
+        angle = steps[..., None] * self.frequency
+        code = torch.cat([angle.sin(), angle.cos()], dim=-1)[..., : x.shape[-1]]
+        return torch.lerp(x, code, self.mix.clamp(0, 1))

@@ -1,0 +1,95 @@
+"""Action distributions, as functions of one flat parameter vector. K is the number of numbers in one action."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+
+class Categorical(nn.Module):
+    """Independent categorical distributions, one for each entry of `counts`: Discrete and MultiDiscrete spaces."""
+
+    action_dtype = torch.int64
+
+    def __init__(self, counts: list[int]) -> None:
+        super().__init__()
+        self.counts, self.size, self.action_size = counts, sum(counts), len(counts)
+
+    def _log_probs(self, parameters: Tensor) -> list[Tensor]:
+        return [torch.log_softmax(logits, dim=-1) for logits in parameters.split(self.counts, dim=-1)]
+
+    def sample(self, parameters: Tensor) -> Tensor:
+        """The logits disturbed by Gumbel noise are largest at a random draw."""
+        noisy = parameters - torch.empty_like(parameters).exponential_().log()
+        return self.mode(noisy)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """See ActionHead."""
+        return torch.stack([logits.argmax(dim=-1) for logits in parameters.split(self.counts, dim=-1)], dim=-1)
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """See ActionHead."""
+        parts = [
+            log_probs.gather(-1, action[..., i : i + 1]).squeeze(-1)
+            for i, log_probs in enumerate(self._log_probs(parameters))
+        ]
+        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """See ActionHead."""
+        parts = [-(log_probs.exp() * log_probs).sum(-1) for log_probs in self._log_probs(parameters)]
+        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+
+class Gaussian(nn.Module):
+    """A diagonal normal distribution, for Box spaces. Its standard deviation is a parameter of its own.
+
+    Actions with finite bounds are centred and scaled to them, so that a network output of +-1 reaches the bounds; the
+    environment clips what lies outside.
+    """
+
+    action_dtype = torch.float32
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        self.size = self.action_size = math.prod(space.shape)
+        low = torch.as_tensor(space.low, dtype=torch.float32).flatten()
+        high = torch.as_tensor(space.high, dtype=torch.float32).flatten()
+        bounded = low.isfinite() & high.isfinite()
+        self.register_buffer("centre", torch.where(bounded, (low + high) / 2, 0))
+        self.register_buffer("scale", torch.where(bounded, (high - low) / 2, 1))
+        self.log_std = nn.Parameter(torch.zeros(self.size))
+
+    def sample(self, parameters: Tensor) -> Tensor:
+        """See ActionHead."""
+        return self.mode(parameters + torch.randn_like(parameters) * self.log_std.exp())
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """See ActionHead."""
+        return self.centre + self.scale * parameters
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """See ActionHead. Up to the constant of the scaling to the bounds, which no gradient or ratio sees."""
+        z = ((action - self.centre) / self.scale - parameters) * torch.exp(-self.log_std)
+        return (-0.5 * z.square() - self.log_std).sum(-1) - 0.5 * math.log(2 * math.pi) * self.size
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """See ActionHead."""
+        entropy = (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
+        return entropy.expand(parameters.shape[:-1])
+
+
+def make_head(space: spaces.Space) -> Categorical | Gaussian:
+    """The distribution for an action space: Discrete, MultiDiscrete or Box. Anything else is a ValueError."""
+    if isinstance(space, spaces.Discrete):
+        return Categorical([int(space.n)])
+    if isinstance(space, spaces.MultiDiscrete):
+        return Categorical([int(n) for n in space.nvec.flatten()])
+    if isinstance(space, spaces.Box):
+        return Gaussian(space)
+    raise ValueError(f"action space {space} is not supported; it must be Discrete, MultiDiscrete or Box")

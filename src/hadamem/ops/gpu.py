@@ -1,0 +1,245 @@
+"""The Hadamard recurrence fused for the GPU: Triton kernels, forward and backward, in float32.
+
+What keeps it fast and small:
+
+* A row of M never looks at another row. One program takes one sequence and a block of rows (BLOCK_V x K, padded to powers of
+  two) and keeps that block of M in registers over all time steps. Nothing of size H x H is written per step.
+* The forward pass keeps M at the start of every chunk of `_CHUNK` steps. The backward pass recomputes one chunk, then walks
+  back through it. Registers cannot hold a chunk of M, and M_t cannot be undone (C may be zero), so M_{t-1} goes to scratch in
+  global memory, chunk x BLOCK_V x K floats a program, used again for every chunk. With 16 steps the scratch of all programs
+  that run at one time is about the size of the second-level cache, which a longer chunk would overflow; a shorter chunk means
+  more checkpoints. C_t is computed twice rather than kept: a sigmoid is cheaper than another write and read.
+* Gradients that sum over rows (of k, q and the columns' factor) are summed inside the program, written once per row block,
+  and added up by torch: no atomics, the same bits every time.
+* 1 + tanh(x) = 2 sigmoid(2x), exact near zero as well as near two; its slope is 1 - tanh^2 = C (2 - C).
+
+Memory: outputs; B * (T / chunk + chunk) * H_v * H_k floats of checkpoints and scratch; three times B * T * H_k floats a row
+block of partial sums, for which the backward pass never takes fewer than 16 rows unless K forces it to.
+
+Triton is imported by the first call, so that this module imports where it is missing.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import triton
+    import triton.language as tl
+
+_CHUNK = 16  # steps between checkpoints
+
+
+def _sides(left, right, n, i, j, V: tl.constexpr, K: tl.constexpr, CALIBRATION: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The factors of step n: of rows i, of columns j (for dense, C itself, ones outside). What is absent is 1."""
+    u, w = 1.0, 1.0
+    if CALIBRATION == "scalar" or CALIBRATION == "tanh_outer":
+        u = tl.load(left + n * V + i, mask=i < V, other=0.0)[:, None]
+    if CALIBRATION == "column" or CALIBRATION == "tanh_outer":
+        w = tl.load(right + n * K + j, mask=j < K, other=0.0)[None, :]
+    if CALIBRATION == "dense":
+        cell = i[:, None] * K + j[None, :]
+        w = tl.load(right + n * V * K + cell, mask=(i < V)[:, None] & (j < K)[None, :], other=1.0)
+    return u, w
+
+
+def _calibration_matrix(u, w, CALIBRATION: tl.constexpr):  # type: ignore[no-untyped-def]
+    """C of one step, or what broadcasts to it."""
+    if CALIBRATION == "tanh_outer":
+        C = 2 * tl.sigmoid(2 * u * w)
+    else:
+        C = u * w
+    return C
+
+
+def _forward_kernel(  # type: ignore[no-untyped-def]
+    left, right, a, k, q, start, state, h, last, saved, B, T,
+    V: tl.constexpr, K: tl.constexpr, CALIBRATION: tl.constexpr, SAVE: tl.constexpr,
+    CHUNK: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    b = tl.program_id(0).to(tl.int64)
+    i, j = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V), tl.arange(0, BLOCK_K)
+    row, column = i < V, j < K
+    cell, inside = i[:, None] * K + j[None, :], row[:, None] & column[None, :]
+    chunks = (T + CHUNK - 1) // CHUNK
+    M = tl.load(state + b * V * K + cell, mask=inside, other=0.0)
+    for c in range(chunks):
+        if SAVE:
+            tl.store(saved + (b * chunks + c) * V * K + cell, M, mask=inside)
+        for t in range(c * CHUNK, tl.minimum(T, (c + 1) * CHUNK)):
+            n = b * T + t
+            u, w = _sides(left, right, n, i, j, V, K, CALIBRATION)
+            at = tl.load(a + n * V + i, mask=row, other=0.0)[:, None]
+            kt = tl.load(k + n * K + j, mask=column, other=0.0)[None, :]
+            qt = tl.load(q + n * K + j, mask=column, other=0.0)[None, :]
+            M = tl.where(tl.load(start + n), 0.0, M) * _calibration_matrix(u, w, CALIBRATION) + at * kt
+            tl.store(h + n * V + i, tl.sum(M * qt, axis=1), mask=row)
+    tl.store(last + b * V * K + cell, M, mask=inside)
+
+
+def _backward_kernel(  # type: ignore[no-untyped-def]
+    left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate, scratch, B, T,
+    V: tl.constexpr, K: tl.constexpr, CALIBRATION: tl.constexpr,
+    CHUNK: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    b = tl.program_id(0).to(tl.int64)
+    i, j = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V), tl.arange(0, BLOCK_K)
+    row, column = i < V, j < K
+    cell, inside = i[:, None] * K + j[None, :], row[:, None] & column[None, :]
+    chunks = (T + CHUNK - 1) // CHUNK
+    part = (tl.program_id(1).to(tl.int64) * B + b) * T  # this block's first step in the partial sums (blocks, B, T, K)
+    D = tl.load(dlast + b * V * K + cell, mask=inside, other=0.0)
+    for back in range(chunks):
+        c = chunks - 1 - back
+        first, steps = c * CHUNK, tl.minimum(CHUNK, T - c * CHUNK)
+        # once more forward through the chunk, remembering M_{t-1}
+        M = tl.load(saved + (b * chunks + c) * V * K + cell, mask=inside, other=0.0)
+        for s in range(steps):
+            n = b * T + first + s
+            u, w = _sides(left, right, n, i, j, V, K, CALIBRATION)
+            at = tl.load(a + n * V + i, mask=row, other=0.0)[:, None]
+            kt = tl.load(k + n * K + j, mask=column, other=0.0)[None, :]
+            M = tl.where(tl.load(start + n), 0.0, M)
+            tl.store(scratch + (b * CHUNK + s) * V * K + cell, M, mask=inside)
+            M = M * _calibration_matrix(u, w, CALIBRATION) + at * kt
+        tl.debug_barrier()  # another thread of the program may read what this one wrote
+        # and back
+        for z in range(steps):
+            s = steps - 1 - z
+            n = b * T + first + s
+            u, w = _sides(left, right, n, i, j, V, K, CALIBRATION)
+            at = tl.load(a + n * V + i, mask=row, other=0.0)[:, None]
+            kt = tl.load(k + n * K + j, mask=column, other=0.0)[None, :]
+            qt = tl.load(q + n * K + j, mask=column, other=0.0)[None, :]
+            ht = tl.load(dh + n * V + i, mask=row, other=0.0)[:, None]
+            P = tl.load(scratch + (b * CHUNK + s) * V * K + cell, mask=inside, other=0.0)
+            C = _calibration_matrix(u, w, CALIBRATION)
+            D += ht * qt
+            tl.store(da + n * V + i, tl.sum(D * kt, axis=1), mask=row)
+            tl.store(dk + (part + first + s) * K + j, tl.sum(D * at, axis=0), mask=column)
+            tl.store(dq + (part + first + s) * K + j, tl.sum((P * C + at * kt) * ht, axis=0), mask=column)
+            G = D * P
+            if CALIBRATION == "tanh_outer":
+                G *= C * (2 - C)
+            if CALIBRATION == "scalar" or CALIBRATION == "tanh_outer":
+                tl.store(dleft + n * V + i, tl.sum(G * w, axis=1), mask=row)
+            if CALIBRATION == "column" or CALIBRATION == "tanh_outer":
+                tl.store(dright + (part + first + s) * K + j, tl.sum(G * u, axis=0), mask=column)
+            if CALIBRATION == "dense":
+                tl.store(dright + n * V * K + cell, G, mask=inside)
+            D = tl.where(tl.load(start + n), 0.0, D * C)
+        tl.debug_barrier()  # before the next chunk overwrites the scratch
+    tl.store(dstate + b * V * K + cell, D, mask=inside)
+
+
+def _promising(configs: list[Any], arguments: dict[str, Any], **options: Any) -> list[Any]:
+    """Those that give each thread 8 to 32 floats of M: fewer is idle, more does not fit the registers. Else the nearest."""
+
+    def share(config: Any) -> float:
+        return config.kwargs["BLOCK_V"] * (arguments | options)["BLOCK_K"] / (32 * config.num_warps)
+
+    return [config for config in configs if 8 <= share(config) <= 32] or [min(configs, key=lambda c: abs(share(c) - 16))]
+
+
+def _fit_partial_sums(arguments: dict[str, Any]) -> None:
+    """Before a launch of the backward kernel: one slice of partial sums for each row block of this configuration."""
+    blocks = -(-arguments["V"] // arguments["BLOCK_V"])
+    for name in ("dk", "dq") if arguments["CALIBRATION"] == "dense" else ("dright", "dk", "dq"):
+        if arguments[name] is not None:
+            arguments[name].resize_(blocks, *arguments[name].shape[1:])
+
+
+@functools.cache
+def _kernels() -> tuple[Any, Any]:
+    """The forward and the backward kernel, each tuned on first use for the sizes that its key names."""
+    global triton, tl, _sides, _calibration_matrix
+    try:
+        import triton
+        import triton.language as tl
+    except ImportError as error:
+        raise ImportError("the GPU backend needs Triton: pip install triton, or choose another backend") from error
+
+    def tuned(function: Any, rows: tuple[int, ...], key: list[str], pre_hook: Any = None) -> Any:
+        kernel = triton.jit(function, do_not_specialize=["B", "T"])  # one compilation for all lengths
+        configs = [
+            triton.Config({"BLOCK_V": r}, num_warps=w, pre_hook=pre_hook) for r in rows for w in (1, 2, 4, 8, 16)
+        ]
+        if not isinstance(kernel, triton.JITFunction):  # Triton's interpreter: nothing to tune
+            configs = configs[:1]
+        return triton.autotune(configs, key, prune_configs_by={"early_config_prune": _promising})(kernel)
+
+    _sides, _calibration_matrix = triton.jit(_sides), triton.jit(_calibration_matrix)
+    forward = tuned(_forward_kernel, (8, 16, 32), ["B", "V", "K", "CALIBRATION", "SAVE"])
+    backward = tuned(_backward_kernel, (16, 32, 64), ["B", "V", "K", "CALIBRATION"], _fit_partial_sums)
+    return forward, backward
+
+
+def saved_shape(B: int, T: int, V: int, K: int) -> tuple[int, int, int, int]:
+    """Shape of the checkpoints: M at the start of every chunk."""
+    return B, -(-T // _CHUNK), V, K
+
+
+def _factors(calibration: str, factors: list[Tensor], a: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The calibration's factors as the kernels want them: one of the rows, one of the columns (or C itself)."""
+    if calibration == "scalar":
+        return factors[0].unsqueeze(-1).expand_as(a).contiguous(), None
+    if calibration == "tanh_outer":
+        return factors[0].contiguous(), factors[1].contiguous()
+    return None, factors[0].contiguous() if factors else None
+
+
+def _launch(kernel: Any, arrays: list[Tensor | None], sizes: tuple[int, int, int, int], **options: Any) -> None:
+    B, _, V, K = sizes
+    block = 1 << (K - 1).bit_length()
+    with torch.cuda.device_of(arrays[2]):  # a; Triton launches on the current device
+        kernel[lambda meta: (B, -(-V // meta["BLOCK_V"]))](*arrays, *sizes, **options, CHUNK=_CHUNK, BLOCK_K=block)
+
+
+def forward(
+    calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor, save: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """h (B, T, V), the last M (B, V, K) and, if `save`, M at the start of every chunk (else empty). All float32."""
+    kernel = _kernels()[0]
+    (B, T, V), K = a.shape, k.shape[2]
+    left, right = _factors(calibration, factors, a)
+    a, k, q, start, state = (x.contiguous() for x in (a, k, q, start, state))
+    h, last = torch.empty_like(a), torch.empty_like(state)
+    saved = a.new_empty(saved_shape(B, T, V, K) if save else 0)
+    arrays = [left, right, a, k, q, start, state, h, last, saved]
+    _launch(kernel, arrays, (B, T, V, K), CALIBRATION=calibration, SAVE=save)
+    return h, last, saved
+
+
+def backward(
+    calibration: str,
+    factors: list[Tensor],
+    a: Tensor,
+    k: Tensor,
+    q: Tensor,
+    start: Tensor,
+    saved: Tensor,
+    dh: Tensor,
+    dlast: Tensor,
+) -> tuple[list[Tensor], Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the factors, a, k, q and the initial state, from those of h and of the last M."""
+    kernel = _kernels()[1]
+    (B, T, V), K = a.shape, k.shape[2]
+    left, right = _factors(calibration, factors, a)
+    a, k, q, start, dh, dlast = (x.contiguous() for x in (a, k, q, start, dh, dlast))
+    da, dstate = torch.empty_like(a), torch.empty_like(dlast)
+    dk, dq = a.new_empty(0, B, T, K), a.new_empty(0, B, T, K)  # _fit_partial_sums knows how many
+    dleft = None if left is None else torch.empty_like(left)
+    dright = None if right is None else a.new_empty(right.shape if calibration == "dense" else (0, B, T, K))
+    scratch = a.new_empty(B, _CHUNK, V, K)
+    arrays = [left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate, scratch]
+    _launch(kernel, arrays, (B, T, V, K), CALIBRATION=calibration)
+    gradients = []
+    if dleft is not None:
+        gradients.append(dleft.sum(-1) if calibration == "scalar" else dleft)
+    if dright is not None:
+        gradients.append(dright if calibration == "dense" else dright.sum(0))
+    return gradients, da, dk.sum(0), dq.sum(0), dstate
