@@ -135,6 +135,7 @@ def test_unsupported_spaces_are_named_with_those_that_are(space, where):
     [
         (spaces.Discrete(3), [0, 2], [0, 2]),
         (spaces.Discrete(3, start=4), [0, 2], [4, 6]),
+        (spaces.Discrete(3, start=4), [[0], [2]], [4, 6]),
         (spaces.MultiDiscrete([2, 3]), [[0, 2], [1, 0]], [[0, 2], [1, 0]]),
         (spaces.MultiDiscrete([2, 3], start=[1, -1]), [[0, 2], [1, 0]], [[1, 1], [2, -1]]),
         (spaces.MultiDiscrete([[2], [3]]), [[0, 2], [1, 0]], [[[0], [2]], [[1], [0]]]),

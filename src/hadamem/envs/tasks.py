@@ -9,7 +9,7 @@ import gymnasium
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from hadamem.envs.popgym import TASKS
+from .popgym import TASKS
 
 # Gymnasium registers families whose simulator may not be installed: what each of them imports.
 _NEEDS = {"box2d": "Box2D", "mujoco": "mujoco", "phys2d": "jax", "tabular": "jax"}

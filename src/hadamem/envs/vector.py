@@ -12,9 +12,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array
 from torch import Tensor
 
-from hadamem.envs import tasks
-from hadamem.envs.layout import Actions, Encoder, Layout, Leaf
-from hadamem.envs.popgym import TASKS, BatchedTask, generator_state, set_generator_state
+from . import tasks
+from .layout import Actions, Encoder, Layout, Leaf
+from .popgym import TASKS, BatchedTask, generator_state, set_generator_state
 
 INPUTS = ("obs", "action", "reward")
 
@@ -99,7 +99,7 @@ class VectorEnvironment:
         id: the id they were made from.
         num_envs: N.
         layout: what the D columns of an observation mean.
-        action_space: of a single environment. An agent acts with (N,) integers in 0..n-1 for Discrete, (N, K)
+        action_space: of a single environment. An agent acts with (N,) or (N, 1) integers in 0..n-1 for Discrete, (N, K)
             integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for Box; the space's
             `start`, its shape and its bounds are taken care of here.
         start: (N,) bool array, the current observation is the first of an episode. It is born here and nowhere else.
