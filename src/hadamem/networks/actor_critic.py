@@ -24,6 +24,9 @@ class NetworkConfig:
     """features of the encoded observation"""
     hidden_size: int = 64
     """features before the memory and in the heads"""
+    memory_input_activation: bool = True
+    """a ReLU before the memory (released); without it, the memory can turn the position code by linear maps alone, and what
+    it learns about addressing at one step holds at all"""
     memory_output_size: int = 64
     """features of the memory's output (released: 1024)"""
     position_code: bool = True
@@ -59,7 +62,8 @@ class ActorCritic(nn.Module):
         self.head = make_head(action_space)
         self.encoder = ObservationEncoder(layout, config.embed_size)
         self.position = PositionCode(config.embed_size) if config.position_code else None
-        self.before = nn.Sequential(nn.Linear(config.embed_size, hidden), nn.ReLU())
+        before = nn.ReLU() if config.memory_input_activation else nn.Identity()
+        self.before = nn.Sequential(nn.Linear(config.embed_size, hidden), before)
         self.memory = make_memory(memory, hidden, config.memory_output_size, memory_size, **(memory_options or {}))
         self.after = nn.Sequential(nn.Linear(config.memory_output_size, hidden), nn.ReLU())
         between = nn.ReLU() if config.head_activation else nn.Identity()

@@ -6,12 +6,13 @@ Dimension letters: B batch, T time, V rows of the memory (value axis, H_v), K it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import cpu, parallel, reference
+from . import cpu, gpu, parallel, reference
 
 __all__ = ["BACKENDS", "CALIBRATIONS", "hadamard_memory"]
 
@@ -23,7 +24,7 @@ CALIBRATIONS: dict[str, dict[str, str]] = {
     "tanh_outer": {"u": "BTV", "w": "BTK"},
     "dense": {"C": "BTVK"},
 }
-BACKENDS = ("auto", "reference", "parallel", "cpu")
+BACKENDS = ("auto", "reference", "parallel", "cpu", "gpu")
 
 
 def hadamard_memory(
@@ -80,8 +81,9 @@ def hadamard_memory(
         a, k, q = a.to(wide), k.to(wide), q.to(wide)
     factors, state = [factor.to(wide) for factor in factors], state.to(wide)
     if backend == "auto":
-        backend = "cpu" if a.device.type == "cpu" and wide == torch.float32 else "reference"
-    if backend == "cpu":
+        fused = {"cpu": "cpu", "cuda": "gpu"}.get(a.device.type, "reference")
+        backend = fused if wide == torch.float32 else "reference"
+    if backend in ("cpu", "gpu"):
         h, last = _fused(calibration, factors, a, k, q, start, state)
     elif backend == "parallel":
         h, last = parallel.hadamard_memory(calibration, factors, a, k, q, start, state)
@@ -131,9 +133,10 @@ def _check(
             raise ValueError(f"{name} has dtype {tensor.dtype}; it must be a floating point type")
         elif name != "state" and tensor.dtype != a.dtype:
             raise ValueError(f"{name} has dtype {tensor.dtype}; it must be {a.dtype}, as a has")
-    if backend == "cpu" and (a.device.type != "cpu" or a.dtype == torch.float64):
+    device = {"cpu": "cpu", "gpu": "cuda"}.get(backend, a.device.type)
+    if backend in ("cpu", "gpu") and (a.device.type != device or a.dtype == torch.float64):
         raise ValueError(
-            f"backend 'cpu' computes in float32 on the CPU; a is {a.dtype} on {a.device}. Use 'auto' or 'reference'"
+            f"backend {backend!r} computes in float32 on {device}; a is {a.dtype} on {a.device}. Use 'auto' or 'reference'"
         )
     return sizes["B"], sizes["T"], sizes["V"], sizes["K"]
 
@@ -146,10 +149,14 @@ def _fused(
         return _op(calibration, factors, a, k, q, start, state, True)[:2]
     if torch.compiler.is_compiling():
         return _op(calibration, factors, a, k, q, start, state, False)[:2]
-    return cpu.forward(calibration, factors, a, k, q, start, state, False)[:2]  # acting: no dispatcher between
+    return _kernels(a).forward(calibration, factors, a, k, q, start, state, False)[:2]  # acting: no dispatcher between
 
 
-@torch.library.custom_op("hadamem::hadamard_memory", mutates_args=(), device_types="cpu")
+def _kernels(a: Tensor) -> ModuleType:
+    return gpu if a.device.type == "cuda" else cpu
+
+
+@torch.library.custom_op("hadamem::hadamard_memory", mutates_args=(), device_types=("cpu", "cuda"))
 def _op(
     calibration: str,
     factors: Sequence[Tensor],
@@ -160,16 +167,16 @@ def _op(
     state: Tensor,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return cpu.forward(calibration, list(factors), a, k, q, start, state, save)
+    return _kernels(a).forward(calibration, list(factors), a, k, q, start, state, save)
 
 
 @_op.register_fake
 def _(calibration: str, factors: Any, a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor, save: bool) -> Any:
-    saved = a.new_empty(cpu.saved_shape(a.shape[0], a.shape[1], a.shape[2], k.shape[2]) if save else (0,))
+    saved = a.new_empty(_kernels(a).saved_shape(a.shape[0], a.shape[1], a.shape[2], k.shape[2]) if save else (0,))
     return a.new_empty(a.shape), state.new_empty(state.shape), saved
 
 
-@torch.library.custom_op("hadamem::hadamard_memory_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("hadamem::hadamard_memory_backward", mutates_args=(), device_types=("cpu", "cuda"))
 def _backward_op(
     calibration: str,
     factors: Sequence[Tensor],
@@ -181,7 +188,7 @@ def _backward_op(
     dh: Tensor,
     dlast: Tensor,
 ) -> list[Tensor]:
-    dfactors, da, dk, dq, dstate = cpu.backward(calibration, list(factors), a, k, q, start, saved, dh, dlast)
+    dfactors, da, dk, dq, dstate = _kernels(a).backward(calibration, list(factors), a, k, q, start, saved, dh, dlast)
     return [*dfactors, da, dk, dq, dstate]
 
 

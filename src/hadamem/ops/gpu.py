@@ -2,21 +2,23 @@
 
 What keeps it fast and small:
 
-* A row of M never looks at another row. One program takes one sequence and a block of rows (BLOCK_V x K, padded to powers of
-  two) and keeps that block of M in registers over all time steps. Nothing of size H x H is written per step.
-* The forward pass keeps M at the start of every chunk of `_CHUNK` steps. The backward pass recomputes one chunk, then walks
-  back through it. Registers cannot hold a chunk of M, and M_t cannot be undone (C may be zero), so M_{t-1} goes to scratch in
-  global memory, chunk x BLOCK_V x K floats a program, used again for every chunk. With 16 steps the scratch of all programs
-  that run at one time is about the size of the second-level cache, which a longer chunk would overflow; a shorter chunk means
-  more checkpoints. C_t is computed twice rather than kept: a sigmoid is cheaper than another write and read.
-* Gradients that sum over rows (of k, q and the columns' factor) are summed inside the program, written once per row block,
-  and added up by torch: no atomics, the same bits every time.
-* 1 + tanh(x) = 2 sigmoid(2x), exact near zero as well as near two; its slope is 1 - tanh^2 = C (2 - C).
+* A row of M never looks at another row. One program takes one sequence and a block of rows (BLOCK_V x K, padded to
+  powers of two) and keeps that block of M in registers over all time steps. Nothing of size H x H is written per step.
+* The forward pass keeps M at the start of every chunk of `_CHUNK` steps. The backward pass recomputes one chunk, then
+  walks back through it. Registers cannot hold a chunk of M, and a step cannot be undone (C may be zero), so M_{t-1}
+  goes to scratch in global memory: a chunk of M per program, used again for every chunk. At 16 steps the scratch of all
+  programs that run at one time is about as large as the second-level cache; a longer chunk would overflow it, a shorter
+  one needs more checkpoints. C_t is computed twice rather than kept: a sigmoid costs less than a write and a read.
+* With STAGES = 3 a step's vectors (and M_{t-1}) are fetched while the step before it is computed.
+* Gradients that sum over rows (of k, q and the columns' factor) are summed inside the program, written once per row
+  block, and added up by torch: no atomics, the same bits every time.
+* 1 + tanh(x) = 2 sigmoid(2x), accurate near zero as near two; its slope is 1 - tanh^2 = C (2 - C).
 
-Memory: outputs; B * (T / chunk + chunk) * H_v * H_k floats of checkpoints and scratch; three times B * T * H_k floats a row
-block of partial sums, for which the backward pass never takes fewer than 16 rows unless K forces it to.
+Memory: the outputs; B * (T / chunk + chunk) * H_v * H_k floats of checkpoints and scratch; and, in the backward pass,
+up to three times B * T * H_k floats of partial sums per row block. A block there has 16 rows or more, so that these are
+at most three times the checkpoints.
 
-Triton is imported by the first call, so that this module imports where it is missing.
+Triton is imported by the first call, so that this module can be imported where it is missing.
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    import triton
     import triton.language as tl
 
 _CHUNK = 16  # steps between checkpoints
@@ -49,17 +50,13 @@ def _sides(left, right, n, i, j, V: tl.constexpr, K: tl.constexpr, CALIBRATION: 
 
 def _calibration_matrix(u, w, CALIBRATION: tl.constexpr):  # type: ignore[no-untyped-def]
     """C of one step, or what broadcasts to it."""
-    if CALIBRATION == "tanh_outer":
-        C = 2 * tl.sigmoid(2 * u * w)
-    else:
-        C = u * w
-    return C
+    return 2 * tl.sigmoid(2 * u * w) if CALIBRATION == "tanh_outer" else u * w
 
 
 def _forward_kernel(  # type: ignore[no-untyped-def]
     left, right, a, k, q, start, state, h, last, saved, B, T,
     V: tl.constexpr, K: tl.constexpr, CALIBRATION: tl.constexpr, SAVE: tl.constexpr,
-    CHUNK: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+    CHUNK: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
     i, j = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V), tl.arange(0, BLOCK_K)
@@ -70,7 +67,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
     for c in range(chunks):
         if SAVE:
             tl.store(saved + (b * chunks + c) * V * K + cell, M, mask=inside)
-        for t in range(c * CHUNK, tl.minimum(T, (c + 1) * CHUNK)):
+        for t in tl.range(c * CHUNK, tl.minimum(T, (c + 1) * CHUNK), num_stages=STAGES):
             n = b * T + t
             u, w = _sides(left, right, n, i, j, V, K, CALIBRATION)
             at = tl.load(a + n * V + i, mask=row, other=0.0)[:, None]
@@ -84,7 +81,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
 def _backward_kernel(  # type: ignore[no-untyped-def]
     left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate, scratch, B, T,
     V: tl.constexpr, K: tl.constexpr, CALIBRATION: tl.constexpr,
-    CHUNK: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+    CHUNK: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(0).to(tl.int64)
     i, j = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V), tl.arange(0, BLOCK_K)
@@ -98,7 +95,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
         first, steps = c * CHUNK, tl.minimum(CHUNK, T - c * CHUNK)
         # once more forward through the chunk, remembering M_{t-1}
         M = tl.load(saved + (b * chunks + c) * V * K + cell, mask=inside, other=0.0)
-        for s in range(steps):
+        for s in tl.range(0, steps, num_stages=STAGES):
             n = b * T + first + s
             u, w = _sides(left, right, n, i, j, V, K, CALIBRATION)
             at = tl.load(a + n * V + i, mask=row, other=0.0)[:, None]
@@ -108,7 +105,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
             M = M * _calibration_matrix(u, w, CALIBRATION) + at * kt
         tl.debug_barrier()  # another thread of the program may read what this one wrote
         # and back
-        for z in range(steps):
+        for z in tl.range(0, steps, num_stages=STAGES):
             s = steps - 1 - z
             n = b * T + first + s
             u, w = _sides(left, right, n, i, j, V, K, CALIBRATION)
@@ -137,12 +134,13 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
 
 
 def _promising(configs: list[Any], arguments: dict[str, Any], **options: Any) -> list[Any]:
-    """Those that give each thread 8 to 32 floats of M: fewer is idle, more does not fit the registers. Else the nearest."""
+    """Those that give a thread 8 to 32 floats of M (fewer leave it idle, more spill its registers), or the nearest."""
 
     def share(config: Any) -> float:
         return config.kwargs["BLOCK_V"] * (arguments | options)["BLOCK_K"] / (32 * config.num_warps)
 
-    return [config for config in configs if 8 <= share(config) <= 32] or [min(configs, key=lambda c: abs(share(c) - 16))]
+    good = [config for config in configs if 8 <= share(config) <= 32]
+    return good or [min(configs, key=lambda config: abs(share(config) - 16))]
 
 
 def _fit_partial_sums(arguments: dict[str, Any]) -> None:
@@ -156,7 +154,7 @@ def _fit_partial_sums(arguments: dict[str, Any]) -> None:
 @functools.cache
 def _kernels() -> tuple[Any, Any]:
     """The forward and the backward kernel, each tuned on first use for the sizes that its key names."""
-    global triton, tl, _sides, _calibration_matrix
+    global tl, _sides, _calibration_matrix  # Triton's compiler looks names up in the module
     try:
         import triton
         import triton.language as tl
@@ -166,7 +164,10 @@ def _kernels() -> tuple[Any, Any]:
     def tuned(function: Any, rows: tuple[int, ...], key: list[str], pre_hook: Any = None) -> Any:
         kernel = triton.jit(function, do_not_specialize=["B", "T"])  # one compilation for all lengths
         configs = [
-            triton.Config({"BLOCK_V": r}, num_warps=w, pre_hook=pre_hook) for r in rows for w in (1, 2, 4, 8, 16)
+            triton.Config({"BLOCK_V": r, "STAGES": stages}, num_warps=warps, pre_hook=pre_hook)
+            for r in rows
+            for warps in (1, 2, 4, 8, 16)
+            for stages in (3, 1)
         ]
         if not isinstance(kernel, triton.JITFunction):  # Triton's interpreter: nothing to tune
             configs = configs[:1]
@@ -194,9 +195,9 @@ def _factors(calibration: str, factors: list[Tensor], a: Tensor) -> tuple[Tensor
 
 def _launch(kernel: Any, arrays: list[Tensor | None], sizes: tuple[int, int, int, int], **options: Any) -> None:
     B, _, V, K = sizes
-    block = 1 << (K - 1).bit_length()
+    options |= {"CHUNK": _CHUNK, "BLOCK_K": 1 << (K - 1).bit_length(), "enable_fp_fusion": True}
     with torch.cuda.device_of(arrays[2]):  # a; Triton launches on the current device
-        kernel[lambda meta: (B, -(-V // meta["BLOCK_V"]))](*arrays, *sizes, **options, CHUNK=_CHUNK, BLOCK_K=block)
+        kernel[lambda meta: (B, -(-V // meta["BLOCK_V"]))](*arrays, *sizes, **options)
 
 
 def forward(

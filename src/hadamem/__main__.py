@@ -1,0 +1,5 @@
+"""`python -m hadamem` is `hadamem`."""
+
+from .cli import main
+
+main()

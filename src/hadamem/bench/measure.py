@@ -1,0 +1,57 @@
+"""Time and memory of a function, measured in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def median_seconds(function: Callable[[], Any], budget: float = 2.0, most: int = 15) -> float:
+    """The median time of a call. A first call warms up; then as many as fit the budget (seconds), at least one."""
+    begin = time.perf_counter()
+    function()
+    first = time.perf_counter() - begin
+    times = []
+    for _ in range(max(1, min(most, int(budget / max(first, 1e-9))))):
+        begin = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def peak_extra_mb(function: Callable[[], Any]) -> float:
+    """Megabytes (10^6 bytes) by which a call raises the resident memory of this process at its peak."""
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():  # Linux can forget the peak so far
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+        before = _kilobytes(status.read_text(), "VmRSS")
+        function()
+        return max(0.0, (_kilobytes(status.read_text(), "VmHWM") - before) * 1024 / 1e6)
+    unit = 1 if sys.platform == "darwin" else 1024
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    function()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 1e6
+
+
+def _kilobytes(status: str, name: str) -> int:
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
+
+
+def in_fresh_process(module: str, *arguments: object) -> dict[str, Any]:
+    """Run `python -m module arguments` and return the JSON object that it prints last.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,325 @@
+"""The command line: `hadamem COMMAND`. Each command is a dataclass whose fields are its options."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import gymnasium
+import tyro
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from .agents.evaluation import evaluate as play
+from .agents.training import (
+    TrainConfig,
+    config_from_dict,
+    load_policy,
+    make_environment,
+    seed_for,
+)
+from .agents.training import train as run_training
+from .envs import list_tasks
+from .experiments.recipes import preset_config
+from .memory import MEMORIES, make_memory, memory_class, memory_options
+from .run import read_config, write_whole
+
+console = Console(stderr=True)
+
+
+@dataclass
+class Train:
+    """Train an agent with a memory. The folder of the run is the last line printed."""
+
+    config: Annotated[TrainConfig, tyro.conf.OmitArgPrefixes]
+    agent: Literal["ppo"] = "ppo"
+    """learning algorithm"""
+    preset: str = "fast"
+    """recipe that gives the defaults: fast or popgym-paper"""
+    out: pathlib.Path | None = None
+    """folder of the run; none: runs/TASK/MEMORY-AGENT-sSEED-TIME"""
+    resume: pathlib.Path | None = None
+    """go on with the run in this folder, with its own configuration; only --steps may be given beside it"""
+
+
+@dataclass
+class Resume:
+    """Go on with a run, with its own configuration."""
+
+    resume: pathlib.Path
+    """folder of the run"""
+    steps: int | None = None
+    """environment steps of the whole run; none: as it was begun"""
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train an agent with a memory on a task"""
+    if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+        resumed = tyro.cli(Resume, args=arguments, prog="hadamem train")
+        config, path = config_from_dict(read_config(resumed.resume)), resumed.resume
+        if resumed.steps is not None:
+            config.steps = resumed.steps
+    else:
+        chosen = {"env": TrainConfig.env, "memory": TrainConfig.memory, "preset": Train.preset}
+        for i, word in enumerate(arguments):  # what the defaults of the other options depend on
+            name, equals, value = word.removeprefix("--").partition("=")
+            if word.startswith("--") and name in chosen and (equals or i + 1 < len(arguments)):
+                chosen[name] = value if equals else arguments[i + 1]
+        memory_class(chosen["memory"])  # a mistyped name is answered before anything else
+        preset = preset_config(chosen["preset"], chosen["env"], chosen["memory"])
+        default = Train(replace(preset, memory_options=()))
+        given = tyro.cli(Train, args=arguments, default=default, prog="hadamem train")
+        config = replace(given.config, memory_options=preset.memory_options + given.config.memory_options)
+        folder = f"{config.memory}-{given.agent}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        path = given.out or pathlib.Path("runs") / config.env.replace(":", ".").replace("/", ".") / folder
+    complete = run_training(config, path, resume="--resume" in " ".join(arguments))
+    if not complete:
+        console.print(f"stopped; go on with: hadamem train --resume {path}")
+    print(path)
+
+
+@dataclass
+class Evaluate:
+    """Play whole episodes with a trained policy, beside a random one."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """folder of the run"""
+    episodes: int = 200
+    """how many"""
+    seed: int = 0
+    """of the evaluation's environments, which the training never met"""
+    mode: Literal["greedy", "sampled"] = "greedy"
+    """the most likely action, or a random one as in training"""
+    num_envs: int = 50
+    """environments side by side"""
+    device: str = "cpu"
+    """of the network"""
+    json: pathlib.Path | None = None
+    """write the result there, too"""
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Play whole episodes with a trained policy, beside a random one"""
+    given = tyro.cli(Evaluate, args=arguments, prog="hadamem evaluate")
+    policy, config = load_policy(given.run, given.device)
+    results = {}
+    for name, player in ((config.memory, policy), ("random", None)):
+        env = make_environment(config, min(given.episodes, given.num_envs), seed_for(given.seed, "evaluation"))
+        with console.status(f"{name}: playing {given.episodes} episodes") as status:
+            told = _told(status, name, given.episodes)
+            results[name] = play(env, player, given.episodes, given.mode == "greedy", told)
+        env.close()
+    table = _table(f"{config.env}, {given.mode}", ["policy", "mean return", "95 % interval", "std", "episodes", "success"])
+    for name, result in results.items():
+        low, high = result["mean"] - result["ci95"], result["mean"] + result["ci95"]
+        success = f"{result['success_rate']:.1%}" if "success_rate" in result else "-"
+        table.add_row(
+            name, f"{result['mean']:.3f}", f"{low:.3f} to {high:.3f}", f"{result['std']:.3f}", str(result["episodes"]), success
+        )  # fmt: skip
+    Console().print(table)
+    _write(given.json, {**results[config.memory], "random": results["random"]})
+
+
+def _told(status: Status, name: str, episodes: int) -> Callable[[int], None]:
+    return lambda done: status.update(f"{name}: {done} of {episodes} episodes")
+
+
+@dataclass
+class List:
+    """List what there is."""
+
+    json: pathlib.Path | None = None
+    """write the rows there, too"""
+
+
+def tasks(arguments: Sequence[str]) -> None:
+    """List the environments that can be trained on here"""
+    given = tyro.cli(List, args=arguments, prog="hadamem list tasks")
+    rows = list_tasks()
+    _print("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows)
+    _write(given.json, rows)
+
+
+def memories(arguments: Sequence[str]) -> None:
+    """List the memories, their sizes and options"""
+    given = tyro.cli(List, args=arguments, prog="hadamem list memories")
+    rows = []
+    for name, (cls, size) in MEMORIES.items():
+        memory = make_memory(name, 64, 64)
+        state = memory.initial_state(1)
+        rows.append(
+            {
+                "name": name,
+                "about": (cls.__doc__ or "").splitlines()[0],
+                "size": f"{size} = {getattr(memory, size, '')}".removesuffix(" = "),
+                "parameters": sum(p.numel() for p in memory.parameters()),
+                "state_bytes": sum(leaf.numel() * leaf.element_size() for leaf in state.values()),
+                "options": " ".join(f"{n}={p.default}" for n, p in memory_options(name).items()),
+            }
+        )
+    _print("memories, at 64 features in and out and their default size", rows)
+    _write(given.json, rows)
+
+
+@dataclass
+class Bench:
+    """Measure on this machine."""
+
+    json: pathlib.Path | None = None
+    """write the rows there, too"""
+
+
+def bench_ops(arguments: Sequence[str]) -> None:
+    """Measure every backend of the Hadamard recurrence against the released form"""
+    from .bench import ops
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench ops")
+    with console.status("") as status:
+        rows = ops.measure_all(status.update)
+    for size in ops.SIZES:
+        here = [row for row in rows if (row["B"], row["T"], row["H"]) == size]
+        released = next(row for row in here if row["backend"] == "released")
+        columns = ["backend", "forward (µs/step)", "forward + backward (µs/step)", "times faster", "extra MB", "times less"]
+        table = _table(f"(B, T, H) = {size}, a step is one step of one row", columns)
+        for row in here:
+            faster = released["forward_backward_us"] / row["forward_backward_us"]
+            less = released["extra_mb"] / max(row["extra_mb"], 1e-3)
+            table.add_row(
+                row["backend"], f"{row['forward_us']:.2f}", f"{row['forward_backward_us']:.2f}", f"{faster:.1f}",
+                f"{row['extra_mb']:.1f}", f"{less:.1f}",
+            )  # fmt: skip
+        Console().print(table)
+    _write(given.json, rows)
+
+
+def bench_train(arguments: Sequence[str]) -> None:
+    """Measure environment steps per second of whole training"""
+    from .bench import train
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench train")
+    with console.status("") as status:
+        rows = train.measure_all(status.update)
+    _print(f"PPO on {train.ENV}, 64 environments x 128 steps, 4 epochs, 8 minibatches", rows)
+    _write(given.json, rows)
+
+
+@dataclass
+class Showcase:
+    """Train an agent that remembers and one that cannot, and compare them."""
+
+    out: pathlib.Path = pathlib.Path("runs/showcase")
+    """folder of the two runs, the table and the plot; what is there already is continued"""
+    steps: int = 1_500_000
+    """environment steps of each run"""
+    episodes: int = 200
+    """of the evaluation"""
+    seed: int = 0
+    """of everything random"""
+
+
+def showcase(arguments: Sequence[str]) -> None:
+    """Train an agent that remembers and one that cannot, and compare them"""
+    from .experiments import showcase as experiment
+
+    given = tyro.cli(Showcase, args=arguments, prog="hadamem showcase")
+    rows = experiment.showcase(given.out, given.steps, given.episodes, given.seed)
+    if rows is None:
+        console.print("stopped; the same command goes on from here")
+        return
+    table = _table(f"{experiment.TASK}: returns lie between -1 and 1", ["policy", "memory", "mean return", "episodes", "steps"])
+    for row in rows:
+        mean = f"{row['mean']:.3f} ± {row['ci95']:.3f}"
+        table.add_row(row["policy"], row["memory"], mean, str(row["episodes"]), f"{row['steps']:,}")
+    Console().print(table)
+    print(f"table: {given.out / 'results.json'}\nplot: {given.out / 'curves.png'}\nruns: {given.out}")
+    print(f"curves in TensorBoard: tensorboard --logdir {given.out}")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "showcase": showcase,
+    "list tasks": tasks,
+    "list memories": memories,
+    "bench ops": bench_ops,
+    "bench train": bench_train,
+}
+
+
+def main() -> None:
+    """Entry point of `hadamem`."""
+    arguments = sys.argv[1:]
+    for words in (2, 1):
+        command = COMMANDS.get(" ".join(arguments[:words]))
+        if command is not None:
+            break
+    else:
+        _usage(arguments)
+    try:
+        command(arguments[words:])
+    except (ValueError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
+        if os.environ.get("HADAMEM_DEBUG"):
+            raise
+        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _usage(arguments: Sequence[str]) -> None:
+    """Tell the commands and leave: asked for help, or not understood."""
+    asked = not arguments or arguments[0] in ("-h", "--help")
+    out = Console(stderr=not asked)
+    if not asked:
+        typed = " ".join(word for word in arguments[:2] if not word.startswith("-"))
+        near = difflib.get_close_matches(typed, COMMANDS, n=2, cutoff=0.5)
+        near = near or [name for name in COMMANDS if name.startswith(typed)]
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        out.print(f"error: no command is called {typed!r}{hint}", style="red", highlight=False)
+    out.print("hadamem: agents that remember. Usage: hadamem COMMAND [options]; hadamem COMMAND --help explains them\n")
+    for name, command in COMMANDS.items():
+        out.print(f"  {name:<14} {command.__doc__}", highlight=False)
+    raise SystemExit(0 if asked else 2)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    return table
+
+
+def _print(title: str, rows: list[dict[str, Any]]) -> None:
+    """Rows of equal keys as a table."""
+    table = Table(title=title, title_justify="left")
+    for name, value in rows[0].items():
+        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    Console().print(table)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return "" if value is None else str(value)
+
+
+def _write(path: pathlib.Path | None, content: Any) -> None:
+    if path is not None:
+        write_whole(path, json.dumps(content, indent=2))
+        console.print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Recipes as data, and the experiments made of them."""

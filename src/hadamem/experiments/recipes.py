@@ -1,0 +1,86 @@
+"""Training recipes: data, not code. A preset is a set of defaults; whatever the command line says wins over it.
+
+Keys: "ppo" and "network" override the fields of PPOConfig and NetworkConfig; "memory" gives a memory its size and options;
+"tasks" holds further overrides for task names that match a pattern (the first that matches).
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from dataclasses import replace
+from typing import Any
+
+from ..agents.ppo import PPOConfig
+from ..agents.training import TrainConfig
+from ..networks import NetworkConfig
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {
+        "about": "few epochs and a large step, for 2 cores; softmax features and a normalised read-out for SHM",
+        "ppo": {"schedule": "linear"},
+        "network": {},
+        "memory": {
+            "shm": {"size": 64, "options": ("feature_map=softmax", "read_norm=true")},
+            "gru": {"size": 128, "options": ()},
+            "lstm": {"size": 128, "options": ()},
+        },
+        "tasks": {
+            # every reward answers one action at once: a short credit horizon removes most of the noise
+            "popgym-RepeatPrevious*": {"ppo": {"gamma": 0.9, "gae_lambda": 0.5, "entropy_coefficient": 0.003}},
+            "popgym-Autoencode*": {"ppo": {"gamma": 0.9, "gae_lambda": 0.5}},
+        },
+    },
+    "popgym-paper": {
+        "about": "as released for POPGym with RLlib 2.3: 65,536 steps a batch, 30 epochs, learning rate 5e-5, KL penalty",
+        "ppo": {
+            "num_envs": 64,
+            "num_steps": 1024,
+            "epochs": 30,
+            "minibatches": 8,
+            "learning_rate": 5e-5,
+            "schedule": "constant",
+            "adam_epsilon": 1e-8,
+            "gamma": 0.99,
+            "gae_lambda": 1.0,
+            "clip": 0.3,
+            "value_loss_cap": 10.0,
+            "value_coefficient": 1.0,
+            "entropy_coefficient": 0.0,
+            "max_grad_norm": None,
+            "kl_coefficient": 0.2,
+            "kl_target": 0.01,
+        },
+        "network": {"memory_output_size": 1024, "head_activation": False},
+        "memory": {
+            "shm": {"size": 128, "options": ("shortcut=true",)},
+            "gru": {"size": 256, "options": ()},
+        },
+        "tasks": {"popgym-*Hard-v0": {"memory": {"shm": {"size": 32, "options": ("shortcut=true",)}}}},
+    },
+}
+
+
+def preset_config(preset: str, env: str, memory: str) -> TrainConfig:
+    """The defaults of a preset for a task and a memory.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if preset not in PRESETS:
+        near = difflib.get_close_matches(preset, PRESETS, n=1, cutoff=0.3) or list(PRESETS)
+        raise ValueError(f"no preset is called {preset!r}; did you mean {near[0]}? All: {', '.join(PRESETS)}")
+    layers = [PRESETS[preset]]
+    layers += [extra for pattern, extra in layers[0]["tasks"].items() if fnmatch.fnmatch(env, pattern)][:1]
+    ppo, network, known = PPOConfig(), NetworkConfig(), {}
+    for layer in layers:
+        network = replace(network, **layer.get("network", {}))
+        ppo = replace(ppo, **layer.get("ppo", {}))
+        known = layer.get("memory", {}).get(memory, known)
+    return TrainConfig(
+        env=env,
+        memory=memory,
+        memory_size=known.get("size"),
+        memory_options=known.get("options", ()),
+        ppo=replace(ppo, network=network),
+    )

@@ -1,0 +1,324 @@
+"""Every backend of the Hadamard recurrence is held to the reference in float64: outputs, last state, every gradient."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hadamem.ops import CALIBRATIONS, hadamard_memory
+
+SHAPES = [(1, 1, 1, 1), (2, 5, 3, 7), (3, 40, 24, 24), (1, 257, 33, 17), (5, 1, 8, 16), (2, 70, 64, 33), (1, 130, 5, 128)]
+
+
+def make_inputs(calibration: str, B: int, T: int, V: int, K: int, reset: float = 0.1, seed: int = 0) -> dict:
+    """Random arguments in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {"B": B, "T": T, "V": V, "K": K}
+
+    def random(dims: str) -> Tensor:
+        return torch.randn([sizes[d] for d in dims], dtype=torch.float64, generator=generator)
+
+    factors = [random(dims) for dims in CALIBRATIONS[calibration].values()]
+    if calibration in ("scalar", "column", "dense"):
+        factors = [torch.sigmoid(factor) * 1.2 for factor in factors]
+    start = torch.rand(B, T, generator=generator) < reset
+    return {"a": random("BTV"), "k": random("BTK"), "q": random("BTK"), "state": random("BVK"), "start": start, "factors": factors}
+
+
+def run(calibration: str, arguments: dict, backend: str, dtype: torch.dtype) -> list[Tensor]:
+    """[h, last state, gradients of a, k, q, state and the factors] for fixed random gradients of h and the last state."""
+    leaves = {n: arguments[n].to(dtype).clone().requires_grad_() for n in ("a", "k", "q", "state")}
+    factors = [factor.to(dtype).clone().requires_grad_() for factor in arguments["factors"]]
+    h, last = hadamard_memory(
+        **leaves, factors=factors, start=arguments["start"], calibration=calibration, backend=backend
+    )
+    generator = torch.Generator().manual_seed(1)
+    weights = [torch.randn(x.shape, dtype=torch.float64, generator=generator).to(dtype) for x in (h, last)]
+    loss = (h * weights[0]).sum() + (last * weights[1]).sum()
+    return [x.detach() for x in (h, last, *torch.autograd.grad(loss, [*leaves.values(), *factors]))]
+
+
+def assert_equal(got: list[Tensor], want: list[Tensor], value: float, gradient: float) -> None:
+    names = ["h", "last", "da", "dk", "dq", "dstate", "dfactor 0", "dfactor 1"]
+    for n, (g, w) in enumerate(zip(got, want, strict=True)):
+        error = (g.double() - w).norm() / w.norm().clamp(min=1e-12)
+        assert error < (value if n < 2 else gradient), f"{names[n]}: relative error {error:.2e}"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_cpu_equals_reference(calibration: str, shape: tuple[int, ...], poisoned_memory: None) -> None:
+    arguments = make_inputs(calibration, *shape)
+    want = run(calibration, arguments, "reference", torch.float64)
+    assert_equal(run(calibration, arguments, "cpu", torch.float32), want, 1e-5, 1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_parallel_equals_reference(calibration: str, shape: tuple[int, ...]) -> None:
+    arguments = make_inputs(calibration, *shape)
+    want = run(calibration, arguments, "reference", torch.float64)
+    assert_equal(run(calibration, arguments, "parallel", torch.float64), want, 1e-12, 1e-11)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(sorted(CALIBRATIONS)),
+    st.tuples(st.integers(1, 4), st.integers(1, 70), st.integers(1, 40), st.integers(1, 40)),
+    st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+    st.integers(0, 2**16),
+)
+def test_any_shape(calibration: str, shape: tuple[int, int, int, int], reset: float, seed: int) -> None:
+    arguments = make_inputs(calibration, *shape, reset=reset, seed=seed)
+    want = run(calibration, arguments, "reference", torch.float64)
+    assert_equal(run(calibration, arguments, "cpu", torch.float32), want, 1e-5, 1e-4)
+    assert_equal(run(calibration, arguments, "parallel", torch.float64), want, 1e-12, 1e-11)
+
+
+@pytest.mark.parametrize("backend", ["reference", "parallel"])
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_gradcheck(calibration: str, backend: str) -> None:
+    arguments = make_inputs(calibration, 2, 5, 3, 2, reset=0.3)
+    leaves = [x.requires_grad_() for x in (*(arguments[n] for n in ("a", "k", "q", "state")), *arguments["factors"])]
+
+    def function(a: Tensor, k: Tensor, q: Tensor, state: Tensor, *factors: Tensor) -> tuple[Tensor, Tensor]:
+        return hadamard_memory(
+            a, k, q, calibration=calibration, factors=factors, start=arguments["start"], state=state, backend=backend
+        )
+
+    assert torch.autograd.gradcheck(function, leaves)
+
+
+@pytest.mark.parametrize("backend", ["reference", "parallel", "cpu"])
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_nothing_passes_a_reset(calibration: str, backend: str) -> None:
+    """NaN in the state and in all inputs before a reset: values and gradients after it are those of a clean run."""
+    arguments = make_inputs(calibration, 1, 12, 5, 6, reset=0.0)
+    arguments["start"][0, 7] = True
+    dtype = torch.float32 if backend == "cpu" else torch.float64
+
+    def after(poison: bool) -> list[Tensor]:
+        inputs = [arguments[n].to(dtype).clone() for n in ("a", "k", "q")]
+        factors = [factor.to(dtype).clone() for factor in arguments["factors"]]
+        state = arguments["state"].to(dtype).clone()
+        if poison:
+            for x in (*inputs, *factors):
+                x[:, :7] = torch.nan
+            state[:] = torch.nan
+        leaves = [x.requires_grad_() for x in (*inputs, *factors)]
+        h, last = hadamard_memory(
+            *leaves[:3], factors=leaves[3:], calibration=calibration, start=arguments["start"], state=state, backend=backend
+        )
+        gradients = torch.autograd.grad(h[:, 7:].square().sum() + last.square().sum(), leaves)
+        return [h[:, 7:].detach(), last.detach(), *(g[:, 7:] for g in gradients)]
+
+    for clean, poisoned in zip(after(False), after(True), strict=True):
+        torch.testing.assert_close(poisoned, clean)
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_nan_is_not_hidden(calibration: str) -> None:
+    arguments = make_inputs(calibration, 1, 4, 3, 3, reset=0.0)
+    for name in ("a", "k", "q"):
+        arguments[name] = arguments[name].float()
+    factors = [factor.float() for factor in arguments["factors"]]
+    for poisoned in [arguments["a"], arguments["k"], *factors]:
+        kept = poisoned.clone()
+        poisoned[0, 1] = torch.nan
+        h, _ = hadamard_memory(
+            arguments["a"], arguments["k"], arguments["q"], calibration=calibration, factors=factors, backend="cpu"
+        )
+        assert h[0, 0].isfinite().all()
+        assert h[0, 1:].isnan().any()
+        poisoned.copy_(kept)
+
+
+def test_non_contiguous_inputs() -> None:
+    arguments = make_inputs("tanh_outer", 3, 9, 6, 10)
+    want = run("tanh_outer", arguments, "reference", torch.float64)
+    for name in ("a", "k", "q", "state"):
+        arguments[name] = arguments[name].transpose(0, 1).contiguous().transpose(0, 1)
+    arguments["factors"] = [torch.stack([f, f], dim=-1)[..., 0] for f in arguments["factors"]]
+    arguments["start"] = arguments["start"].T.contiguous().T
+    assert_equal(run("tanh_outer", arguments, "cpu", torch.float32), want, 1e-5, 1e-4)
+
+
+def test_defaults_are_no_reset_and_an_empty_memory() -> None:
+    arguments = make_inputs("tanh_outer", 2, 6, 4, 5, reset=0.0)
+    given_all = hadamard_memory(**{**arguments, "state": torch.zeros(2, 4, 5, dtype=torch.float64)})
+    left_out = hadamard_memory(arguments["a"], arguments["k"], arguments["q"], factors=arguments["factors"])
+    for x, y in zip(given_all, left_out, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+def test_half_precision_keeps_a_float32_memory() -> None:
+    arguments = make_inputs("tanh_outer", 2, 6, 4, 5)
+    half = {n: x.bfloat16() for n, x in arguments.items() if n in ("a", "k", "q")}
+    factors = [factor.bfloat16() for factor in arguments["factors"]]
+    h, last = hadamard_memory(**half, factors=factors, start=arguments["start"], state=arguments["state"].float())
+    assert h.dtype == torch.bfloat16
+    assert last.dtype == torch.float32
+    want, _ = hadamard_memory(
+        **{n: x.double() for n, x in half.items()}, factors=[f.double() for f in factors], start=arguments["start"],
+        state=arguments["state"],
+    )  # fmt: skip
+    torch.testing.assert_close(h.double(), want, rtol=2e-2, atol=2e-2)
+
+
+def test_unneeded_gradients() -> None:
+    """Only the last state is used, or only one input wants a gradient."""
+    arguments = make_inputs("tanh_outer", 2, 20, 4, 5)
+    results = []
+    for backend, dtype in (("reference", torch.float64), ("cpu", torch.float32)):
+        inputs = {n: x.to(dtype) for n, x in arguments.items() if n in ("a", "k", "q", "state")}
+        factors = [factor.to(dtype) for factor in arguments["factors"]]
+        k = inputs["k"] = inputs["k"].requires_grad_()
+        _, last = hadamard_memory(**inputs, factors=factors, start=arguments["start"], backend=backend)
+        results.append(torch.autograd.grad(last.sum(), k)[0].double())
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
+
+
+def test_calibration_is_accurate_over_its_whole_range() -> None:
+    """1 + tanh(x) from one step on a memory of ones: absolute error below 5e-7 for every x, also far outside."""
+    x = torch.cat([torch.linspace(-12, 12, 100_001), torch.tensor([1e4, -1e4, torch.inf, -torch.inf, 0.0])])
+    one, zero = torch.ones(len(x), 1, 1), torch.zeros(len(x), 1, 1)
+    h, _ = hadamard_memory(zero, zero, one, factors=(one, x.view(-1, 1, 1)), state=one, backend="cpu")
+    want = 1 + torch.tanh(x.double())
+    assert (h.flatten().double() - want).abs().max() < 5e-7
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"a": torch.zeros(2, 3)}, ["a has shape (2, 3)", "(B, T, H)"]),
+        ({"k": torch.zeros(2, 0, 4)}, ["k has shape (2, 0, 4)", "no dimension zero"]),
+        ({"q": torch.zeros(2, 3, 5)}, ["q has shape (2, 3, 5)", "(2, 3, 4)"]),
+        ({"start": torch.zeros(2, 3)}, ["start", "torch.float32", "torch.bool"]),
+        ({"state": torch.zeros(2, 4, 4)}, ["state has shape (2, 4, 4)", "(2, 5, 4)"]),
+        ({"k": torch.zeros(2, 3, 4, dtype=torch.float64)}, ["k has dtype torch.float64", "torch.float32"]),
+        ({"k": torch.zeros(2, 3, 4, dtype=torch.int64), "q": torch.zeros(2, 3, 4, dtype=torch.int64)}, ["floating"]),
+        ({"q": torch.zeros(2, 3, 4, device="meta")}, ["q is on meta", "cpu"]),
+        ({"factors": ()}, ["factors has 0 tensors", "tanh_outer", "u (B, T, V), w (B, T, K)"]),
+        ({"factors": (torch.zeros(2, 3, 5), torch.zeros(2, 3, 5))}, ["factor w has shape (2, 3, 5)", "(2, 3, 4)"]),
+        ({"calibration": "tanh"}, ["calibration is 'tanh'", "tanh_outer"]),
+        ({"backend": "numba"}, ["backend is 'numba'", "reference"]),
+    ],
+)
+def test_errors_name_the_argument(change: dict, words: list[str]) -> None:
+    good = {
+        "a": torch.zeros(2, 3, 5),
+        "k": torch.zeros(2, 3, 4),
+        "q": torch.zeros(2, 3, 4),
+        "factors": (torch.zeros(2, 3, 5), torch.zeros(2, 3, 4)),
+    }
+    hadamard_memory(**good)
+    with pytest.raises(ValueError, match=r".") as caught:
+        hadamard_memory(**{**good, **change})
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_float64_on_the_cpu_backend_is_refused() -> None:
+    x = torch.zeros(1, 1, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"float32.*float64.*reference"):
+        hadamard_memory(x, x, x, calibration="ones", backend="cpu")
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_opcheck(calibration: str) -> None:
+    arguments = make_inputs(calibration, 2, 7, 3, 5)
+    a, k, q, state = (arguments[n].float().requires_grad_() for n in ("a", "k", "q", "state"))
+    factors = [factor.float().requires_grad_() for factor in arguments["factors"]]
+    for save in (True, False):
+        inputs = (calibration, factors, a, k, q, arguments["start"], state, save)
+        tests = ("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_static")
+        torch.library.opcheck(torch.ops.hadamem.hadamard_memory.default, inputs, test_utils=tests if save else tests[:3])
+
+
+def test_compile_equals_eager() -> None:
+    arguments = make_inputs("tanh_outer", 2, 19, 6, 9)
+    want = run("tanh_outer", arguments, "cpu", torch.float32)
+    torch._dynamo.reset()
+    leaves = {n: arguments[n].float().clone().requires_grad_() for n in ("a", "k", "q", "state")}
+    factors = [factor.float().clone().requires_grad_() for factor in arguments["factors"]]
+
+    @torch.compile(backend="aot_eager", fullgraph=True)
+    def compiled(leaves: dict, factors: list, start: Tensor) -> tuple[Tensor, Tensor]:
+        return hadamard_memory(**leaves, factors=factors, start=start)
+
+    h, last = compiled(leaves, factors, arguments["start"])
+    generator = torch.Generator().manual_seed(1)
+    weights = [torch.randn(x.shape, dtype=torch.float64, generator=generator).float() for x in (h, last)]
+    gradients = torch.autograd.grad(
+        (h * weights[0]).sum() + (last * weights[1]).sum(), [*leaves.values(), *factors]
+    )
+    for got, expected in zip((h, last, *gradients), want, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("B", [1, 2, 3])
+def test_threads_share_the_work_without_changing_it(threads: int, B: int) -> None:
+    arguments = make_inputs("tanh_outer", B, 300, 70, 65, reset=0.02)
+    want = run("tanh_outer", arguments, "cpu", torch.float32)
+    torch.set_num_threads(threads)
+    try:
+        got = run("tanh_outer", arguments, "cpu", torch.float32)
+    finally:
+        torch.set_num_threads(1)
+    assert_equal(got, [x.double() for x in want], 1e-6, 1e-6)  # sums are taken in another order
+
+
+def test_several_python_threads_at_once() -> None:
+    arguments = make_inputs("tanh_outer", 2, 300, 70, 65)
+    want = run("tanh_outer", arguments, "cpu", torch.float32)
+    results: list[list[Tensor]] = []
+
+    def work() -> None:
+        for _ in range(3):
+            results.append(run("tanh_outer", arguments, "cpu", torch.float32))
+
+    torch.set_num_threads(2)
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(timeout=60)
+    finally:
+        torch.set_num_threads(1)
+    assert len(results) == 12
+    for result in results:
+        assert_equal(result, [x.double() for x in want], 1e-6, 1e-6)
+
+
+def _child(arguments: dict, queue: multiprocessing.Queue) -> None:
+    queue.put(hadamard_memory(**arguments)[0].numpy())
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
+def test_after_a_fork() -> None:
+    """The child of a process whose thread pool was running gets a pool of its own."""
+    arguments = make_inputs("tanh_outer", 2, 400, 64, 64)
+    factors = [factor.float() for factor in arguments["factors"]]  # here: torch's own operators may hang after a fork
+    arguments = {n: arguments[n].float() for n in ("a", "k", "q", "state")} | {"factors": factors}
+    arguments["start"] = torch.zeros(2, 400, dtype=torch.bool)
+    torch.set_num_threads(2)
+    try:
+        want = hadamard_memory(**arguments)[0].numpy()
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=_child, args=(arguments, queue))
+        child.start()
+        got = queue.get(timeout=60)
+        child.join(timeout=10)
+    finally:
+        torch.set_num_threads(1)
+    np.testing.assert_array_equal(got, want)
