@@ -257,12 +257,10 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 def main() -> None:
     """Entry point of `hadamem`."""
     arguments = sys.argv[1:]
-    for words in (2, 1):
-        command = COMMANDS.get(" ".join(arguments[:words]))
-        if command is not None:
-            break
-    else:
-        _usage(arguments)
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    command = COMMANDS.get(" ".join(arguments[:words]))
+    if command is None:
+        return _usage(arguments)
     try:
         command(arguments[words:])
     except (ValueError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
@@ -284,9 +282,9 @@ def _usage(arguments: Sequence[str]) -> None:
         near = near or [name for name in COMMANDS if name.startswith(typed)]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         out.print(f"error: no command is called {typed!r}{hint}", style="red", highlight=False)
-    out.print("hadamem: agents that remember. Usage: hadamem COMMAND [options]; hadamem COMMAND --help explains them\n")
-    for name, command in COMMANDS.items():
-        out.print(f"  {name:<14} {command.__doc__}", highlight=False)
+    lines = [f"  {name:<14} {command.__doc__}" for name, command in COMMANDS.items()]
+    about = "hadamem: agents that remember. Usage: hadamem COMMAND [options]; `hadamem COMMAND --help` explains them."
+    out.print("\n".join([about, "", *lines]), markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(0 if asked else 2)
 
 

@@ -29,16 +29,21 @@ def make_inputs(calibration: str, B: int, T: int, V: int, K: int, reset: float =
     if calibration in ("scalar", "column", "dense"):
         factors = [torch.sigmoid(factor) * 1.2 for factor in factors]
     start = torch.rand(B, T, generator=generator) < reset
-    return {"a": random("BTV"), "k": random("BTK"), "q": random("BTK"), "state": random("BVK"), "start": start, "factors": factors}
+    return {
+        "a": random("BTV"),
+        "k": random("BTK"),
+        "q": random("BTK"),
+        "state": random("BVK"),
+        "start": start,
+        "factors": factors,
+    }
 
 
 def run(calibration: str, arguments: dict, backend: str, dtype: torch.dtype) -> list[Tensor]:
     """[h, last state, gradients of a, k, q, state and the factors] for fixed random gradients of h and the last state."""
     leaves = {n: arguments[n].to(dtype).clone().requires_grad_() for n in ("a", "k", "q", "state")}
     factors = [factor.to(dtype).clone().requires_grad_() for factor in arguments["factors"]]
-    h, last = hadamard_memory(
-        **leaves, factors=factors, start=arguments["start"], calibration=calibration, backend=backend
-    )
+    h, last = hadamard_memory(**leaves, factors=factors, start=arguments["start"], calibration=calibration, backend=backend)
     generator = torch.Generator().manual_seed(1)
     weights = [torch.randn(x.shape, dtype=torch.float64, generator=generator).to(dtype) for x in (h, last)]
     loss = (h * weights[0]).sum() + (last * weights[1]).sum()
@@ -256,9 +261,7 @@ def test_compile_equals_eager() -> None:
     h, last = compiled(leaves, factors, arguments["start"])
     generator = torch.Generator().manual_seed(1)
     weights = [torch.randn(x.shape, dtype=torch.float64, generator=generator).float() for x in (h, last)]
-    gradients = torch.autograd.grad(
-        (h * weights[0]).sum() + (last * weights[1]).sum(), [*leaves.values(), *factors]
-    )
+    gradients = torch.autograd.grad((h * weights[0]).sum() + (last * weights[1]).sum(), [*leaves.values(), *factors])
     for got, expected in zip((h, last, *gradients), want, strict=True):
         torch.testing.assert_close(got, expected)
 

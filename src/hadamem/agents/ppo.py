@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al., 2017) for policies with a memory.
 
 The memory's state is stored once per row of a rollout, before its first step. An update runs whole rows again from there, with
-the resets inside them: no padding, no truncation shorter than the row, and the very numbers that acted, so that before the first
+the resets inside them: no padding, no truncation within a row, and the very numbers that acted, so that before the first
 gradient step of every update the probability ratio is 1.
 """
 
@@ -92,9 +92,7 @@ class PPO:
         device = next(policy.parameters()).device
         self.actor = Actor(policy, env, device)
         self.rollout = Rollout.empty(policy, env, config.num_steps, device)
-        self.optimiser = torch.optim.Adam(
-            policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True
-        )
+        self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
         self.kl_coefficient = config.kl_coefficient
         self.returns: deque[float] = deque(maxlen=100)
 
@@ -129,9 +127,7 @@ class PPO:
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 if config.max_grad_norm is not None:
-                    terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(
-                        self.policy.parameters(), config.max_grad_norm
-                    )
+                    terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.max_grad_norm)
                 self.optimiser.step()
                 told.append(terms)
         return self._summary(told)

@@ -81,9 +81,7 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int) -> VectorEnv
 def make_policy(config: TrainConfig, env: VectorEnvironment) -> ActorCritic:
     """The network of a configuration, untrained, on its device."""
     options = parse_options(config.memory, config.memory_options)
-    policy = ActorCritic(
-        env.layout, env.action_space, config.memory, config.memory_size, options, config.ppo.network
-    )
+    policy = ActorCritic(env.layout, env.action_space, config.memory, config.memory_size, options, config.ppo.network)
     return policy.to(config.device)
 
 

@@ -72,7 +72,8 @@ def preset_config(preset: str, env: str, memory: str) -> TrainConfig:
         raise ValueError(f"no preset is called {preset!r}; did you mean {near[0]}? All: {', '.join(PRESETS)}")
     layers = [PRESETS[preset]]
     layers += [extra for pattern, extra in layers[0]["tasks"].items() if fnmatch.fnmatch(env, pattern)][:1]
-    ppo, network, known = PPOConfig(), NetworkConfig(), {}
+    ppo, network = PPOConfig(), NetworkConfig()
+    known: dict[str, Any] = {}
     for layer in layers:
         network = replace(network, **layer.get("network", {}))
         ppo = replace(ppo, **layer.get("ppo", {}))

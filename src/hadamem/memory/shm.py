@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch.nn import functional as F
 from ..ops import hadamard_memory
 from .base import Memory, State
 
+Theta = Literal["random", "fixed", "learned"]
+FeatureMap = Literal["relu_sum", "softmax"]
+_THETAS, _FEATURE_MAPS = get_args(Theta), get_args(FeatureMap)
 _EPSILON = 1e-5
 
 
@@ -63,23 +66,20 @@ class SHM(Memory):
         output_size: int,
         memory_size: int = 32,
         *,
-        theta: Literal["random", "fixed", "learned"] = "random",
+        theta: Theta = "random",
         rows: int = 128,
-        feature_map: Literal["relu_sum", "softmax"] = "relu_sum",
+        feature_map: FeatureMap = "relu_sum",
         read_norm: bool = False,
         shortcut: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__(input_size, output_size)
-        for name, value, allowed in (
-            ("theta", theta, ("random", "fixed", "learned")),
-            ("feature_map", feature_map, ("relu_sum", "softmax")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
-        for name, value in (("memory_size", memory_size), ("rows", rows)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        for name, choice, allowed in (("theta", theta, _THETAS), ("feature_map", feature_map, _FEATURE_MAPS)):
+            if choice not in allowed:
+                raise ValueError(f"{name} is {choice!r}; it must be one of {', '.join(allowed)}")
+        for name, size in (("memory_size", memory_size), ("rows", rows)):
+            if size < 1:
+                raise ValueError(f"{name} is {size}; it must be at least 1")
         self.memory_size, self.theta, self.rows = memory_size, theta, rows
         self.feature_map, self.backend = feature_map, backend
         H = memory_size

@@ -67,23 +67,21 @@ class ActorCritic(nn.Module):
         self.memory = make_memory(memory, hidden, config.memory_output_size, memory_size, **(memory_options or {}))
         self.after = nn.Sequential(nn.Linear(config.memory_output_size, hidden), nn.ReLU())
         between = nn.ReLU() if config.head_activation else nn.Identity()
-        self.actor = nn.Sequential(nn.Linear(hidden, hidden), between, nn.Linear(hidden, self.head.size))
-        self.critic = nn.Sequential(nn.Linear(hidden, hidden), between, nn.Linear(hidden, 1))
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Orthogonal weights outside the memory (which knows best itself), nearly zero last layers."""
+        logits, value = nn.Linear(hidden, self.head.size), nn.Linear(hidden, 1)
+        self.actor = nn.Sequential(nn.Linear(hidden, hidden), between, logits)
+        self.critic = nn.Sequential(nn.Linear(hidden, hidden), between, value)
+        # orthogonal weights outside the memory (which knows best itself), nearly zero last layers
         for part in (self.encoder, self.before, self.after, self.actor, self.critic):
             for module in part.modules():
                 if isinstance(module, nn.Linear | nn.Conv2d):
                     nn.init.orthogonal_(module.weight)
-        for head in (self.actor, self.critic):
-            nn.init.normal_(head[-1].weight, std=0.01)
-            nn.init.zeros_(head[-1].bias)
+        for last in (logits, value):
+            nn.init.normal_(last.weight, std=0.01)
+            nn.init.zeros_(last.bias)
 
     def initial_state(self, batch_size: int) -> State:
         """The memory's state and the step within the episode."""
-        position = torch.zeros(batch_size, dtype=torch.int64, device=self.after[0].weight.device)
+        position = torch.zeros(batch_size, dtype=torch.int64, device=next(self.parameters()).device)
         return {"position": position, **self.memory.initial_state(batch_size)}
 
     def forward(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, Tensor, State]:

@@ -33,8 +33,7 @@ class Categorical(nn.Module):
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         """See ActionHead."""
         parts = [
-            log_probs.gather(-1, action[..., i : i + 1]).squeeze(-1)
-            for i, log_probs in enumerate(self._log_probs(parameters))
+            log_probs.gather(-1, action[..., i : i + 1]).squeeze(-1) for i, log_probs in enumerate(self._log_probs(parameters))
         ]
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 

@@ -5,6 +5,7 @@ Dimension letters: B batch, T time, V rows of the memory (value axis, H_v), K it
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,7 @@ CALIBRATIONS: dict[str, dict[str, str]] = {
     "dense": {"C": "BTVK"},
 }
 BACKENDS = ("auto", "reference", "parallel", "cpu", "gpu")
+_FUSED = {"cpu": "cpu"} | ({"cuda": "gpu"} if importlib.util.find_spec("triton") else {})  # by type of device
 
 
 def hadamard_memory(
@@ -61,7 +63,7 @@ def hadamard_memory(
             Default: no resets.
         state: M before the first step, (B, V, K). Default: zero.
         backend: "reference" (definition, any dtype and device), "parallel" (prefix scan of logarithmic depth, any dtype and
-            device, keeps all C_t in memory), "cpu" (fused, float32), or "auto", which picks.
+            device, keeps all C_t in memory), "cpu" and "gpu" (fused, float32), or "auto", which picks.
 
     Returns:
         h (B, T, V) in the dtype of `a`, and the last M (B, V, K). float16 and bfloat16 are computed in float32, and M stays
@@ -81,8 +83,7 @@ def hadamard_memory(
         a, k, q = a.to(wide), k.to(wide), q.to(wide)
     factors, state = [factor.to(wide) for factor in factors], state.to(wide)
     if backend == "auto":
-        fused = {"cpu": "cpu", "cuda": "gpu"}.get(a.device.type, "reference")
-        backend = fused if wide == torch.float32 else "reference"
+        backend = _FUSED.get(a.device.type, "reference") if wide == torch.float32 else "reference"
     if backend in ("cpu", "gpu"):
         h, last = _fused(calibration, factors, a, k, q, start, state)
     elif backend == "parallel":

@@ -82,14 +82,14 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
         """C of one row: `left` is that row's factor (a float), `right` the columns' (a vector; for dense, C itself)."""
         if kind == ROW:
             return splat(left)
-        if kind == COLUMN or kind == DENSE:
+        if kind in (COLUMN, DENSE):
             return right
         if kind == TANH:
             return one_plus_tanh(left * right)
         return splat(_ONE)
 
     @njit(**_OPTIONS)
-    def pack_dense(C: Any, b: int, t0: int, steps: int, i0: int, rows: int, T: int, V: int, K: int, S: Any, to: int, KP: int):  # type: ignore[no-untyped-def]
+    def pack_dense(C, b, t0, steps, i0, rows, T, V, K, S, to, KP):
         """C[b, t0 : t0 + steps, i0 : i0 + rows] -> S[to], as (steps, rows, KP); rows past V are ones."""
         inside = max(0, min(rows, V - i0))
         for t in range(steps):
@@ -98,7 +98,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                 S[to + t * rows * KP + j] = _ONE
 
     @njit(**_OPTIONS)
-    def forward(first, last, splits, chunk, B, T, V, K, left, right, a, k, q, start, M0, h, M1, saved, S):  # type: ignore[no-untyped-def]
+    def forward(first, last, splits, chunk, B, T, V, K, left, right, a, k, q, start, M0, h, M1, saved, S):
         KP = (K + LANES - 1) // LANES * LANES
         VP = (V + _ROWS - 1) // _ROWS * _ROWS
         groups = VP // _ROWS
@@ -120,9 +120,9 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
             for t0 in range(0, T, chunk):
                 steps = min(chunk, T - t0)
                 row = b * T + t0
-                if kind == COLUMN or kind == TANH:
+                if kind in (COLUMN, TANH):
                     _pack(right, row * K, steps, K, S, sw, KP)
-                if kind == ROW or kind == TANH:
+                if kind in (ROW, TANH):
                     _pack(left, row * V, steps, V, S, su, VP)
                 _pack(k, row * K, steps, K, S, sk, KP)
                 _pack(q, row * K, steps, K, S, sq, KP)
@@ -168,7 +168,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
             _unpack(S, sm, inside, K, KP, M1, (b * V + i0) * K)
 
     @njit(**_OPTIONS)
-    def backward(  # type: ignore[no-untyped-def]
+    def backward(
         first, last, splits, chunk, B, T, V, K, left, right, a, k, q, start, saved, dh, dM1,
         dleft, dright, da, dk, dq, dM0, S,
     ):  # fmt: skip
@@ -178,7 +178,8 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
         R = _BACKWARD_ROWS
         chunks = (T + chunk - 1) // chunk
         sw = 0  # the chunk's right, k, q and their gradients; its left, a, dh and the gradients of the first two;
-        sk, sq, sdw, sdk, sdq = sw + chunk * KP, sw + 2 * chunk * KP, sw + 3 * chunk * KP, sw + 4 * chunk * KP, sw + 5 * chunk * KP
+        sk, sq = sw + chunk * KP, sw + 2 * chunk * KP
+        sdw, sdk, sdq = sw + 3 * chunk * KP, sw + 4 * chunk * KP, sw + 5 * chunk * KP
         su = sw + 6 * chunk * KP
         sa, sh, sdu, sda = su + chunk * VP, su + 2 * chunk * VP, su + 3 * chunk * VP, su + 4 * chunk * VP
         sc = su + 5 * chunk * VP  # C and M_{t-1} of a few rows; dM of all rows of the unit
@@ -196,9 +197,9 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                 t0 = n * chunk
                 steps = min(chunk, T - t0)
                 row = b * T + t0
-                if kind == COLUMN or kind == TANH:
+                if kind in (COLUMN, TANH):
                     _pack(right, row * K, steps, K, S, sw, KP)
-                if kind == ROW or kind == TANH:
+                if kind in (ROW, TANH):
                     _pack(left, row * V, steps, V, S, su, VP)
                 _pack(k, row * K, steps, K, S, sk, KP)
                 _pack(q, row * K, steps, K, S, sq, KP)
@@ -265,7 +266,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                             store(S, d + j, d0)
                             store(S, d + KP + j, d1)
                         S[sda + v], S[sda + v + 1] = total(da0), total(da1)
-                        if kind == ROW or kind == TANH:
+                        if kind in (ROW, TANH):
                             S[sdu + v], S[sdu + v + 1] = total(du0), total(du1)
                     if kind == DENSE:
                         for t in range(steps):
@@ -273,12 +274,12 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                 for t in range(steps):
                     for i in range(i0, i0 + inside):
                         da[(row + t) * V + i] = S[sda + t * VP + i]
-                        if kind == ROW or kind == TANH:
+                        if kind in (ROW, TANH):
                             dleft[(row + t) * V + i] = S[sdu + t * VP + i]
                 to = (share * B * T + row) * K
                 _unpack(S, sdk, steps, K, KP, dk, to)
                 _unpack(S, sdq, steps, K, KP, dq, to)
-                if kind == COLUMN or kind == TANH:
+                if kind in (COLUMN, TANH):
                     _unpack(S, sdw, steps, K, KP, dright, to)
             _unpack(S, sd, inside, K, KP, dM0, (b * V + i0) * K)
 
@@ -340,9 +341,7 @@ def forward(
     size = chunk * (3 * KP + 3 * VP) + (chunk * _FORWARD_ROWS * KP if kind == DENSE else 0) + VP * KP
     arrays = [_flat(x) for x in (left, right, a, k, q, start, state, h, last, saved)]
     kernel = _kernels(kind)[0]
-    run_slabs(
-        lambda first, end: kernel(first, end, splits, chunk, B, T, V, K, *arrays, scratch(size)), B * splits, work
-    )
+    run_slabs(lambda first, end: kernel(first, end, splits, chunk, B, T, V, K, *arrays, scratch(size)), B * splits, work)
     return h, last, saved
 
 
@@ -372,9 +371,7 @@ def backward(
     size = chunk * (6 * KP + 5 * VP) + 2 * chunk * _BACKWARD_ROWS * KP + VP * KP
     arrays = [_flat(x) for x in (left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate)]
     kernel = _kernels(kind)[1]
-    run_slabs(
-        lambda first, end: kernel(first, end, splits, chunk, B, T, V, K, *arrays, scratch(size)), B * splits, work
-    )
+    run_slabs(lambda first, end: kernel(first, end, splits, chunk, B, T, V, K, *arrays, scratch(size)), B * splits, work)
     if dright is not None and kind != DENSE:
         dright = _sum_shares(dright)
     gradients = [x for x in (dleft, dright) if x is not None]

@@ -1,0 +1,149 @@
+"""Run folders: complete runs, kills, resumes, evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from hadamem.agents.evaluation import evaluate
+from hadamem.agents.ppo import PPOConfig
+from hadamem.agents.training import TrainConfig, load_policy, make_environment, seed_for, train
+from hadamem.run import Run, read_checkpoint, read_config, read_metrics
+
+
+def config(**changes: object) -> TrainConfig:
+    ppo = PPOConfig(num_envs=4, num_steps=40, epochs=1, minibatches=2)
+    settings = {"memory_size": 8, "steps": 160 * 12, "threads": 1, "checkpoint_every": 0.0, "ppo": ppo}
+    return TrainConfig(**{**settings, **changes})
+
+
+def test_a_run_is_a_folder(tmp_path: pathlib.Path) -> None:
+    assert train(config(), tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoint.pt", "result.json"} < names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [160 * n for n in range(1, 13)]
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert {"hadamem", "torch", "numpy", "gymnasium", "popgym", "commit"} <= written["versions"].keys()
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 160 * 12
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path: pathlib.Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(config(seed=seed, steps=160 * 3), tmp_path / name)
+    a, b, c = (read_checkpoint(tmp_path / name)["agent"]["policy"] for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+SCRIPT = """
+import sys, pathlib, torch
+sys.path.insert(0, {tests!r})
+from test_training import config
+from hadamem.agents.training import train
+train(config(), pathlib.Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: pathlib.Path) -> None:
+    """kill -9 in the middle; resumed, the metrics have no gap and no double line, and the weights are the same to the bit."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(config(), whole)
+    script = SCRIPT.format(tests=str(pathlib.Path(__file__).parent))
+    child = subprocess.Popen([sys.executable, "-c", script, str(killed)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    while len(read_metrics(killed)) < 3 and time.monotonic() < deadline:
+        assert child.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not (killed / "result.json").exists()
+    with (killed / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 99')  # as if killed within a line
+    assert train(config(), killed, resume=True)
+    kept = ("step", "return", "policy_loss", "entropy")
+    got, want = ([{k: line[k] for k in kept if k in line} for line in read_metrics(path)] for path in (killed, whole))
+    assert got == want
+    a, b = (read_checkpoint(path)["agent"]["policy"] for path in (killed, whole))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_resume_of_an_environment_that_cannot_be_saved(tmp_path: pathlib.Path) -> None:
+    cartpole = config(env="CartPole-v1", steps=160 * 3)
+    train(cartpole, tmp_path / "run")
+    cartpole.steps = 160 * 5
+    assert train(cartpole, tmp_path / "run", resume=True)
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [160 * n for n in range(1, 6)]
+
+
+def test_a_checkpoint_never_runs_code(tmp_path: pathlib.Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    (tmp_path / "run").mkdir()
+    torch.save({"agent": Bomb()}, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        read_checkpoint(tmp_path / "run")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_used_folder_is_not_overwritten(tmp_path: pathlib.Path) -> None:
+    train(config(steps=160), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"not empty.*--resume"):
+        train(config(steps=160), tmp_path / "run")
+    with pytest.raises(ValueError, match="no run folder"):
+        read_config(tmp_path)
+    with pytest.raises(ValueError, match=r"no checkpoint\.pt"):
+        read_checkpoint(tmp_path)
+
+
+def test_metrics_leave_out_nan(tmp_path: pathlib.Path) -> None:
+    with Run.create(tmp_path / "run", config()) as run:
+        run.log(1, {"return": float("nan"), "loss": 2})
+    assert read_metrics(tmp_path / "run") == [{"step": 1, "loss": 2.0}]
+
+
+def test_seeds_of_neighbours_do_not_overlap() -> None:
+    """Environments count up from their seed: two runs must not share any."""
+    seeds = [seed_for(seed, purpose) for seed in range(20) for purpose in ("environment", "evaluation", "network")]
+    gaps = torch.tensor(sorted(seeds)).diff()
+    assert gaps.min() > 1000
+
+
+def test_evaluation_counts_whole_episodes() -> None:
+    env = make_environment(config(), 7, 0)
+    result = evaluate(env, None, 20)
+    assert result["episodes"] == 20
+    assert result["mean_length"] == 51
+    assert -0.7 < result["mean"] < -0.3  # random play: one in four answers is right
+    assert result["ci95"] == pytest.approx(1.96 * result["std"] / 20**0.5)
+    with pytest.raises(ValueError, match="episodes is 0"):
+        evaluate(env, None, 0)
+
+
+def test_evaluation_is_not_biased_to_short_episodes() -> None:
+    """CartPole at random: the first 64 episodes to end would be shorter than 64 episodes of a fixed number each."""
+    cartpole = config(env="CartPole-v1")
+    fixed = evaluate(make_environment(cartpole, 64, 0), None, 64)["mean_length"]
+    one_by_one = evaluate(make_environment(cartpole, 1, 500), None, 300)["mean_length"]
+    assert abs(fixed - one_by_one) < 5
+
+
+def test_evaluation_of_a_trained_policy_is_reproducible(tmp_path: pathlib.Path) -> None:
+    train(config(steps=160), tmp_path / "run")
+    results = []
+    for _ in range(2):
+        policy, loaded = load_policy(tmp_path / "run")
+        torch.manual_seed(0)
+        results.append(evaluate(make_environment(loaded, 5, 1), policy, 10))
+    assert results[0] == results[1]

@@ -1,0 +1,123 @@
+"""SHM against its published arithmetic, and the properties of its random rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hadamem import SHM
+from hadamem.memory import parse_options
+from hadamem.memory.shm import hashed_rows
+
+
+def released(memory: SHM, x: Tensor, rows: Tensor) -> Tensor:
+    """The released forward pass (stand-alone file), with the rows of theta given: everything materialised, a loop over T."""
+    H = memory.memory_size
+    x = F.layer_norm(x, x.shape[-1:], memory.norm.weight, memory.norm.bias)
+    k, q, v, c, gate = (F.linear(x, w) for w in memory.project.weight.split([H, H, H, H, 1]))
+    k, q = torch.relu(k), torch.relu(q)
+    k, q = k / (1e-5 + k.sum(-1, keepdim=True)), q / (1e-5 + q.sum(-1, keepdim=True))
+    theta = memory.table[rows]
+    C = 1 + torch.tanh(torch.einsum("btv,btk->btvk", theta, c))
+    M, outputs = torch.zeros(len(x), H, H, dtype=x.dtype), []
+    for t in range(x.shape[1]):
+        M = M * C[:, t] + torch.sigmoid(gate[:, t, :, None]) * torch.einsum("bv,bk->bvk", v[:, t], k[:, t])
+        outputs.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
+    return F.linear(torch.stack(outputs, dim=1), memory.output.weight, memory.output.bias)
+
+
+@pytest.mark.parametrize("theta", ["random", "fixed"])
+def test_default_is_the_released_arithmetic(theta: str) -> None:
+    memory = SHM(5, 7, 12, theta=theta).double()
+    x, state = torch.randn(3, 20, 5, dtype=torch.float64), memory.initial_state(3)
+    clock = state["clock"][:, None] + torch.arange(20)
+    rows = hashed_rows(clock, 128) if theta == "random" else torch.zeros_like(clock)
+    torch.testing.assert_close(memory(x, state)[0], released(memory, x, rows), rtol=1e-10, atol=1e-12)
+
+
+def test_sizes_are_the_released_ones() -> None:
+    parameters = {name: tuple(p.shape) for name, p in SHM(64, 32, 24).named_parameters()}
+    assert parameters == {
+        "norm.weight": (64,),
+        "norm.bias": (64,),
+        "project.weight": (4 * 24 + 1, 64),  # k, q, v, v_c and the gate, without bias
+        "table": (128, 24),
+        "output.weight": (32, 24),
+        "output.bias": (32,),
+    }
+
+
+def test_alone_like_a_gru() -> None:
+    memory = SHM(10, 20, 16)
+    y, state = memory(torch.randn(4, 9, 10))
+    assert y.shape == (4, 9, 20)
+    assert state["memory"].shape == (4, 16, 16)
+    y, state = memory(torch.randn(4, 1, 10), state)
+    assert y.shape == (4, 1, 20)
+
+
+def test_rows_are_uniform_and_uncorrelated() -> None:
+    """Chi-square over single rows and over pairs of neighbours, at five standard deviations."""
+    n, L = 200_000, 16
+    rows = hashed_rows(torch.arange(n) + 2**40, L)
+    assert rows.min() >= 0
+    assert rows.max() < L
+    for values, cells in ((rows, L), (rows[:-1] * L + rows[1:], L * L)):
+        counts = torch.bincount(values, minlength=cells).double()
+        expected = len(values) / cells
+        chi_square = ((counts - expected) ** 2 / expected).sum().item()
+        freedom = cells - 1
+        assert abs(chi_square - freedom) < 5 * (2 * freedom) ** 0.5
+
+
+def test_rows_cover_tables_of_any_length() -> None:
+    for L in (1, 3, 128, 1000):
+        assert set(hashed_rows(torch.arange(40 * L), L).tolist()) == set(range(L))
+
+
+def test_replaying_meets_the_same_rows_and_a_fresh_state_others() -> None:
+    memory = SHM(5, 7, 12)
+    x, state = torch.randn(2, 30, 5), memory.initial_state(2)
+    assert torch.equal(memory(x, state)[0], memory(x, state)[0])
+    assert not torch.equal(memory(x, state)[0], memory(x, memory.initial_state(2))[0])
+
+
+def test_a_seed_fixes_everything() -> None:
+    def run() -> Tensor:
+        torch.manual_seed(5)
+        memory = SHM(5, 7, 12)
+        return memory(torch.randn(2, 30, 5))[0]
+
+    assert torch.equal(run(), run())
+
+
+def test_the_clock_counts_steps_and_ignores_resets() -> None:
+    memory = SHM(5, 7, 12)
+    state = memory.initial_state(3)
+    _, after = memory(torch.randn(3, 11, 5), state, torch.ones(3, 11, dtype=torch.bool))
+    assert torch.equal(after["clock"], state["clock"] + 11)
+
+
+def test_options_from_text() -> None:
+    assert parse_options("shm", ["theta=fixed", "read_norm=true", "rows=64"]) == {
+        "theta": "fixed",
+        "read_norm": True,
+        "rows": 64,
+    }
+    for text, word in (
+        ("theta", "name=value"),
+        ("thata=fixed", "theta"),
+        ("theta=rnd", "one of random, fixed, learned"),
+        ("rows=many", "of type int"),
+        ("read_norm=1", "true or false"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            parse_options("shm", [text])
+
+
+@pytest.mark.parametrize("options", [{"theta": "none"}, {"feature_map": "elu"}, {"memory_size": 0}, {"rows": 0}])
+def test_bad_options(options: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        SHM(4, 4, **options)
