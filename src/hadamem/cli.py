@@ -217,7 +217,7 @@ class Showcase:
 
     out: pathlib.Path = pathlib.Path("runs/showcase")
     """folder of the two runs, the table and the plot; what is there already is continued"""
-    steps: int = 1_500_000
+    steps: int = 1_000_000
     """environment steps of each run"""
     episodes: int = 200
     """of the evaluation"""

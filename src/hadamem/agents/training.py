@@ -80,6 +80,11 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int) -> VectorEnv
 
 def make_policy(config: TrainConfig, env: VectorEnvironment) -> ActorCritic:
     """The network of a configuration, untrained, on its device."""
+    try:
+        torch.empty(0, device=config.device)
+    except (RuntimeError, AssertionError) as error:  # torch's own words run over many lines
+        there = ", ".join(["cpu"] + [f"cuda:{n}" for n in range(torch.cuda.device_count())])
+        raise ValueError(f"device is {config.device!r}; here there are: {there}") from error
     options = parse_options(config.memory, config.memory_options)
     policy = ActorCritic(env.layout, env.action_space, config.memory, config.memory_size, options, config.ppo.network)
     return policy.to(config.device)

@@ -15,20 +15,22 @@ from ..agents.ppo import PPOConfig
 from ..agents.training import TrainConfig
 from ..networks import NetworkConfig
 
+_ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 16}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "about": "few epochs and a large step, for 2 cores; softmax features and a normalised read-out for SHM",
         "ppo": {"schedule": "linear"},
-        "network": {},
+        "network": {"memory_input_activation": False},
         "memory": {
             "shm": {"size": 64, "options": ("feature_map=softmax", "read_norm=true")},
             "gru": {"size": 128, "options": ()},
             "lstm": {"size": 128, "options": ()},
         },
         "tasks": {
-            # every reward answers one action at once: a short credit horizon removes most of the noise
-            "popgym-RepeatPrevious*": {"ppo": {"gamma": 0.9, "gae_lambda": 0.5, "entropy_coefficient": 0.003}},
-            "popgym-Autoencode*": {"ppo": {"gamma": 0.9, "gae_lambda": 0.5}},
+            # every reward answers one action, at once: no credit horizon, and curiosity at each step of its own
+            "popgym-RepeatPrevious*": {"ppo": _ONE_STEP},
+            "popgym-Autoencode*": {"ppo": _ONE_STEP},
         },
     },
     "popgym-paper": {

@@ -1,0 +1,111 @@
+"""Encoders, position code, action distributions, the actor-critic."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from hadamem.envs import Layout, Leaf
+from hadamem.networks import ActorCritic, NetworkConfig, ObservationEncoder, PositionCode, make_head
+from hadamem.networks.encoders import steps_in_episode
+
+
+def test_steps_in_episode() -> None:
+    start = torch.tensor([[0, 0, 1, 0, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]]).bool()
+    steps, after = steps_in_episode(torch.tensor([7, 3, 0]), start)
+    assert steps.tolist() == [[7, 8, 0, 1, 0], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
+    assert after.tolist() == [1, 5, 5]
+
+
+def test_position_code_is_the_sine_code() -> None:
+    code = PositionCode(8, base=1024.0)
+    with torch.no_grad():
+        code.mix.fill_(1.0)  # the code alone
+    got = code(torch.zeros(1, 1, 8), torch.tensor([[5]]))[0, 0]
+    for i in range(4):
+        angle = 5 / 1024 ** (2 * i / 8)
+        assert got[i].item() == pytest.approx(math.sin(angle), abs=1e-6)
+        assert got[4 + i].item() == pytest.approx(math.cos(angle), abs=1e-6)
+    with torch.no_grad():
+        code.mix.fill_(-3.0)  # clamped: the input alone
+    x = torch.randn(2, 3, 8)
+    torch.testing.assert_close(code(x, torch.ones(2, 3, dtype=torch.long)), x)
+
+
+def leaf(kind: str, shape: tuple[int, ...], offset: int) -> Leaf:
+    return Leaf("x", kind, shape, offset)
+
+
+@pytest.mark.parametrize("shape", [(3, 84, 84), (3, 5, 5), (1, 3, 40), (4, 2, 2)])
+def test_images_of_any_size_beside_vectors(shape: tuple[int, ...]) -> None:
+    pixels = math.prod(shape)
+    layout = Layout((leaf("vector", (2,), 0), leaf("image", shape, 2), leaf("vector", (3,), 2 + pixels)))
+    encoder = ObservationEncoder(layout, 16)
+    obs = torch.rand(2, 4, layout.size)
+    want = encoder(obs)
+    assert want.shape == (2, 4, 16)
+    for column in (0, 2, 2 + pixels):  # every leaf is seen
+        other = obs.clone()
+        other[..., column] += 0.5
+        assert not torch.allclose(encoder(other), want)
+    torch.testing.assert_close(encoder(obs[:, 1:2]), want[:, 1:2])
+
+
+def test_categorical_against_torch() -> None:
+    head = make_head(spaces.MultiDiscrete([3, 5]))
+    parameters = torch.randn(4, 6, 8)
+    action = head.sample(parameters)
+    parts = [torch.distributions.Categorical(logits=logits) for logits in parameters.split([3, 5], dim=-1)]
+    want = sum(part.log_prob(action[..., i]) for i, part in enumerate(parts))
+    torch.testing.assert_close(head.log_prob(parameters, action), want)
+    torch.testing.assert_close(head.entropy(parameters), sum(part.entropy() for part in parts))
+    assert head.mode(parameters)[..., 1].equal(parameters[..., 3:].argmax(-1))
+
+
+def test_categorical_samples_its_probabilities() -> None:
+    head = make_head(spaces.Discrete(3))
+    logits = torch.tensor([0.0, 1.0, -1.0])
+    counts = torch.bincount(head.sample(logits.expand(100_000, 3)).flatten(), minlength=3) / 100_000
+    torch.testing.assert_close(counts, logits.softmax(-1), atol=0.008, rtol=0)
+
+
+def test_gaussian_against_torch() -> None:
+    head = make_head(spaces.Box(-np.inf, np.inf, (3,)))
+    with torch.no_grad():
+        head.log_std.copy_(torch.tensor([0.1, -0.5, 0.3]))
+    mean = torch.randn(4, 6, 3)
+    want = torch.distributions.Normal(mean, head.log_std.exp())
+    action = head.sample(mean)
+    torch.testing.assert_close(head.log_prob(mean, action), want.log_prob(action).sum(-1))
+    torch.testing.assert_close(head.entropy(mean), want.entropy().sum(-1))
+    torch.testing.assert_close(head.mode(mean), mean)
+
+
+def test_gaussian_is_scaled_to_its_bounds() -> None:
+    head = make_head(spaces.Box(np.array([0.0, -4.0], np.float32), np.array([2.0, 4.0], np.float32)))
+    torch.testing.assert_close(head.mode(torch.tensor([[1.0, -0.5], [0.0, 0.0]])), torch.tensor([[2.0, -2.0], [1.0, 0.0]]))
+
+
+def test_unknown_action_space() -> None:
+    with pytest.raises(ValueError, match="MultiBinary.*Discrete, MultiDiscrete or Box"):
+        make_head(spaces.MultiBinary(3))
+
+
+@pytest.mark.parametrize("memory", ["shm", "gru", "mlp"])
+@pytest.mark.parametrize("position_code", [True, False])
+def test_actor_critic_steps_equal_the_sequence(memory: str, position_code: bool) -> None:
+    layout = Layout((leaf("vector", (3,), 0),))
+    config = NetworkConfig(embed_size=10, hidden_size=12, memory_output_size=14, position_code=position_code)
+    policy = ActorCritic(layout, spaces.Discrete(4), memory, 8, config=config).double()
+    obs, start = torch.randn(2, 9, 3, dtype=torch.float64), torch.rand(2, 9) < 0.3
+    state = policy.initial_state(2)
+    logits, value, last = policy(obs, state, start)
+    for t in range(9):
+        step_logits, step_value, state = policy(obs[:, t : t + 1], state, start[:, t : t + 1])
+        torch.testing.assert_close(step_logits[:, 0], logits[:, t])
+        torch.testing.assert_close(step_value[:, 0], value[:, t])
+    torch.testing.assert_close(state, last)

@@ -1,0 +1,141 @@
+"""The command line, as a user meets it: through a process, bad input included."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SMALL = ("--steps", "640", "--num-envs", "4", "--num-steps", "40", "--minibatches", "2", "--epochs", "1", "--threads", "1")
+
+
+def hadamem(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hadamem", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env={**os.environ, "COLUMNS": "160"})
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_train_evaluate_resume(tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    done = hadamem("train", "--memory", "shm", "--memory-options", "theta=fixed", "--out", run, *SMALL)
+    assert done.stdout.splitlines()[-1] == str(run)
+    written = json.loads((run / "config.json").read_text())["config"]
+    assert written["memory_options"] == ["feature_map=softmax", "read_norm=true", "theta=fixed"]  # the preset's, then ours
+    hadamem("train", "--resume", run, "--steps", 960)
+    assert json.loads((run / "result.json").read_text())["steps"] == 960
+    done = hadamem("evaluate", run, "--episodes", 12, "--json", tmp_path / "result.json")
+    assert "random" in done.stdout
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["episodes"] == 12
+    assert result["ci95"] > 0
+    assert {"mean", "std", "ci95", "episodes"} <= result["random"].keys()
+
+
+def test_the_default_folder_is_named_after_the_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = hadamem("train", "--memory", "mlp", "--seed", 3, *SMALL)
+    folder = pathlib.Path(done.stdout.splitlines()[-1])
+    assert folder.parts[:2] == ("runs", "popgym-RepeatPreviousEasy-v0")
+    assert folder.name.startswith("mlp-ppo-s3-")
+    assert (tmp_path / folder / "result.json").exists()
+
+
+@pytest.mark.parametrize("env", ["popgym-CountRecallEasy-v0", "CartPole-v1", "Pendulum-v1", "test_cli:Pixels-v0"])
+def test_kinds_of_environments(env: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent), prepend=os.pathsep)
+    hadamem("train", "--env", env, "--out", tmp_path / "run", *SMALL)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a POSIX signal here")
+def test_ctrl_c_leaves_a_checkpoint(tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "hadamem", "train", "--out", str(run), *SMALL, "--steps", "100000000"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and not ((run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size):
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert out.splitlines()[-1] == str(run)
+    assert f"--resume {run}" in err.replace("\n", "")
+    assert (run / "checkpoint.pt").exists()
+    assert not (run / "result.json").exists()
+
+
+def test_lists(tmp_path: pathlib.Path) -> None:
+    hadamem("list", "memories", "--json", tmp_path / "memories.json")
+    rows = json.loads((tmp_path / "memories.json").read_text())
+    assert {"shm", "gru", "lstm", "mlp"} <= {row["name"] for row in rows}
+    hadamem("list", "tasks", "--json", tmp_path / "tasks.json")
+    rows = json.loads((tmp_path / "tasks.json").read_text())
+    assert {"popgym-RepeatPreviousEasy-v0", "popgym-CountRecallEasy-v0", "CartPole-v1"} <= {row["name"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], ["'trian'", "train"]),
+        (["train", "--memory", "smh"], ["'smh'", "shm"]),
+        (["train", "--env", "popgym-RepeatPreviousEsy-v0"], ["popgym-RepeatPreviousEsy-v0", "popgym-RepeatPreviousEasy-v0"]),
+        (["train", "--env", "no_such_module:Task-v0"], ["no_such_module"]),
+        (["train", "--preset", "fats"], ["'fats'", "fast"]),
+        (["train", "--memory-options", "theta=rnd"], ["theta=rnd", "random, fixed, learned"]),
+        (["train", "--memory-options", "thta=fixed"], ["thta=fixed", "theta"]),
+        (["train", "--minibatches", "7"], ["minibatches is 7", "64"]),
+        (["train", "--steps", "0"], ["steps is 0"]),
+        (["train", "--inputs", "pixels"], ["pixels", "obs"]),
+        (["train", "--device", "tpu9"], ["tpu9"]),
+        (["train", "--resume", "nowhere"], ["nowhere", "no run folder"]),
+        (["evaluate", "nowhere"], ["nowhere", "no run folder"]),
+        (["evaluate"], ["RUN"]),
+        (["train", "--stepz", "3"], ["--stepz", "--steps"]),
+    ],
+)
+def test_bad_input_is_answered(arguments: list[str], words: list[str]) -> None:
+    done = hadamem(*arguments, code=2)
+    for word in words:
+        assert word.lower() in (done.stdout + done.stderr).lower()
+
+
+def test_help_explains_every_option() -> None:
+    assert "bench ops" in hadamem("--help").stdout
+    text = hadamem("train", "--help").stdout
+    for option in ("--memory", "--preset", "--seed", "--steps", "--device", "--resume", "--gamma", "--hidden-size"):
+        assert option in text
+    for command in (["evaluate"], ["bench", "ops"], ["bench", "train"], ["list", "tasks"], ["showcase"]):
+        assert "--json" in (text := hadamem(*command, "--help").stdout) or "--out" in text
+
+
+# the image environment of test_kinds_of_environments, found as `test_cli:Pixels-v0`
+import gymnasium  # noqa: E402
+import numpy as np  # noqa: E402
+
+
+class Pixels(gymnasium.Env):
+    """Eight steps; the reward is for naming the brighter half of the first picture."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (12, 12, 3), np.uint8)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.side, self.steps = int(self.np_random.integers(2)), 0
+        picture = np.zeros((12, 12, 3), np.uint8)
+        picture[:, 6 * self.side : 6 * self.side + 6] = 255
+        return picture, {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.steps += 1
+        return np.zeros((12, 12, 3), np.uint8), float(action == self.side), self.steps == 8, False, {}
+
+
+gymnasium.register("Pixels-v0", Pixels)

@@ -1,0 +1,55 @@
+"""Every code block of the README and the guide runs: Python blocks in order in one namespace a file, shell lines one by one."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_code_blocks_run(file: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PATH", f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    blocks = BLOCK.findall(file.read_text())
+    assert blocks
+    namespace: dict = {"__name__": "__main__"}
+    for language, text in blocks:
+        assert language in ("python", "bash", "text"), f"a block of {file.name} is marked {language!r}"
+        if language == "python":
+            if name := re.match(r"# (\w+\.py)\n", text):  # a file that later blocks use
+                (tmp_path / name[1]).write_text(text)
+            exec(compile(text, f"{file.name}: block", "exec"), namespace)
+        elif language == "bash":
+            for line in text.replace("\\\n", " ").splitlines():
+                run_line(line.split("#")[0].strip(), tmp_path)
+
+
+def run_line(line: str, folder: pathlib.Path) -> None:
+    if not line:
+        return
+    words = line.split()
+    if words[0] == "make":  # the target exists; what it does is tested by doing it
+        assert shutil.which("make") is None or not subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True).returncode
+    elif words[0] == "hadamem":
+        done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=250)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    else:  # installing, fetching, watching: a known program, not run
+        assert words[0] in ("git", "cd", "pip", "tensorboard"), f"nobody knows how to test {line!r}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_links_lead_somewhere(file: pathlib.Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", file.read_text()):
+        assert target.startswith("http") or (file.parent / target).exists(), target
