@@ -26,15 +26,13 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .simd import LANES, clamp, load, load_first, splat, store, store_first, total
-from .threads import run_slabs, scratch
+from .simd import LANES, clamp, load, load_first, splat, store, store_first, store_totals
+from .threads import run_slabs
 
 ONES, ROW, COLUMN, TANH, DENSE = range(5)
 KINDS = {"ones": ONES, "scalar": ROW, "column": COLUMN, "tanh_outer": TANH, "dense": DENSE}
 
-_FORWARD_ROWS = 4  # rows of M taken through a chunk together: as many as keep their sums in registers
-_BACKWARD_ROWS = 2
-_ROWS = 4  # rows of scratch come in multiples of this
+_ROWS = 4  # rows of M taken through a chunk together: as many as keep their sums in registers
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
@@ -73,6 +71,15 @@ def _unpack(source: Any, first: int, rows: int, width: int, padded: int, out: An
             store_first(out, to + r * width + j, load_first(source, first + r * padded + j, padded - j), width - j)
 
 
+@njit(**_OPTIONS)
+def store4(S, at, stride, x0, x1, x2, x3):
+    """Four vectors, `stride` apart."""
+    store(S, at, x0)
+    store(S, at + stride, x1)
+    store(S, at + 2 * stride, x2)
+    store(S, at + 3 * stride, x3)
+
+
 @functools.cache
 def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
     """The forward and the backward kernel of one calibration, compiled for it alone on first use."""
@@ -102,7 +109,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
         KP = (K + LANES - 1) // LANES * LANES
         VP = (V + _ROWS - 1) // _ROWS * _ROWS
         groups = VP // _ROWS
-        R = _FORWARD_ROWS
+        R = _ROWS
         sw = 0  # places in the scratch: the chunk's right, k, q; its left, a, h; dense C; M itself
         sk, sq = sw + chunk * KP, sw + 2 * chunk * KP
         su = sq + chunk * KP
@@ -155,13 +162,9 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                             m1 = load(S, p + KP) * calibrate(u1, c1) + a1 * kj
                             m2 = load(S, p + 2 * KP) * calibrate(u2, c2) + a2 * kj
                             m3 = load(S, p + 3 * KP) * calibrate(u3, c3) + a3 * kj
-                            store(S, p, m0)
-                            store(S, p + KP, m1)
-                            store(S, p + 2 * KP, m2)
-                            store(S, p + 3 * KP, m3)
+                            store4(S, p, KP, m0, m1, m2, m3)
                             h0, h1, h2, h3 = h0 + m0 * qj, h1 + m1 * qj, h2 + m2 * qj, h3 + m3 * qj
-                        o = sh + t * VP + i
-                        S[o], S[o + 1], S[o + 2], S[o + 3] = total(h0), total(h1), total(h2), total(h3)
+                        store_totals(S, sh + t * VP + i, h0, h1, h2, h3)
                 for t in range(steps):
                     for i in range(i0, i0 + inside):
                         h[(row + t) * V + i] = S[sh + t * VP + i]
@@ -175,7 +178,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
         KP = (K + LANES - 1) // LANES * LANES
         VP = (V + _ROWS - 1) // _ROWS * _ROWS
         groups = VP // _ROWS
-        R = _BACKWARD_ROWS
+        R = _ROWS
         chunks = (T + chunk - 1) // chunk
         sw = 0  # the chunk's right, k, q and their gradients; its left, a, dh and the gradients of the first two;
         sk, sq = sw + chunk * KP, sw + 2 * chunk * KP
@@ -212,62 +215,70 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                     if kind == DENSE:
                         pack_dense(right, b, t0, steps, i, R, T, V, K, S, sc, KP)
                     at = ((b * chunks + n) * VP + i) * KP
-                    for j in range(0, KP, LANES):
-                        m0, m1 = load(saved, at + j), load(saved, at + KP + j)
+                    for j in range(at, at + KP, LANES):
+                        m0, m1 = load(saved, j), load(saved, j + KP)
+                        m2, m3 = load(saved, j + 2 * KP), load(saved, j + 3 * KP)
                         for t in range(steps):
                             if start[row + t]:
-                                m0, m1 = zero, zero
-                            v = t * VP + i
-                            p = t * R * KP + j
+                                m0, m1, m2, m3 = zero, zero, zero, zero
+                            x, v = t * KP + j - at, t * VP + i
+                            c, p = sc + t * R * KP + j - at, sp + t * R * KP + j - at
                             if kind == DENSE:
-                                c0, c1 = load(S, sc + p), load(S, sc + p + KP)
+                                c0, c1, c2, c3 = load(S, c), load(S, c + KP), load(S, c + 2 * KP), load(S, c + 3 * KP)
                             else:
-                                wj = load(S, sw + t * KP + j)
+                                wj = load(S, sw + x)
                                 c0, c1 = calibrate(S[su + v], wj), calibrate(S[su + v + 1], wj)
-                                store(S, sc + p, c0)
-                                store(S, sc + p + KP, c1)
-                            store(S, sp + p, m0)
-                            store(S, sp + p + KP, m1)
-                            kj = load(S, sk + t * KP + j)
-                            m0 = m0 * c0 + S[sa + v] * kj
-                            m1 = m1 * c1 + S[sa + v + 1] * kj
+                                c2, c3 = calibrate(S[su + v + 2], wj), calibrate(S[su + v + 3], wj)
+                                store4(S, c, KP, c0, c1, c2, c3)
+                            store4(S, p, KP, m0, m1, m2, m3)
+                            kj = load(S, sk + x)
+                            m0, m1 = m0 * c0 + S[sa + v] * kj, m1 * c1 + S[sa + v + 1] * kj
+                            m2, m3 = m2 * c2 + S[sa + v + 2] * kj, m3 * c3 + S[sa + v + 3] * kj
                     # and back
                     d = sd + (i - i0) * KP
                     for t in range(steps - 1, -1, -1):
                         v = t * VP + i
-                        u0, u1, a0, a1 = S[su + v], S[su + v + 1], S[sa + v], S[sa + v + 1]
-                        h0, h1 = S[sh + v], S[sh + v + 1]
-                        du0, du1, da0, da1 = zero, zero, zero, zero
+                        u0, u1, u2, u3 = S[su + v], S[su + v + 1], S[su + v + 2], S[su + v + 3]
+                        a0, a1, a2, a3 = S[sa + v], S[sa + v + 1], S[sa + v + 2], S[sa + v + 3]
+                        h0, h1, h2, h3 = S[sh + v], S[sh + v + 1], S[sh + v + 2], S[sh + v + 3]
+                        du0, du1, du2, du3 = zero, zero, zero, zero
+                        da0, da1, da2, da3 = zero, zero, zero, zero
                         reset = start[row + t]
                         for j in range(0, KP, LANES):
                             x = t * KP + j
-                            p = t * R * KP + j
+                            c, p = sc + t * R * KP + j, sp + t * R * KP + j
                             wj, kj, qj = load(S, sw + x), load(S, sk + x), load(S, sq + x)
-                            c0, c1 = load(S, sc + p), load(S, sc + p + KP)
-                            p0, p1 = load(S, sp + p), load(S, sp + p + KP)
-                            d0, d1 = load(S, d + j) + h0 * qj, load(S, d + KP + j) + h1 * qj
-                            store(S, sdq + x, load(S, sdq + x) + h0 * (p0 * c0 + a0 * kj) + h1 * (p1 * c1 + a1 * kj))
-                            store(S, sdk + x, load(S, sdk + x) + a0 * d0 + a1 * d1)
-                            da0, da1 = da0 + d0 * kj, da1 + d1 * kj
-                            if kind == TANH:
-                                g0, g1 = d0 * p0 * (c0 * (_TWO - c0)), d1 * p1 * (c1 * (_TWO - c1))
-                                du0, du1 = du0 + g0 * wj, du1 + g1 * wj
-                                store(S, sdw + x, load(S, sdw + x) + u0 * g0 + u1 * g1)
-                            elif kind == ROW:
-                                du0, du1 = du0 + d0 * p0, du1 + d1 * p1
-                            elif kind == COLUMN:
-                                store(S, sdw + x, load(S, sdw + x) + d0 * p0 + d1 * p1)
-                            elif kind == DENSE:
-                                store(S, sc + p, d0 * p0)
-                                store(S, sc + p + KP, d1 * p1)
-                            d0, d1 = d0 * c0, d1 * c1
+                            gq, gk = load(S, sdq + x), load(S, sdk + x)
+                            c0, d0, p0 = load(S, c), load(S, d + j) + h0 * qj, load(S, p)
+                            gq, gk, da0 = gq + h0 * (p0 * c0 + a0 * kj), gk + a0 * d0, da0 + d0 * kj
+                            c1, d1, p1 = load(S, c + KP), load(S, d + j + KP) + h1 * qj, load(S, p + KP)
+                            gq, gk, da1 = gq + h1 * (p1 * c1 + a1 * kj), gk + a1 * d1, da1 + d1 * kj
+                            c2, d2, p2 = load(S, c + 2 * KP), load(S, d + j + 2 * KP) + h2 * qj, load(S, p + 2 * KP)
+                            gq, gk, da2 = gq + h2 * (p2 * c2 + a2 * kj), gk + a2 * d2, da2 + d2 * kj
+                            c3, d3, p3 = load(S, c + 3 * KP), load(S, d + j + 3 * KP) + h3 * qj, load(S, p + 3 * KP)
+                            gq, gk, da3 = gq + h3 * (p3 * c3 + a3 * kj), gk + a3 * d3, da3 + d3 * kj
+                            store(S, sdq + x, gq)
+                            store(S, sdk + x, gk)
+                            if kind != ONES:
+                                g0, g1, g2, g3 = d0 * p0, d1 * p1, d2 * p2, d3 * p3  # dC
+                                if kind == TANH:  # the slope of 1 + tanh
+                                    g0, g1 = g0 * (c0 * (_TWO - c0)), g1 * (c1 * (_TWO - c1))
+                                    g2, g3 = g2 * (c2 * (_TWO - c2)), g3 * (c3 * (_TWO - c3))
+                                    du0, du1, du2, du3 = du0 + g0 * wj, du1 + g1 * wj, du2 + g2 * wj, du3 + g3 * wj
+                                    store(S, sdw + x, load(S, sdw + x) + u0 * g0 + u1 * g1 + u2 * g2 + u3 * g3)
+                                elif kind == ROW:
+                                    du0, du1, du2, du3 = du0 + g0, du1 + g1, du2 + g2, du3 + g3
+                                elif kind == COLUMN:
+                                    store(S, sdw + x, load(S, sdw + x) + g0 + g1 + g2 + g3)
+                                else:
+                                    store4(S, c, KP, g0, g1, g2, g3)
                             if reset:
-                                d0, d1 = zero, zero
-                            store(S, d + j, d0)
-                            store(S, d + KP + j, d1)
-                        S[sda + v], S[sda + v + 1] = total(da0), total(da1)
+                                store4(S, d + j, KP, zero, zero, zero, zero)
+                            else:
+                                store4(S, d + j, KP, d0 * c0, d1 * c1, d2 * c2, d3 * c3)
+                        store_totals(S, sda + v, da0, da1, da2, da3)
                         if kind in (ROW, TANH):
-                            S[sdu + v], S[sdu + v + 1] = total(du0), total(du1)
+                            store_totals(S, sdu + v, du0, du1, du2, du3)
                     if kind == DENSE:
                         for t in range(steps):
                             _unpack(S, sc + t * R * KP, min(R, V - i), K, KP, dright, ((row + t) * V + i) * K)
@@ -338,10 +349,10 @@ def forward(
     left, right = _factors(kind, factors, a)
     work = float(B) * T * V * K
     splits = _splits(B, V, work)
-    size = chunk * (3 * KP + 3 * VP) + (chunk * _FORWARD_ROWS * KP if kind == DENSE else 0) + VP * KP
+    size = chunk * (3 * KP + 3 * VP) + (chunk * _ROWS * KP if kind == DENSE else 0) + VP * KP
     arrays = [_flat(x) for x in (left, right, a, k, q, start, state, h, last, saved)]
     kernel = _kernels(kind)[0]
-    run_slabs(lambda first, end: kernel(first, end, splits, chunk, B, T, V, K, *arrays, scratch(size)), B * splits, work)
+    run_slabs(lambda first, end, S: kernel(first, end, splits, chunk, B, T, V, K, *arrays, S), B * splits, work, size)
     return h, last, saved
 
 
@@ -368,10 +379,10 @@ def backward(
     dright = None if right is None else torch.empty(right.shape if kind == DENSE else (splits, B, T, K))
     da, dk, dq = torch.empty((B, T, V)), torch.empty((splits, B, T, K)), torch.empty((splits, B, T, K))
     dstate = torch.empty((B, V, K))
-    size = chunk * (6 * KP + 5 * VP) + 2 * chunk * _BACKWARD_ROWS * KP + VP * KP
+    size = chunk * (6 * KP + 5 * VP) + 2 * chunk * _ROWS * KP + VP * KP
     arrays = [_flat(x) for x in (left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate)]
     kernel = _kernels(kind)[1]
-    run_slabs(lambda first, end: kernel(first, end, splits, chunk, B, T, V, K, *arrays, scratch(size)), B * splits, work)
+    run_slabs(lambda first, end, S: kernel(first, end, splits, chunk, B, T, V, K, *arrays, S), B * splits, work, size)
     if dright is not None and kind != DENSE:
         dright = _sum_shares(dright)
     gradients = [x for x in (dleft, dright) if x is not None]
