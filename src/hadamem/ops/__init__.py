@@ -145,12 +145,32 @@ def _check(
 def _fused(
     calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    inputs = (*factors, a, k, q, state)
-    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-        return _op(calibration, factors, a, k, q, start, state, True)[:2]
+    learning = torch.is_grad_enabled() and any(x.requires_grad for x in (*factors, a, k, q, state))
     if torch.compiler.is_compiling():
-        return _op(calibration, factors, a, k, q, start, state, False)[:2]
-    return _kernels(a).forward(calibration, factors, a, k, q, start, state, False)[:2]  # acting: no dispatcher between
+        return _op(calibration, factors, a, k, q, start, state, learning)[:2]
+    if learning:
+        return _Eager.apply(calibration, start, a, k, q, state, *factors)
+    return _kernels(a).forward(calibration, factors, a, k, q, start, state, False)[:2]
+
+
+class _Eager(torch.autograd.Function):
+    """The operator below without its dispatcher, which takes longer than a small kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, calibration: str, start: Tensor, a: Any, k: Any, q: Any, state: Any, *factors: Any) -> Any:
+        h, last, saved = _kernels(a).forward(calibration, list(factors), a, k, q, start, state, True)
+        ctx.calibration = calibration
+        ctx.save_for_backward(*factors, a, k, q, start, saved)
+        return h, last
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dh: Tensor, dlast: Tensor) -> Any:
+        *factors, a, k, q, start, saved = ctx.saved_tensors
+        dfactors, da, dk, dq, dstate = _kernels(a).backward(
+            ctx.calibration, factors, a, k, q, start, saved, dh, dlast
+        )
+        return None, None, da, dk, dq, dstate, *dfactors
 
 
 def _kernels(a: Tensor) -> ModuleType:
@@ -173,7 +193,7 @@ def _op(
 
 @_op.register_fake
 def _(calibration: str, factors: Any, a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor, save: bool) -> Any:
-    saved = a.new_empty(_kernels(a).saved_shape(a.shape[0], a.shape[1], a.shape[2], k.shape[2]) if save else (0,))
+    saved = a.new_empty(_kernels(a).saved_shape(a.shape[0], a.shape[1], a.shape[2], k.shape[2]) if save else (0, 0, 0, 0))
     return a.new_empty(a.shape), state.new_empty(state.shape), saved
 
 

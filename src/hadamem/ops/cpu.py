@@ -26,12 +26,13 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .simd import LANES, clamp, load, load_first, splat, store, store_first, store_totals
+from .simd import LANES, clamp, load, load_first, prefetch, splat, store, store_first, store_totals
 from .threads import run_slabs
 
 ONES, ROW, COLUMN, TANH, DENSE = range(5)
 KINDS = {"ones": ONES, "scalar": ROW, "column": COLUMN, "tanh_outer": TANH, "dense": DENSE}
 
+_CHUNK = 32  # steps between checkpoints of M: C and M of a few rows for that long should fit the first-level cache
 _ROWS = 4  # rows of M taken through a chunk together: as many as keep their sums in registers
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
@@ -57,18 +58,22 @@ def one_plus_tanh(x: Any) -> Any:
 
 
 @njit(**_OPTIONS)
-def _pack(source: Any, first: int, rows: int, width: int, out: Any, to: int, padded: int) -> None:
-    """Copy `rows` rows of `width` floats, from source[first], to out[to], each padded with zeros to `padded`."""
+def _copy(source, at, stride, out, to, out_stride, rows, width, out_width):
+    """Copy `rows` rows of `width` floats between arrays seen as flat, filling up with zeros to `out_width`.
+
+    They begin `stride` floats apart at source[at], and are written `out_stride` apart from out[to] on.
+    """
     for r in range(rows):
-        for j in range(0, padded, LANES):
-            store_first(out, to + r * padded + j, load_first(source, first + r * width + j, width - j), padded - j)
+        x, y = at + r * stride, to + r * out_stride
+        for j in range(0, out_width, LANES):
+            store_first(out, y + j, load_first(source, x + j, width - j), out_width - j)
 
 
 @njit(**_OPTIONS)
-def _unpack(source: Any, first: int, rows: int, width: int, padded: int, out: Any, to: int) -> None:
-    for r in range(rows):
-        for j in range(0, width, LANES):
-            store_first(out, to + r * width + j, load_first(source, first + r * padded + j, padded - j), width - j)
+def _prefetch(array, at, count):
+    """Fetch `count` floats from array[at] on while others are worked on: the hardware does not foresee the next chunk."""
+    for j in range(at, at + count, 16):
+        prefetch(array, j)
 
 
 @njit(**_OPTIONS)
@@ -100,9 +105,19 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
         """C[b, t0 : t0 + steps, i0 : i0 + rows] -> S[to], as (steps, rows, KP); rows past V are ones."""
         inside = max(0, min(rows, V - i0))
         for t in range(steps):
-            _pack(C, ((b * T + t0 + t) * V + i0) * K, inside, K, S, to + t * rows * KP, KP)
+            _copy(C, ((b * T + t0 + t) * V + i0) * K, K, S, to + t * rows * KP, KP, inside, K, KP)
             for j in range(inside * KP, rows * KP):
                 S[to + t * rows * KP + j] = _ONE
+
+    @njit(**_OPTIONS)
+    def prefetch_chunk(left, right, a, k, q, row, steps, V, K):
+        if kind in (COLUMN, TANH):
+            _prefetch(right, row * K, steps * K)
+        if kind in (ROW, TANH):
+            _prefetch(left, row * V, steps * V)
+        _prefetch(a, row * V, steps * V)
+        _prefetch(k, row * K, steps * K)
+        _prefetch(q, row * K, steps * K)
 
     @njit(**_OPTIONS)
     def forward(first, last, splits, chunk, B, T, V, K, left, right, a, k, q, start, M0, h, M1, saved, S):
@@ -121,29 +136,29 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
             b, share = unit // splits, unit % splits
             i0, i1 = groups * share // splits * _ROWS, groups * (share + 1) // splits * _ROWS
             inside = min(i1, V) - i0
-            _pack(M0, (b * V + i0) * K, inside, K, S, sm, KP)
+            _copy(M0, (b * V + i0) * K, K, S, sm, KP, inside, K, KP)
             for j in range(inside * KP, (i1 - i0) * KP):
                 S[sm + j] = _ZERO
             for t0 in range(0, T, chunk):
                 steps = min(chunk, T - t0)
                 row = b * T + t0
                 if kind in (COLUMN, TANH):
-                    _pack(right, row * K, steps, K, S, sw, KP)
+                    _copy(right, row * K, K, S, sw, KP, steps, K, KP)
                 if kind in (ROW, TANH):
-                    _pack(left, row * V, steps, V, S, su, VP)
-                _pack(k, row * K, steps, K, S, sk, KP)
-                _pack(q, row * K, steps, K, S, sq, KP)
-                _pack(a, row * V, steps, V, S, sa, VP)
+                    _copy(left, row * V + i0, V, S, su + i0, VP, steps, inside, i1 - i0)
+                _copy(k, row * K, K, S, sk, KP, steps, K, KP)
+                _copy(q, row * K, K, S, sq, KP, steps, K, KP)
+                _copy(a, row * V + i0, V, S, sa + i0, VP, steps, inside, i1 - i0)
+                prefetch_chunk(left, right, a, k, q, row + chunk, chunk, V, K)
                 if saved.size > 0:
                     at = ((b * ((T + chunk - 1) // chunk) + t0 // chunk) * VP + i0) * KP
-                    for j in range((i1 - i0) * KP):
-                        saved[at + j] = S[sm + j]
+                    _copy(S, sm, KP, saved, at, KP, i1 - i0, KP, KP)
                 for i in range(i0, i1, R):
                     m = sm + (i - i0) * KP
                     if kind == DENSE:
                         pack_dense(right, b, t0, steps, i, R, T, V, K, S, sc, KP)
                     for t in range(steps):
-                        if start[row + t]:
+                        if start[b, t0 + t]:
                             for j in range(m, m + R * KP, LANES):
                                 store(S, j, zero)
                         u, v = su + t * VP + i, sa + t * VP + i
@@ -165,10 +180,8 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                             store4(S, p, KP, m0, m1, m2, m3)
                             h0, h1, h2, h3 = h0 + m0 * qj, h1 + m1 * qj, h2 + m2 * qj, h3 + m3 * qj
                         store_totals(S, sh + t * VP + i, h0, h1, h2, h3)
-                for t in range(steps):
-                    for i in range(i0, i0 + inside):
-                        h[(row + t) * V + i] = S[sh + t * VP + i]
-            _unpack(S, sm, inside, K, KP, M1, (b * V + i0) * K)
+                _copy(S, sh + i0, VP, h, row * V + i0, V, steps, inside, inside)
+            _copy(S, sm, KP, M1, (b * V + i0) * K, K, inside, K, K)
 
     @njit(**_OPTIONS)
     def backward(
@@ -181,19 +194,20 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
         R = _ROWS
         chunks = (T + chunk - 1) // chunk
         sw = 0  # the chunk's right, k, q and their gradients; its left, a, dh and the gradients of the first two;
-        sk, sq = sw + chunk * KP, sw + 2 * chunk * KP
-        sdw, sdk, sdq = sw + 3 * chunk * KP, sw + 4 * chunk * KP, sw + 5 * chunk * KP
-        su = sw + 6 * chunk * KP
+        step = chunk * KP + LANES
+        sk, sq = sw + step, sw + 2 * step
+        sdw, sdk, sdq = sw + 3 * step, sw + 4 * step, sw + 5 * step
+        su = sw + 6 * step
         sa, sh, sdu, sda = su + chunk * VP, su + 2 * chunk * VP, su + 3 * chunk * VP, su + 4 * chunk * VP
         sc = su + 5 * chunk * VP  # C and M_{t-1} of a few rows; dM of all rows of the unit
-        sp = sc + chunk * R * KP
-        sd = sp + chunk * R * KP
+        sp = sc + chunk * R * KP + 3 * LANES
+        sd = sp + chunk * R * KP + 7 * LANES
         zero = splat(_ZERO)
         for unit in range(first, last):
             b, share = unit // splits, unit % splits
             i0, i1 = groups * share // splits * _ROWS, groups * (share + 1) // splits * _ROWS
             inside = min(i1, V) - i0
-            _pack(dM1, (b * V + i0) * K, inside, K, S, sd, KP)
+            _copy(dM1, (b * V + i0) * K, K, S, sd, KP, inside, K, KP)
             for j in range(inside * KP, (i1 - i0) * KP):
                 S[sd + j] = _ZERO
             for n in range(chunks - 1, -1, -1):
@@ -201,15 +215,19 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                 steps = min(chunk, T - t0)
                 row = b * T + t0
                 if kind in (COLUMN, TANH):
-                    _pack(right, row * K, steps, K, S, sw, KP)
+                    _copy(right, row * K, K, S, sw, KP, steps, K, KP)
                 if kind in (ROW, TANH):
-                    _pack(left, row * V, steps, V, S, su, VP)
-                _pack(k, row * K, steps, K, S, sk, KP)
-                _pack(q, row * K, steps, K, S, sq, KP)
-                _pack(a, row * V, steps, V, S, sa, VP)
-                _pack(dh, row * V, steps, V, S, sh, VP)
-                for j in range(sdw, su):
-                    S[j] = _ZERO
+                    _copy(left, row * V + i0, V, S, su + i0, VP, steps, inside, i1 - i0)
+                _copy(k, row * K, K, S, sk, KP, steps, K, KP)
+                _copy(q, row * K, K, S, sq, KP, steps, K, KP)
+                _copy(a, row * V + i0, V, S, sa + i0, VP, steps, inside, i1 - i0)
+                _copy(dh, row * V + i0, V, S, sh + i0, VP, steps, inside, i1 - i0)
+                if n > 0:
+                    prefetch_chunk(left, right, a, k, q, row - chunk, chunk, V, K)
+                    _prefetch(dh, (row - chunk) * V, chunk * V)
+                    _prefetch(saved, ((b * chunks + n - 1) * VP + i0) * KP, (i1 - i0) * KP)
+                for j in range(sdw, su, LANES):
+                    store(S, j, zero)
                 for i in range(i0, i1, R):
                     # once more forward through the chunk, remembering C_t and M_{t-1}
                     if kind == DENSE:
@@ -219,7 +237,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                         m0, m1 = load(saved, j), load(saved, j + KP)
                         m2, m3 = load(saved, j + 2 * KP), load(saved, j + 3 * KP)
                         for t in range(steps):
-                            if start[row + t]:
+                            if start[b, t0 + t]:
                                 m0, m1, m2, m3 = zero, zero, zero, zero
                             x, v = t * KP + j - at, t * VP + i
                             c, p = sc + t * R * KP + j - at, sp + t * R * KP + j - at
@@ -243,7 +261,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                         h0, h1, h2, h3 = S[sh + v], S[sh + v + 1], S[sh + v + 2], S[sh + v + 3]
                         du0, du1, du2, du3 = zero, zero, zero, zero
                         da0, da1, da2, da3 = zero, zero, zero, zero
-                        reset = start[row + t]
+                        reset = start[b, t0 + t]
                         for j in range(0, KP, LANES):
                             x = t * KP + j
                             c, p = sc + t * R * KP + j, sp + t * R * KP + j
@@ -281,18 +299,16 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                             store_totals(S, sdu + v, du0, du1, du2, du3)
                     if kind == DENSE:
                         for t in range(steps):
-                            _unpack(S, sc + t * R * KP, min(R, V - i), K, KP, dright, ((row + t) * V + i) * K)
-                for t in range(steps):
-                    for i in range(i0, i0 + inside):
-                        da[(row + t) * V + i] = S[sda + t * VP + i]
-                        if kind in (ROW, TANH):
-                            dleft[(row + t) * V + i] = S[sdu + t * VP + i]
+                            _copy(S, sc + t * R * KP, KP, dright, ((row + t) * V + i) * K, K, min(R, V - i), K, K)
+                _copy(S, sda + i0, VP, da, row * V + i0, V, steps, inside, inside)
+                if kind in (ROW, TANH):
+                    _copy(S, sdu + i0, VP, dleft, row * V + i0, V, steps, inside, inside)
                 to = (share * B * T + row) * K
-                _unpack(S, sdk, steps, K, KP, dk, to)
-                _unpack(S, sdq, steps, K, KP, dq, to)
+                _copy(S, sdk, KP, dk, to, K, steps, K, K)
+                _copy(S, sdq, KP, dq, to, K, steps, K, K)
                 if kind in (COLUMN, TANH):
-                    _unpack(S, sdw, steps, K, KP, dright, to)
-            _unpack(S, sd, inside, K, KP, dM0, (b * V + i0) * K)
+                    _copy(S, sdw, KP, dright, to, K, steps, K, K)
+            _copy(S, sd, KP, dM0, (b * V + i0) * K, K, inside, K, K)
 
     return forward, backward
 
@@ -301,15 +317,10 @@ def _padded(V: int, K: int) -> tuple[int, int]:
     return math.ceil(V / _ROWS) * _ROWS, math.ceil(K / LANES) * LANES
 
 
-def _chunk(T: int, KP: int) -> int:
-    """Steps between checkpoints: as many as keep C and M of the backward pass's rows in the first-level cache."""
-    return min(T, max(16, min(64, 4096 // KP)))
-
-
 def saved_shape(B: int, T: int, V: int, K: int) -> tuple[int, int, int, int]:
     """Shape of the checkpoints: M, padded, at the start of every chunk."""
     VP, KP = _padded(V, K)
-    return B, math.ceil(T / _chunk(T, KP)), VP, KP
+    return B, math.ceil(T / min(T, _CHUNK)), VP, KP
 
 
 def _splits(B: int, V: int, work: float) -> int:
@@ -320,11 +331,12 @@ def _splits(B: int, V: int, work: float) -> int:
     return min(threads // math.gcd(B, threads), math.ceil(V / _ROWS))
 
 
-def _flat(tensor: Tensor | None) -> np.ndarray:
-    return _NOTHING if tensor is None else tensor.detach().contiguous().view(-1).numpy()
+_NOTHING = np.empty((0, 0, 0, 0), np.float32)
 
 
-_NOTHING = np.empty(0, np.float32)
+def _array(tensor: Tensor | None) -> np.ndarray:
+    """What a kernel reads or writes; it counts places as in a flat array, whatever the number of dimensions."""
+    return _NOTHING if tensor is None else tensor.detach().contiguous().numpy()
 
 
 def _factors(kind: int, factors: list[Tensor], a: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -343,14 +355,14 @@ def forward(
     kind = KINDS[calibration]
     (B, T, V), K = a.shape, k.shape[2]
     VP, KP = _padded(V, K)
-    chunk = _chunk(T, KP)
+    chunk = min(T, _CHUNK)
     h, last = torch.empty_like(a, memory_format=torch.contiguous_format), torch.empty((B, V, K))
-    saved = torch.empty(saved_shape(B, T, V, K) if save else 0)
+    saved = torch.empty(saved_shape(B, T, V, K) if save else (0, 0, 0, 0))
     left, right = _factors(kind, factors, a)
     work = float(B) * T * V * K
     splits = _splits(B, V, work)
     size = chunk * (3 * KP + 3 * VP) + (chunk * _ROWS * KP if kind == DENSE else 0) + VP * KP
-    arrays = [_flat(x) for x in (left, right, a, k, q, start, state, h, last, saved)]
+    arrays = [_array(x) for x in (left, right, a, k, q, start, state, h, last, saved)]
     kernel = _kernels(kind)[0]
     run_slabs(lambda first, end, S: kernel(first, end, splits, chunk, B, T, V, K, *arrays, S), B * splits, work, size)
     return h, last, saved
@@ -371,7 +383,7 @@ def backward(
     kind = KINDS[calibration]
     (B, T, V), K = a.shape, k.shape[2]
     VP, KP = _padded(V, K)
-    chunk = _chunk(T, KP)
+    chunk = min(T, _CHUNK)
     work = 2.0 * B * T * V * K
     splits = _splits(B, V, work)
     left, right = _factors(kind, factors, a)
@@ -379,8 +391,8 @@ def backward(
     dright = None if right is None else torch.empty(right.shape if kind == DENSE else (splits, B, T, K))
     da, dk, dq = torch.empty((B, T, V)), torch.empty((splits, B, T, K)), torch.empty((splits, B, T, K))
     dstate = torch.empty((B, V, K))
-    size = chunk * (6 * KP + 5 * VP) + 2 * chunk * _ROWS * KP + VP * KP
-    arrays = [_flat(x) for x in (left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate)]
+    size = chunk * (6 * KP + 5 * VP) + 2 * chunk * _ROWS * KP + VP * KP + 32 * LANES
+    arrays = [_array(x) for x in (left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate)]
     kernel = _kernels(kind)[1]
     run_slabs(lambda first, end, S: kernel(first, end, splits, chunk, B, T, V, K, *arrays, S), B * splits, work, size)
     if dright is not None and kind != DENSE:
