@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def median_seconds(function: Callable[[], Any], budget: float = 2.0, most: int = 15) -> float:
+def median_seconds(function: Callable[[], Any], budget: float = 2.0, most: int = 101) -> float:
     """The median time of a call. A first call warms up; then as many as fit the budget (seconds), at least one."""
     begin = time.perf_counter()
     function()
@@ -44,14 +45,16 @@ def _kilobytes(status: str, name: str) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
 
 
-def in_fresh_process(module: str, *arguments: object) -> dict[str, Any]:
-    """Run `python -m module arguments` and return the JSON object that it prints last.
+def in_fresh_process(
+    module: str, *arguments: object, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Run `python -m module arguments`, with further environment variables, and return the JSON object that it prints last.
 
     Raises:
         RuntimeError: it failed.
     """
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})})
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

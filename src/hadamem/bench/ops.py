@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from ..ops import hadamard_memory
+from .limit import BACKWARD, FORWARD, floor_us
+from .limit import measure as measure_limit
 from .measure import in_fresh_process, median_seconds, peak_extra_mb
 
-SIZES = ((8, 256, 128), (64, 64, 24), (8, 1024, 32))
+SIZES = ((8, 256, 128), (64, 64, 24), (8, 1024, 32), (64, 128, 32))
 BACKENDS = ("released", "reference", "parallel", "cpu")
+TUNED_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
 
 def released_form(u: Tensor, w: Tensor, a: Tensor, k: Tensor, q: Tensor) -> Tensor:
@@ -56,18 +59,37 @@ def measure(backend: str, B: int, T: int, H: int) -> dict[str, Any]:
         forward = median_seconds(lambda: function(*tensors))
     per_step = 1e6 / (B * T)
     row = {"backend": backend, "B": B, "T": T, "H": H, "forward_us": forward * per_step}
-    return row | {"forward_backward_us": both * per_step, "extra_mb": extra}
+    row |= {"forward_backward_us": both * per_step, "extra_mb": extra}
+    limit = measure_limit(torch.get_num_threads())  # in this process too: what else runs here slows both
+    row["forward_floor_us"] = floor_us(limit, H, FORWARD)
+    row["forward_backward_floor_us"] = floor_us(limit, H, FORWARD, BACKWARD)
+    return row
 
 
-def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
-    """All backends at all sizes, each in a fresh process."""
+def measure_all(told: Callable[[str], None], tuned: bool = False) -> list[dict[str, Any]]:
+    """All backends at all sizes, each in a fresh process.
+
+    With `tuned`, under an allocator that keeps what it has: large fresh allocations are slow on some machines, and it is the
+    released form that makes them.
+    """
+    environment = TUNED_ALLOCATOR if tuned else {}
     rows = []
     for size in SIZES:
         for backend in BACKENDS:
             told(f"{backend} at (B, T, H) = {size}")
-            rows.append(in_fresh_process(__name__, backend, *size))
+            row = in_fresh_process(__name__, backend, *size, environment=environment)
+            rows.append(row | {"allocator": "tuned" if tuned else "default"})
     return rows
 
 
+def scaling(B: int, T: int, H: int) -> dict[str, Any]:
+    """How much faster all threads are than one, forward and backward."""
+    row = {"B": B, "T": T, "H": H, "threads": torch.get_num_threads()}
+    one = in_fresh_process(__name__, "cpu", B, T, H, 1)["forward_backward_us"]
+    return row | {"times_faster": one / in_fresh_process(__name__, "cpu", B, T, H)["forward_backward_us"]}
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 5:
+        torch.set_num_threads(int(sys.argv[5]))
     print(json.dumps(measure(sys.argv[1], *map(int, sys.argv[2:5]))))

@@ -28,6 +28,8 @@ CALIBRATIONS: dict[str, dict[str, str]] = {
 BACKENDS = ("auto", "reference", "parallel", "cpu", "gpu")
 _FUSED = {"cpu": "cpu"} | ({"cuda": "gpu"} if importlib.util.find_spec("triton") else {})  # by type of device
 
+_checked: set[tuple[Any, ...]] = set()  # arguments that fitted: looking them over takes longer than a small kernel
+
 
 def hadamard_memory(
     a: Tensor,
@@ -72,7 +74,14 @@ def hadamard_memory(
     Raises:
         ValueError: a shape, dtype, device or name does not fit; the message names the argument, what it was and must be.
     """
-    B, T, V, K = _check(a, k, q, calibration, factors, start, state, backend)
+    tensors = (a, k, q, *factors, start, state)
+    key = (calibration, backend, *((x.shape, x.dtype, x.device) if x is not None else None for x in tensors))
+    if key not in _checked:
+        _check(a, k, q, calibration, factors, start, state, backend)
+        if len(_checked) > 1000:
+            _checked.clear()
+        _checked.add(key)
+    B, T, V, K = *a.shape, k.shape[2]
     dtype = a.dtype
     wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
     if start is None:
@@ -80,8 +89,8 @@ def hadamard_memory(
     if state is None:
         state = torch.zeros(B, V, K, dtype=wide, device=a.device)
     if dtype != wide:
-        a, k, q = a.to(wide), k.to(wide), q.to(wide)
-    factors, state = [factor.to(wide) for factor in factors], state.to(wide)
+        a, k, q, *factors = (x.to(wide) for x in (a, k, q, *factors))
+    factors, state = list(factors), state.to(wide)
     if backend == "auto":
         backend = _FUSED.get(a.device.type, "reference") if wide == torch.float32 else "reference"
     if backend in ("cpu", "gpu"):
@@ -90,7 +99,7 @@ def hadamard_memory(
         h, last = parallel.hadamard_memory(calibration, factors, a, k, q, start, state)
     else:
         h, last = reference.hadamard_memory(calibration, factors, a, k, q, start, state)
-    return h.to(dtype), last
+    return h if h.dtype == dtype else h.to(dtype), last
 
 
 def _check(
@@ -102,7 +111,7 @@ def _check(
     start: Tensor | None,
     state: Tensor | None,
     backend: str,
-) -> tuple[int, int, int, int]:
+) -> None:
     if calibration not in CALIBRATIONS:
         raise ValueError(f"calibration is {calibration!r}; it must be one of {', '.join(CALIBRATIONS)}")
     if backend not in BACKENDS:
@@ -139,7 +148,6 @@ def _check(
         raise ValueError(
             f"backend {backend!r} computes in float32 on {device}; a is {a.dtype} on {a.device}. Use 'auto' or 'reference'"
         )
-    return sizes["B"], sizes["T"], sizes["V"], sizes["K"]
 
 
 def _fused(

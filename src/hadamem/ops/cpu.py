@@ -61,12 +61,16 @@ def one_plus_tanh(x: Any) -> Any:
 def _copy(source, at, stride, out, to, out_stride, rows, width, out_width):
     """Copy `rows` rows of `width` floats between arrays seen as flat, filling up with zeros to `out_width`.
 
-    They begin `stride` floats apart at source[at], and are written `out_stride` apart from out[to] on.
+    They begin `stride` floats apart at source[at], and are written `out_stride` apart from out[to] on. What is filled up is
+    less than a vector.
     """
+    whole = width // LANES * LANES
     for r in range(rows):
         x, y = at + r * stride, to + r * out_stride
-        for j in range(0, out_width, LANES):
-            store_first(out, y + j, load_first(source, x + j, width - j), out_width - j)
+        for j in range(0, whole, LANES):
+            store(out, y + j, load(source, x + j))
+        if whole < out_width:
+            store_first(out, y + whole, load_first(source, x + whole, width - whole), out_width - whole)
 
 
 @njit(**_OPTIONS)
@@ -336,7 +340,10 @@ _NOTHING = np.empty((0, 0, 0, 0), np.float32)
 
 def _array(tensor: Tensor | None) -> np.ndarray:
     """What a kernel reads or writes; it counts places as in a flat array, whatever the number of dimensions."""
-    return _NOTHING if tensor is None else tensor.detach().contiguous().numpy()
+    if tensor is None:
+        return _NOTHING
+    tensor = tensor.detach() if tensor.requires_grad else tensor
+    return (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy()
 
 
 def _factors(kind: int, factors: list[Tensor], a: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -99,7 +99,8 @@ def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
 
 def _first_lanes(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
     """A mask of the first `count` lanes; all of them if count is larger."""
-    lanes = ir.VectorType(count.type, LANES)
+    lanes = ir.VectorType(ir.IntType(32), LANES)
+    count = builder.trunc(count, ir.IntType(32))
     counts = builder.insert_element(ir.Constant(lanes, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
     everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
     counts = builder.shuffle_vector(counts, ir.Constant(lanes, ir.Undefined), everywhere)

@@ -50,7 +50,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def run_slabs(function: Callable[[int, int, np.ndarray], None], units: int, work: float, scratch: int) -> None:
+def run_slabs(function: Callable[[int, int, np.ndarray], object], units: int, work: float, scratch: int) -> None:
     """Call function(first, end, scratch) on slabs that cover range(units), on torch.get_num_threads() threads.
 
     Args:
@@ -62,7 +62,8 @@ def run_slabs(function: Callable[[int, int, np.ndarray], None], units: int, work
     threads = min(torch.get_num_threads(), units) if work >= _SMALL else 1
     space = _work_space(threads, scratch)
     if threads == 1:
-        return function(0, units, space[0])
+        function(0, units, space[0])
+        return
     errors: list[BaseException] = []
 
     def slab(n: int) -> None:

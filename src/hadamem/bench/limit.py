@@ -1,0 +1,105 @@
+"""What this processor can do at most, and from it the floor under any kernel of the Hadamard recurrence.
+
+Per element of M and step, with tanh_outer calibration (one operation is a fused multiply-add, or a product or sum that is not part
+of one; what is done once a row or once a step is not counted):
+
+* forward: 1 tanh (with the product in it), and 3 operations: M C, + a k, h += M q.
+* backward: once more C and M, 1 tanh and 2 operations; then 13: dM += dh q, M_t from M_{t-1} (2), dq, dk, da, dC = dM M_{t-1},
+  its slope C (2 - C) (3), du, dw, dM C.
+
+Memory traffic is not part of the floor: a kernel that keeps M in the cache moves O(H) numbers a step, not O(H^2).
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+
+from ..ops.cpu import one_plus_tanh
+from ..ops.simd import LANES, load, splat, store
+from ..ops.threads import run_slabs
+
+FORWARD = {"tanh": 1, "fma": 3}
+BACKWARD = {"tanh": 1, "fma": 15}
+
+_SIZE = 2048  # floats: with their results, a third of a first-level cache
+_ROUNDS = 20_000
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _tanh(x, y, rounds):  # type: ignore[no-untyped-def]
+    for _ in range(rounds):
+        for j in range(0, x.size, LANES):
+            store(y, j, one_plus_tanh(load(x, j)))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _fma(x, y, rounds):  # type: ignore[no-untyped-def]
+    """Ten chains side by side, so that the latency of none is waited for."""
+    f = load(x, 0)
+    a, b, c, d, e = f, f, f, f, f
+    g, h, i, j, k = f, f, f, f, f
+    for _ in range(rounds):
+        for _ in range(0, x.size, LANES * 10):
+            a, b, c, d, e = a * f + f, b * f + f, c * f + f, d * f + f, e * f + f
+            g, h, i, j, k = g * f + f, h * f + f, i * f + f, j * f + f, k * f + f
+    store(y, 0, a + b + c + d + e + g + h + i + j + k + splat(np.float32(0)))
+
+
+def _seconds(function: Callable[[int], None], threads: int) -> float:
+    """Median time of function(0), ..., function(threads - 1), side by side on the threads that the kernels use, too."""
+    before, seconds = torch.get_num_threads(), []
+    torch.set_num_threads(threads)
+    try:
+        for _ in range(11):
+            begin = time.perf_counter()
+            run_slabs(lambda first, end, _: [function(n) for n in range(first, end)], threads, float("inf"), 0)
+            seconds.append(time.perf_counter() - begin)
+    finally:
+        torch.set_num_threads(before)
+    return statistics.median(seconds)
+
+
+def _rate(kernel: Callable[..., None], operations: float, threads: int) -> float:
+    """Operations per second of `threads` threads together."""
+    data = [(torch.rand(_SIZE).mul_(0.5).numpy(), torch.empty(_SIZE).numpy()) for _ in range(threads)]
+    kernel(*data[0], 1)
+    return operations * _ROUNDS * threads / _seconds(lambda n: kernel(*data[n], _ROUNDS), threads)
+
+
+def _copy_bandwidth(threads: int) -> float:
+    """Bytes per second, read and written, of copies too large for any cache."""
+    pairs = [(np.ones(2**24, np.float32), np.ones(2**24, np.float32)) for _ in range(threads)]
+    return threads * 2 * pairs[0][0].nbytes / _seconds(lambda n: np.copyto(pairs[n][1], pairs[n][0]), threads)
+
+
+def measure(threads: int) -> dict[str, Any]:
+    """Rates of `threads` threads: tanh and fused multiply-adds per nanosecond, gigabytes copied per second."""
+    chains = -(-_SIZE // (LANES * 10)) * LANES * 10
+    return {
+        "threads": threads,
+        "tanh_per_ns": _rate(_tanh, _SIZE, threads) / 1e9,
+        "fma_per_ns": _rate(_fma, chains, threads) / 1e9,
+        "copy_gb_per_s": _copy_bandwidth(threads) / 1e9,
+    }
+
+
+def floor_us(limit: dict[str, Any], H: int, *parts: dict[str, int]) -> float:
+    """Microseconds per row and step under which no kernel can stay, for FORWARD, or FORWARD and BACKWARD."""
+    tanh, fma = (sum(part[name] for part in parts) for name in ("tanh", "fma"))
+    return H * H * (tanh / limit["tanh_per_ns"] + fma / limit["fma_per_ns"]) / 1e3
+
+
+def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One core, and all that torch would use."""
+    rows = []
+    for threads in sorted({1, torch.get_num_threads()}):
+        told(f"{threads} threads")
+        rows.append(measure(threads))
+    return rows
