@@ -184,19 +184,42 @@ def bench_ops(arguments: Sequence[str]) -> None:
     given = tyro.cli(Bench, args=arguments, prog="hadamem bench ops")
     with console.status("") as status:
         rows = ops.measure_all(status.update)
-    for size in ops.SIZES:
+    for size in (*ops.SIZES, ops.LONG):
         here = [row for row in rows if (row["B"], row["T"], row["H"]) == size]
-        released = next(row for row in here if row["backend"] == "released")
-        columns = ["backend", "forward (µs/step)", "forward + backward (µs/step)", "times faster", "extra MB", "times less"]
-        table = _table(f"(B, T, H) = {size}, a step is one step of one row", columns)
+        first = here[0]
+        table = _table(
+            f"(B, T, H) = {size}, times in µs for one step of one row",
+            ["backend", "forward", "of floor", "both ways", "of floor", f"faster than {first['backend']}", "extra MB"],
+        )
         for row in here:
-            faster = released["forward_backward_us"] / row["forward_backward_us"]
-            less = released["extra_mb"] / max(row["extra_mb"], 1e-3)
-            table.add_row(
-                row["backend"], f"{row['forward_us']:.2f}", f"{row['forward_backward_us']:.2f}", f"{faster:.1f}",
-                f"{row['extra_mb']:.1f}", f"{less:.1f}",
-            )  # fmt: skip
+            cells = [f"{row['forward_us']:.3f}", _of_floor(row, "forward"), f"{row['forward_backward_us']:.3f}"]
+            cells += [_of_floor(row, "forward_backward")]
+            cells += [f"{first['forward_backward_us'] / row['forward_backward_us']:.1f}x"]
+            table.add_row(row["backend"], *cells, f"{row['extra_mb']:.1f}" if "extra_mb" in row else "-")
         Console().print(table)
+    if not any("jax" in row["backend"] for row in rows):
+        console.print("JAX is not compared with: that takes a checkout and pip install 'hadamem[bench]'")
+    _write(given.json, rows)
+
+
+def _of_floor(row: dict[str, Any], name: str) -> str:
+    return f"{row[f'{name}_us'] / row[f'{name}_floor_us']:.2f}x" if f"{name}_floor_us" in row else "-"
+
+
+def bench_limit(arguments: Sequence[str]) -> None:
+    """Measure what this processor can do, and the floor under the kernels"""
+    from .bench import limit, ops
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench limit")
+    with console.status("") as status:
+        rows = limit.measure_all(status.update)
+    _print("limits (the kernels' own tanh and fused multiply-adds in the first-level cache)", rows)
+    table = _table("floor in µs for one step of one row", ["threads", "H", "forward", "forward + backward"])
+    for row in rows:
+        for H in sorted({size[2] for size in ops.SIZES}):
+            floors = [limit.floor_us(row, H, *parts) for parts in ((limit.FORWARD,), (limit.FORWARD, limit.BACKWARD))]
+            table.add_row(str(row["threads"]), str(H), *(f"{floor:.3f}" for floor in floors))
+    Console().print(table)
     _write(given.json, rows)
 
 
@@ -250,6 +273,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "list tasks": tasks,
     "list memories": memories,
     "bench ops": bench_ops,
+    "bench limit": bench_limit,
     "bench train": bench_train,
 }
 

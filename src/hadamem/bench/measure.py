@@ -48,12 +48,16 @@ def _kilobytes(status: str, name: str) -> int:
 def in_fresh_process(
     module: str, *arguments: object, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Run `python -m module arguments`, with further environment variables, and return the JSON object that it prints last.
+    """Run `python -m module arguments` (or a file.py), with further environment variables.
+
+    Returns:
+        The JSON object that it prints last.
 
     Raises:
         RuntimeError: it failed.
     """
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+    program = [module] if module.endswith(".py") else ["-m", module]
+    command = [sys.executable, *program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})})
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")

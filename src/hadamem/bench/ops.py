@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +19,8 @@ from .measure import in_fresh_process, median_seconds, peak_extra_mb
 
 SIZES = ((8, 256, 128), (64, 64, 24), (8, 1024, 32), (64, 128, 32))
 BACKENDS = ("released", "reference", "parallel", "cpu")
+LONG = (1, 8192, 64)
+JAX = pathlib.Path(__file__).parents[3] / "benchmarks" / "jax_scan.py"  # in a checkout; needs the extra [bench]
 TUNED_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
 
@@ -66,27 +70,29 @@ def measure(backend: str, B: int, T: int, H: int) -> dict[str, Any]:
     return row
 
 
-def measure_all(told: Callable[[str], None], tuned: bool = False) -> list[dict[str, Any]]:
+def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
     """All backends at all sizes, each in a fresh process.
 
-    With `tuned`, under an allocator that keeps what it has: large fresh allocations are slow on some machines, and it is the
-    released form that makes them.
+    The fastest and the released form also under an allocator that keeps what it has: large fresh allocations are slow on some
+    machines, and it is mostly the released form that makes them. And one long row, with one thread and with all.
     """
-    environment = TUNED_ALLOCATOR if tuned else {}
     rows = []
+
+    def add(name: str, *arguments: object, **environment: str) -> None:
+        told(f"{name} at (B, T, H) = {arguments[1:4]}")
+        rows.append(in_fresh_process(__name__, *arguments, environment=environment) | {"backend": name})
+
     for size in SIZES:
         for backend in BACKENDS:
-            told(f"{backend} at (B, T, H) = {size}")
-            row = in_fresh_process(__name__, backend, *size, environment=environment)
-            rows.append(row | {"allocator": "tuned" if tuned else "default"})
+            add(backend, backend, *size)
+        for backend in ("released", "cpu"):
+            add(f"{backend}, tuned allocator", backend, *size, **TUNED_ALLOCATOR)
+        if JAX.exists() and importlib.util.find_spec("jax"):
+            told(f"JAX at (B, T, H) = {size}")
+            rows.append(in_fresh_process(str(JAX), *size))
+    add("cpu, one thread", "cpu", *LONG, 1)
+    add("cpu", "cpu", *LONG)
     return rows
-
-
-def scaling(B: int, T: int, H: int) -> dict[str, Any]:
-    """How much faster all threads are than one, forward and backward."""
-    row = {"B": B, "T": T, "H": H, "threads": torch.get_num_threads()}
-    one = in_fresh_process(__name__, "cpu", B, T, H, 1)["forward_backward_us"]
-    return row | {"times_faster": one / in_fresh_process(__name__, "cpu", B, T, H)["forward_backward_us"]}
 
 
 if __name__ == "__main__":
