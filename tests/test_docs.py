@@ -41,7 +41,10 @@ def run_line(line: str, folder: pathlib.Path) -> None:
         return
     words = line.split()
     if words[0] == "make":  # the target exists; what it does is tested by doing it
-        assert shutil.which("make") is None or not subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True).returncode
+        assert (
+            shutil.which("make") is None
+            or not subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True).returncode
+        )
     elif words[0] == "hadamem":
         done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=250)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"

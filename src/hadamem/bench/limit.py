@@ -13,6 +13,7 @@ Memory traffic is not part of the floor: a kernel that keeps M in the cache move
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,6 @@ from numba import njit
 
 from ..ops.cpu import one_plus_tanh
 from ..ops.simd import LANES, load, splat, store
-from ..ops.threads import run_slabs
 
 FORWARD = {"tanh": 1, "fma": 3}
 BACKWARD = {"tanh": 1, "fma": 15}
@@ -53,16 +53,17 @@ def _fma(x, y, rounds):  # type: ignore[no-untyped-def]
 
 
 def _seconds(function: Callable[[int], None], threads: int) -> float:
-    """Median time of function(0), ..., function(threads - 1), side by side on the threads that the kernels use, too."""
-    before, seconds = torch.get_num_threads(), []
-    torch.set_num_threads(threads)
-    try:
-        for _ in range(11):
-            begin = time.perf_counter()
-            run_slabs(lambda first, end, _: [function(n) for n in range(first, end)], threads, float("inf"), 0)
-            seconds.append(time.perf_counter() - begin)
-    finally:
-        torch.set_num_threads(before)
+    """Median time of function(0), ..., function(threads - 1), side by side."""
+    time.sleep(0.1)  # torch's threads spin for a while after its last operator
+    seconds = []
+    for _ in range(11):
+        workers = [threading.Thread(target=function, args=(n,)) for n in range(threads)]
+        begin = time.perf_counter()
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        seconds.append(time.perf_counter() - begin)
     return statistics.median(seconds)
 
 

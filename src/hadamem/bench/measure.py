@@ -45,9 +45,7 @@ def _kilobytes(status: str, name: str) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
 
 
-def in_fresh_process(
-    module: str, *arguments: object, environment: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def in_fresh_process(module: str, *arguments: object, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Run `python -m module arguments` (or a file.py), with further environment variables.
 
     Returns:

@@ -175,9 +175,7 @@ class _Eager(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dh: Tensor, dlast: Tensor) -> Any:
         *factors, a, k, q, start, saved = ctx.saved_tensors
-        dfactors, da, dk, dq, dstate = _kernels(a).backward(
-            ctx.calibration, factors, a, k, q, start, saved, dh, dlast
-        )
+        dfactors, da, dk, dq, dstate = _kernels(a).backward(ctx.calibration, factors, a, k, q, start, saved, dh, dlast)
         return None, None, da, dk, dq, dstate, *dfactors
 
 
@@ -201,7 +199,7 @@ def _op(
 
 @_op.register_fake
 def _(calibration: str, factors: Any, a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor, save: bool) -> Any:
-    saved = a.new_empty(_kernels(a).saved_shape(a.shape[0], a.shape[1], a.shape[2], k.shape[2]) if save else (0, 0, 0, 0))
+    saved = a.new_empty(_kernels(a).saved_shape(a.shape[0], a.shape[1], a.shape[2], k.shape[2]) if save else (0,))
     return a.new_empty(a.shape), state.new_empty(state.shape), saved
 
 

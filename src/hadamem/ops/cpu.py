@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
+from numba import carray, cfunc, njit
 from torch import Tensor
 
-from .simd import LANES, clamp, load, load_first, prefetch, splat, store, store_first, store_totals
-from .threads import run_slabs
+from .simd import LANES, as_pointer, clamp, load, load_first, prefetch, splat, store, store_first, store_totals, take
+from .threads import run, threads_for, work_space
 
 ONES, ROW, COLUMN, TANH, DENSE = range(5)
 KINDS = {"ones": ONES, "scalar": ROW, "column": COLUMN, "tanh_outer": TANH, "dense": DENSE}
@@ -89,6 +89,31 @@ def store4(S, at, stride, x0, x1, x2, x3):
     store(S, at + 3 * stride, x3)
 
 
+# What a region of the kernels is called with: numbers, then the addresses of its tensors from _FIRST on. Plain numbers cost
+# nothing to hand over to a thread, and need no lock of Python's there.
+_NEXT, _SLABS, _UNITS, _SPLITS, _STEPS, _B, _T, _V, _K, _SPACE, _SPACE_SIZE, _FIRST = range(12)
+_ARGUMENTS = _FIRST + 15
+_ANY_SIZE = 2**40  # kernels count places themselves; these arrays never check
+
+
+@njit(**_OPTIONS)
+def floats(x, n):
+    """The n-th tensor of the arguments, as a flat array of float32."""
+    return carray(as_pointer(x[_FIRST + n]), (_ANY_SIZE,), np.float32)
+
+
+@njit(**_OPTIONS)
+def flags(x, n):
+    """The n-th tensor of the arguments, as a flat array of bool."""
+    return carray(as_pointer(x[_FIRST + n]), (_ANY_SIZE,), np.bool_)
+
+
+@njit(**_OPTIONS)
+def work_space_of(x, n):
+    """The scratch memory of slab n."""
+    return carray(as_pointer(x[_SPACE] + 4 * n * x[_SPACE_SIZE]), (_ANY_SIZE,), np.float32)
+
+
 @functools.cache
 def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
     """The forward and the backward kernel of one calibration, compiled for it alone on first use."""
@@ -124,7 +149,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
         _prefetch(q, row * K, steps * K)
 
     @njit(**_OPTIONS)
-    def forward(first, last, splits, chunk, B, T, V, K, left, right, a, k, q, start, M0, h, M1, saved, S):
+    def forward(first, last, splits, chunk, B, T, V, K, left, right, a, k, q, start, M0, h, M1, save, saved, S):
         KP = (K + LANES - 1) // LANES * LANES
         VP = (V + _ROWS - 1) // _ROWS * _ROWS
         groups = VP // _ROWS
@@ -154,7 +179,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                 _copy(q, row * K, K, S, sq, KP, steps, K, KP)
                 _copy(a, row * V + i0, V, S, sa + i0, VP, steps, inside, i1 - i0)
                 prefetch_chunk(left, right, a, k, q, row + chunk, chunk, V, K)
-                if saved.size > 0:
+                if save:
                     at = ((b * ((T + chunk - 1) // chunk) + t0 // chunk) * VP + i0) * KP
                     _copy(S, sm, KP, saved, at, KP, i1 - i0, KP, KP)
                 for i in range(i0, i1, R):
@@ -162,7 +187,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                     if kind == DENSE:
                         pack_dense(right, b, t0, steps, i, R, T, V, K, S, sc, KP)
                     for t in range(steps):
-                        if start[b, t0 + t]:
+                        if start[row + t]:
                             for j in range(m, m + R * KP, LANES):
                                 store(S, j, zero)
                         u, v = su + t * VP + i, sa + t * VP + i
@@ -241,7 +266,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                         m0, m1 = load(saved, j), load(saved, j + KP)
                         m2, m3 = load(saved, j + 2 * KP), load(saved, j + 3 * KP)
                         for t in range(steps):
-                            if start[b, t0 + t]:
+                            if start[row + t]:
                                 m0, m1, m2, m3 = zero, zero, zero, zero
                             x, v = t * KP + j - at, t * VP + i
                             c, p = sc + t * R * KP + j - at, sp + t * R * KP + j - at
@@ -265,7 +290,7 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                         h0, h1, h2, h3 = S[sh + v], S[sh + v + 1], S[sh + v + 2], S[sh + v + 3]
                         du0, du1, du2, du3 = zero, zero, zero, zero
                         da0, da1, da2, da3 = zero, zero, zero, zero
-                        reset = start[b, t0 + t]
+                        reset = start[row + t]
                         for j in range(0, KP, LANES):
                             x = t * KP + j
                             c, p = sc + t * R * KP + j, sp + t * R * KP + j
@@ -314,7 +339,32 @@ def _kernels(kind: int) -> tuple[Callable[..., None], Callable[..., None]]:
                     _copy(S, sdw, KP, dright, to, K, steps, K, K)
             _copy(S, sd, KP, dM0, (b * V + i0) * K, K, inside, K, K)
 
-    return forward, backward
+    @cfunc("void(CPointer(int64))", cache=True)
+    def forward_region(pointer):
+        x = carray(pointer, _ARGUMENTS)
+        n = take(x, _NEXT)
+        while n < x[_SLABS]:
+            forward(
+                x[_UNITS] * n // x[_SLABS], x[_UNITS] * (n + 1) // x[_SLABS], x[_SPLITS], x[_STEPS], x[_B], x[_T], x[_V], x[_K],
+                floats(x, 0), floats(x, 1), floats(x, 2), floats(x, 3), floats(x, 4), flags(x, 5), floats(x, 6), floats(x, 7),
+                floats(x, 8), x[_FIRST + 9] != 0, floats(x, 9), work_space_of(x, n),
+            )  # fmt: skip
+            n = take(x, _NEXT)
+
+    @cfunc("void(CPointer(int64))", cache=True)
+    def backward_region(pointer):
+        x = carray(pointer, _ARGUMENTS)
+        n = take(x, _NEXT)
+        while n < x[_SLABS]:
+            backward(
+                x[_UNITS] * n // x[_SLABS], x[_UNITS] * (n + 1) // x[_SLABS], x[_SPLITS], x[_STEPS], x[_B], x[_T], x[_V], x[_K],
+                floats(x, 0), floats(x, 1), floats(x, 2), floats(x, 3), floats(x, 4), flags(x, 5), floats(x, 6), floats(x, 7),
+                floats(x, 8), floats(x, 9), floats(x, 10), floats(x, 11), floats(x, 12), floats(x, 13), floats(x, 14),
+                work_space_of(x, n),
+            )  # fmt: skip
+            n = take(x, _NEXT)
+
+    return forward_region, backward_region
 
 
 def _padded(V: int, K: int) -> tuple[int, int]:
@@ -335,15 +385,15 @@ def _splits(B: int, V: int, work: float) -> int:
     return min(threads // math.gcd(B, threads), math.ceil(V / _ROWS))
 
 
-_NOTHING = np.empty((0, 0, 0, 0), np.float32)
-
-
-def _array(tensor: Tensor | None) -> np.ndarray:
-    """What a kernel reads or writes; it counts places as in a flat array, whatever the number of dimensions."""
-    if tensor is None:
-        return _NOTHING
-    tensor = tensor.detach() if tensor.requires_grad else tensor
-    return (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy()
+def _run(
+    region: Any, size: int, B: int, T: int, V: int, K: int, splits: int, work: float, tensors: list[Tensor | None]
+) -> None:
+    """Call a region of the kernels on as many threads as the work is worth, with `size` floats of scratch each."""
+    threads = threads_for(B * splits, work)
+    space = work_space(threads, size)
+    held = [x if x is None or x.is_contiguous() else x.detach().contiguous() for x in tensors]
+    numbers = [0, threads, B * splits, splits, min(T, _CHUNK), B, T, V, K, space.ctypes.data, space.shape[1]]
+    run(region.address, np.array(numbers + [0 if x is None else x.data_ptr() for x in held], np.int64), threads)
 
 
 def _factors(kind: int, factors: list[Tensor], a: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -364,15 +414,13 @@ def forward(
     VP, KP = _padded(V, K)
     chunk = min(T, _CHUNK)
     h, last = torch.empty_like(a, memory_format=torch.contiguous_format), torch.empty((B, V, K))
-    saved = torch.empty(saved_shape(B, T, V, K) if save else (0, 0, 0, 0))
+    saved = torch.empty(saved_shape(B, T, V, K)) if save else None
     left, right = _factors(kind, factors, a)
     work = float(B) * T * V * K
     splits = _splits(B, V, work)
     size = chunk * (3 * KP + 3 * VP) + (chunk * _ROWS * KP if kind == DENSE else 0) + VP * KP
-    arrays = [_array(x) for x in (left, right, a, k, q, start, state, h, last, saved)]
-    kernel = _kernels(kind)[0]
-    run_slabs(lambda first, end, S: kernel(first, end, splits, chunk, B, T, V, K, *arrays, S), B * splits, work, size)
-    return h, last, saved
+    _run(_kernels(kind)[0], size, B, T, V, K, splits, work, [left, right, a, k, q, start, state, h, last, saved])
+    return h, last, torch.empty(0) if saved is None else saved
 
 
 def backward(
@@ -399,9 +447,8 @@ def backward(
     da, dk, dq = torch.empty((B, T, V)), torch.empty((splits, B, T, K)), torch.empty((splits, B, T, K))
     dstate = torch.empty((B, V, K))
     size = chunk * (6 * KP + 5 * VP) + 2 * chunk * _ROWS * KP + VP * KP + 32 * LANES
-    arrays = [_array(x) for x in (left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate)]
-    kernel = _kernels(kind)[1]
-    run_slabs(lambda first, end, S: kernel(first, end, splits, chunk, B, T, V, K, *arrays, S), B * splits, work, size)
+    tensors = [left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate]
+    _run(_kernels(kind)[1], size, B, T, V, K, splits, work, tensors)
     if dright is not None and kind != DENSE:
         dright = _sum_shares(dright)
     gradients = [x for x in (dleft, dright) if x is not None]

@@ -149,6 +149,27 @@ def splat(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
+def take(typing_context: Any, array: Any, index: Any) -> Any:
+    """Count array[index] up by one and return what it was, as one step that no other thread can come between."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), ir.IntType(64)(1), "monotonic")
+
+    return types.int64(array, types.intp), lower
+
+
+@intrinsic
+def as_pointer(typing_context: Any, address: Any) -> Any:
+    """An address in memory, given as a number, as the pointer that numba.carray takes."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return types.voidptr(types.int64), lower
+
+
+@intrinsic
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line around array[index]; nothing happens if it lies outside."""
 
@@ -156,7 +177,9 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
         pointer = _pointer(context, builder, sig.args[0], *args)
         number = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
-        builder.call(builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind), [pointer, number(0), number(3), number(1)])
+        builder.call(
+            builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind), [pointer, number(0), number(3), number(1)]
+        )
         return context.get_dummy_value()
 
     return types.void(array, types.intp), lower

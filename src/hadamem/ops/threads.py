@@ -12,7 +12,6 @@ import ctypes
 import os
 import pathlib
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,7 +19,7 @@ import torch
 
 _SMALL = 1e5  # elements of work under which another thread costs more than it saves
 
-_OUTLINED = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # what an OpenMP parallel region is compiled to
+_REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # what an OpenMP parallel region is compiled to
 _pool: ThreadPoolExecutor | None = None
 _lock = threading.Lock()
 _scratch = threading.local()
@@ -30,7 +29,7 @@ def _find_openmp() -> ctypes.CDLL | None:
     """The OpenMP that torch is linked to, found through torch itself, so that it is not a second one."""
     try:
         library = ctypes.CDLL(str(next((pathlib.Path(torch.__file__).parent / "lib").glob("libtorch_cpu.so"))))
-        library.GOMP_parallel.argtypes = [_OUTLINED, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        library.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
         library.GOMP_parallel.restype = None
     except (StopIteration, OSError, AttributeError):
         return None
@@ -50,48 +49,29 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def run_slabs(function: Callable[[int, int, np.ndarray], object], units: int, work: float, scratch: int) -> None:
-    """Call function(first, end, scratch) on slabs that cover range(units), on torch.get_num_threads() threads.
+def run(region: int, arguments: np.ndarray, threads: int) -> None:
+    """Run a native function void(int64*) on several threads at once, this one included, and wait for all.
 
     Args:
-        function: what to do; called from several threads at once, each with work space of its own.
-        units: how many units there are.
-        work: elements that all of them together touch.
-        scratch: floats of work space, contents arbitrary.
+        region: its address. It must share out the work itself and cope with any number of threads from one on.
+        arguments: what each is called with.
+        threads: how many.
     """
-    threads = min(torch.get_num_threads(), units) if work >= _SMALL else 1
-    space = _work_space(threads, scratch)
+    function, address = _REGION(region), arguments.ctypes.data
     if threads == 1:
-        function(0, units, space[0])
-        return
-    errors: list[BaseException] = []
-
-    def slab(n: int) -> None:
-        try:
-            function(units * n // threads, units * (n + 1) // threads, space[n])
-        except BaseException as error:
-            errors.append(error)
-
-    if _openmp is not None:
-        left = list(range(threads))
-
-        def region(_: int | None) -> None:
-            """What each thread of the team does. The team may be smaller than asked for: slabs are taken until none is left."""
-            while True:
-                try:
-                    n = left.pop()
-                except IndexError:
-                    return
-                slab(n)
-
-        _openmp.GOMP_parallel(_OUTLINED(region), None, threads, 0)
+        function(address)
+    elif _openmp is not None:
+        _openmp.GOMP_parallel(region, address, threads, 0)
     else:
-        futures = [_get_pool(threads - 1).submit(slab, n) for n in range(1, threads)]
-        slab(0)
-        for future in futures:  # they write into the caller's tensors: never return before they are done
-            future.result()
-    if errors:
-        raise errors[0]
+        others = [_get_pool(threads - 1).submit(function, address) for _ in range(threads - 1)]
+        function(address)
+        for other in others:
+            other.result()
+
+
+def threads_for(units: int, work: float) -> int:
+    """How many threads to use for so many units, which together touch `work` elements."""
+    return min(torch.get_num_threads(), units) if work >= _SMALL else 1
 
 
 def _get_pool(workers: int) -> ThreadPoolExecutor:
@@ -102,7 +82,7 @@ def _get_pool(workers: int) -> ThreadPoolExecutor:
         return _pool
 
 
-def _work_space(threads: int, size: int) -> np.ndarray:
+def work_space(threads: int, size: int) -> np.ndarray:
     """(threads, at least size) floats, kept for this thread's next call.
 
     A fresh large allocation costs a page fault every 4 KiB, which would be paid again in every call.
