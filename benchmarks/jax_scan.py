@@ -1,4 +1,4 @@
-"""SHM's recurrence as a JAX `lax.scan` under jit, forward and backward: what `hadamem bench ops` compares with where JAX is there.
+"""SHM's recurrence as a JAX `lax.scan` under jit, forward and backward; `hadamem bench ops` compares with it.
 
 Run alone: `python benchmarks/jax_scan.py B T H` prints microseconds per row and step.
 """

@@ -91,7 +91,7 @@ def test_gaussian_is_scaled_to_its_bounds() -> None:
 
 
 def test_unknown_action_space() -> None:
-    with pytest.raises(ValueError, match="MultiBinary.*Discrete, MultiDiscrete or Box"):
+    with pytest.raises(ValueError, match=r"MultiBinary.*Discrete, MultiDiscrete or Box"):
         make_head(spaces.MultiBinary(3))
 
 

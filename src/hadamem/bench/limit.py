@@ -1,7 +1,7 @@
 """What this processor can do at most, and from it the floor under any kernel of the Hadamard recurrence.
 
-Per element of M and step, with tanh_outer calibration (one operation is a fused multiply-add, or a product or sum that is not part
-of one; what is done once a row or once a step is not counted):
+Per element of M and step, with tanh_outer calibration (an operation is a fused multiply-add, or a product or sum that is not
+part of one; what is done once a row or once a step is not counted):
 
 * forward: 1 tanh (with the product in it), and 3 operations: M C, + a k, h += M q.
 * backward: once more C and M, 1 tanh and 2 operations; then 13: dM += dh q, M_t from M_{t-1} (2), dq, dk, da, dC = dM M_{t-1},
@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from numba import njit
 
-from ..ops.cpu import one_plus_tanh
+from ..ops.cpu_kernels import one_plus_tanh
 from ..ops.simd import LANES, load, splat, store
 
 FORWARD = {"tanh": 1, "fma": 3}
 BACKWARD = {"tanh": 1, "fma": 15}
 
 _SIZE = 2048  # floats: with their results, a third of a first-level cache
-_ROUNDS = 20_000
+_ROUNDS = 100_000
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

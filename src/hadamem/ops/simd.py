@@ -201,7 +201,7 @@ def store_totals(typing_context: Any, array: Any, index: Any, a: Any, b: Any, c:
             return builder.fadd(x, y, flags=_FLAGS)
 
         def merge(x: ir.Value, y: ir.Value, low: tuple[int, ...], high: tuple[int, ...]) -> ir.Value:
-            """Within every four lanes, place some of x beside some of y (numbers from 4 on mean y), the rest on top, and add."""
+            """Within every four lanes, put some of x beside some of y (numbers from 4 on mean y), add the rest."""
             halves = []
             for pattern in (low, high):
                 lanes = [n % 4 + block + LANES * (n // 4) for block in range(0, LANES, 4) for n in pattern]
