@@ -37,7 +37,7 @@ def _run(
     threads = threads_for(B * splits, work)
     space = work_space(threads, size)
     held = [x if x is None or x.is_contiguous() else x.detach().contiguous() for x in tensors]
-    numbers = [0, threads, B * splits, splits, min(T, CHUNK), B, T, V, K, space.ctypes.data, space.shape[1]]
+    numbers = [0, 0, B * splits, splits, min(T, CHUNK), B, T, V, K, space.ctypes.data, space.shape[1]]
     run(region.address, np.array(numbers + [0 if x is None else x.data_ptr() for x in held], np.int64), threads)
 
 

@@ -86,29 +86,64 @@ def store4(S, at, stride, x0, x1, x2, x3):
     store(S, at + 3 * stride, x3)
 
 
-# What a region of the kernels is called with: numbers, then the addresses of its tensors from _FIRST on. Plain numbers cost
-# nothing to hand over to a thread, and need no lock of Python's there.
-_NEXT, _SLABS, _UNITS, _SPLITS, _STEPS, _B, _T, _V, _K, _SPACE, _SPACE_SIZE, _FIRST = range(12)
+@njit(forceinline=True, **_OPTIONS)
+def calibrate(kind, left, right):
+    """C of one row: `left` is that row's factor (a float), `right` the columns' (a vector; for dense, C itself)."""
+    if kind == ROW:
+        return splat(left)
+    if kind in (COLUMN, DENSE):
+        return right
+    if kind == TANH:
+        return one_plus_tanh(left * right)
+    return splat(_ONE)
+
+
+@njit(**_OPTIONS)
+def pack_dense(C, b, t0, steps, i0, rows, T, V, K, S, to, KP):
+    """C[b, t0 : t0 + steps, i0 : i0 + rows] -> S[to], as (steps, rows, KP); rows past V are ones."""
+    inside = max(0, min(rows, V - i0))
+    for t in range(steps):
+        _copy(C, ((b * T + t0 + t) * V + i0) * K, K, S, to + t * rows * KP, KP, inside, K, KP)
+        for j in range(inside * KP, rows * KP):
+            S[to + t * rows * KP + j] = _ONE
+
+
+@njit(**_OPTIONS)
+def prefetch_chunk(kind, left, right, a, k, q, row, steps, V, K):
+    """Fetch the inputs of `steps` steps from row and step number `row` on."""
+    if kind in (COLUMN, TANH):
+        _prefetch(right, row * K, steps * K)
+    if kind in (ROW, TANH):
+        _prefetch(left, row * V, steps * V)
+    _prefetch(a, row * V, steps * V)
+    _prefetch(k, row * K, steps * K)
+    _prefetch(q, row * K, steps * K)
+
+
+# What a kernel is called with: numbers, then the addresses of its tensors from _FIRST on. Plain numbers cost nothing to hand
+# over to a thread, and need no lock of Python's there. The first two count: threads that came, units of work taken.
+_THREADS, _NEXT, _UNITS, _SPLITS, _STEPS, _B, _T, _V, _K, _SPACE, _SPACE_SIZE, _FIRST = range(12)
 _ARGUMENTS = _FIRST + 15
 _ANY_SIZE = 2**40  # kernels count places themselves; these arrays never check
 
 
 @njit(**_OPTIONS)
-def floats(x, n):
+def floats(given, n):
     """The n-th tensor of the arguments, as a flat array of float32."""
-    return carray(as_pointer(x[_FIRST + n]), (_ANY_SIZE,), np.float32)
+    return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.float32)
 
 
 @njit(**_OPTIONS)
-def flags(x, n):
+def flags(given, n):
     """The n-th tensor of the arguments, as a flat array of bool."""
-    return carray(as_pointer(x[_FIRST + n]), (_ANY_SIZE,), np.bool_)
+    return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.bool_)
 
 
 @njit(**_OPTIONS)
-def work_space_of(x, n):
-    """The scratch memory of slab n."""
-    return carray(as_pointer(x[_SPACE] + 4 * n * x[_SPACE_SIZE]), (_ANY_SIZE,), np.float32)
+def work_space_of(given):
+    """The scratch memory of the thread that asks."""
+    thread = take(given, _THREADS)
+    return carray(as_pointer(given[_SPACE] + 4 * thread * given[_SPACE_SIZE]), (_ANY_SIZE,), np.float32)
 
 
 @functools.cache
@@ -125,39 +160,17 @@ def regions(kind: int) -> tuple[Any, Any]:
 
 
 def _build(kind: int) -> tuple[Any, Any]:
+    # closed over numbers only: Numba's cache knows a function again by the values it is closed over, and no other function
+    # is the same from one process to the next
 
-    @njit(**_OPTIONS)
-    def calibrate(left: Any, right: Any) -> Any:
-        """C of one row: `left` is that row's factor (a float), `right` the columns' (a vector; for dense, C itself)."""
-        if kind == ROW:
-            return splat(left)
-        if kind in (COLUMN, DENSE):
-            return right
-        if kind == TANH:
-            return one_plus_tanh(left * right)
-        return splat(_ONE)
-
-    @njit(**_OPTIONS)
-    def pack_dense(C, b, t0, steps, i0, rows, T, V, K, S, to, KP):
-        """C[b, t0 : t0 + steps, i0 : i0 + rows] -> S[to], as (steps, rows, KP); rows past V are ones."""
-        inside = max(0, min(rows, V - i0))
-        for t in range(steps):
-            _copy(C, ((b * T + t0 + t) * V + i0) * K, K, S, to + t * rows * KP, KP, inside, K, KP)
-            for j in range(inside * KP, rows * KP):
-                S[to + t * rows * KP + j] = _ONE
-
-    @njit(**_OPTIONS)
-    def prefetch_chunk(left, right, a, k, q, row, steps, V, K):
-        if kind in (COLUMN, TANH):
-            _prefetch(right, row * K, steps * K)
-        if kind in (ROW, TANH):
-            _prefetch(left, row * V, steps * V)
-        _prefetch(a, row * V, steps * V)
-        _prefetch(k, row * K, steps * K)
-        _prefetch(q, row * K, steps * K)
-
-    @njit(**_OPTIONS)
-    def forward(first, last, splits, chunk, B, T, V, K, left, right, a, k, q, start, M0, h, M1, save, saved, S):
+    @cfunc("void(CPointer(int64))", cache=True)
+    def forward(pointer):
+        given = carray(pointer, _ARGUMENTS)
+        splits, chunk, T, V, K = given[_SPLITS], given[_STEPS], given[_T], given[_V], given[_K]
+        left, right, a, k, q = floats(given, 0), floats(given, 1), floats(given, 2), floats(given, 3), floats(given, 4)
+        start, M0 = flags(given, 5), floats(given, 6)
+        h, M1, saved, save = floats(given, 7), floats(given, 8), floats(given, 9), given[_FIRST + 9] != 0
+        S = work_space_of(given)
         KP = (K + LANES - 1) // LANES * LANES
         VP = (V + ROWS - 1) // ROWS * ROWS
         groups = VP // ROWS
@@ -169,7 +182,8 @@ def _build(kind: int) -> tuple[Any, Any]:
         sc = sh + chunk * VP
         sm = sc + (chunk * R * KP if kind == DENSE else 0)
         zero = splat(_ZERO)
-        for unit in range(first, last):
+        unit = take(given, _NEXT)
+        while unit < given[_UNITS]:
             b, share = unit // splits, unit % splits
             i0, i1 = groups * share // splits * ROWS, groups * (share + 1) // splits * ROWS
             inside = min(i1, V) - i0
@@ -186,7 +200,7 @@ def _build(kind: int) -> tuple[Any, Any]:
                 _copy(k, row * K, K, S, sk, KP, steps, K, KP)
                 _copy(q, row * K, K, S, sq, KP, steps, K, KP)
                 _copy(a, row * V + i0, V, S, sa + i0, VP, steps, inside, i1 - i0)
-                prefetch_chunk(left, right, a, k, q, row + chunk, chunk, V, K)
+                prefetch_chunk(kind, left, right, a, k, q, row + chunk, chunk, V, K)
                 if save:
                     at = ((b * ((T + chunk - 1) // chunk) + t0 // chunk) * VP + i0) * KP
                     _copy(S, sm, KP, saved, at, KP, i1 - i0, KP, KP)
@@ -210,21 +224,28 @@ def _build(kind: int) -> tuple[Any, Any]:
                             else:
                                 c0 = c1 = c2 = c3 = load(S, sw + t * KP + j)
                             p = m + j
-                            m0 = load(S, p) * calibrate(u0, c0) + a0 * kj
-                            m1 = load(S, p + KP) * calibrate(u1, c1) + a1 * kj
-                            m2 = load(S, p + 2 * KP) * calibrate(u2, c2) + a2 * kj
-                            m3 = load(S, p + 3 * KP) * calibrate(u3, c3) + a3 * kj
+                            m0 = load(S, p) * calibrate(kind, u0, c0) + a0 * kj
+                            m1 = load(S, p + KP) * calibrate(kind, u1, c1) + a1 * kj
+                            m2 = load(S, p + 2 * KP) * calibrate(kind, u2, c2) + a2 * kj
+                            m3 = load(S, p + 3 * KP) * calibrate(kind, u3, c3) + a3 * kj
                             store4(S, p, KP, m0, m1, m2, m3)
                             h0, h1, h2, h3 = h0 + m0 * qj, h1 + m1 * qj, h2 + m2 * qj, h3 + m3 * qj
                         store_totals(S, sh + t * VP + i, h0, h1, h2, h3)
                 _copy(S, sh + i0, VP, h, row * V + i0, V, steps, inside, inside)
             _copy(S, sm, KP, M1, (b * V + i0) * K, K, inside, K, K)
+            unit = take(given, _NEXT)
 
-    @njit(**_OPTIONS)
-    def backward(
-        first, last, splits, chunk, B, T, V, K, left, right, a, k, q, start, saved, dh, dM1,
-        dleft, dright, da, dk, dq, dM0, S,
-    ):  # fmt: skip
+    @cfunc("void(CPointer(int64))", cache=True)
+    def backward(pointer):
+        given = carray(pointer, _ARGUMENTS)
+        splits, chunk, B, T, V, K = given[_SPLITS], given[_STEPS], given[_B], given[_T], given[_V], given[_K]
+        left, right, a, k, q = floats(given, 0), floats(given, 1), floats(given, 2), floats(given, 3), floats(given, 4)
+        start, saved, dh, dM1 = flags(given, 5), floats(given, 6), floats(given, 7), floats(given, 8)
+        dleft, dright, da, dk, dq = (
+            floats(given, 9), floats(given, 10), floats(given, 11), floats(given, 12), floats(given, 13)
+        )  # fmt: skip
+        dM0 = floats(given, 14)
+        S = work_space_of(given)
         KP = (K + LANES - 1) // LANES * LANES
         VP = (V + ROWS - 1) // ROWS * ROWS
         groups = VP // ROWS
@@ -240,7 +261,8 @@ def _build(kind: int) -> tuple[Any, Any]:
         sp = sc + chunk * R * KP + 3 * LANES
         sd = sp + chunk * R * KP + 7 * LANES
         zero = splat(_ZERO)
-        for unit in range(first, last):
+        unit = take(given, _NEXT)
+        while unit < given[_UNITS]:
             b, share = unit // splits, unit % splits
             i0, i1 = groups * share // splits * ROWS, groups * (share + 1) // splits * ROWS
             inside = min(i1, V) - i0
@@ -260,7 +282,7 @@ def _build(kind: int) -> tuple[Any, Any]:
                 _copy(a, row * V + i0, V, S, sa + i0, VP, steps, inside, i1 - i0)
                 _copy(dh, row * V + i0, V, S, sh + i0, VP, steps, inside, i1 - i0)
                 if n > 0:
-                    prefetch_chunk(left, right, a, k, q, row - chunk, chunk, V, K)
+                    prefetch_chunk(kind, left, right, a, k, q, row - chunk, chunk, V, K)
                     _prefetch(dh, (row - chunk) * V, chunk * V)
                     _prefetch(saved, ((b * chunks + n - 1) * VP + i0) * KP, (i1 - i0) * KP)
                 for j in range(sdw, su, LANES):
@@ -282,8 +304,8 @@ def _build(kind: int) -> tuple[Any, Any]:
                                 c0, c1, c2, c3 = load(S, c), load(S, c + KP), load(S, c + 2 * KP), load(S, c + 3 * KP)
                             else:
                                 wj = load(S, sw + x)
-                                c0, c1 = calibrate(S[su + v], wj), calibrate(S[su + v + 1], wj)
-                                c2, c3 = calibrate(S[su + v + 2], wj), calibrate(S[su + v + 3], wj)
+                                c0, c1 = calibrate(kind, S[su + v], wj), calibrate(kind, S[su + v + 1], wj)
+                                c2, c3 = calibrate(kind, S[su + v + 2], wj), calibrate(kind, S[su + v + 3], wj)
                                 store4(S, c, KP, c0, c1, c2, c3)
                             store4(S, p, KP, m0, m1, m2, m3)
                             kj = load(S, sk + x)
@@ -346,30 +368,6 @@ def _build(kind: int) -> tuple[Any, Any]:
                 if kind in (COLUMN, TANH):
                     _copy(S, sdw, KP, dright, to, K, steps, K, K)
             _copy(S, sd, KP, dM0, (b * V + i0) * K, K, inside, K, K)
+            unit = take(given, _NEXT)
 
-    @cfunc("void(CPointer(int64))", cache=True)
-    def forward_region(pointer):
-        x = carray(pointer, _ARGUMENTS)
-        n = take(x, _NEXT)
-        while n < x[_SLABS]:
-            forward(
-                x[_UNITS] * n // x[_SLABS], x[_UNITS] * (n + 1) // x[_SLABS], x[_SPLITS], x[_STEPS], x[_B], x[_T], x[_V], x[_K],
-                floats(x, 0), floats(x, 1), floats(x, 2), floats(x, 3), floats(x, 4), flags(x, 5), floats(x, 6), floats(x, 7),
-                floats(x, 8), x[_FIRST + 9] != 0, floats(x, 9), work_space_of(x, n),
-            )  # fmt: skip
-            n = take(x, _NEXT)
-
-    @cfunc("void(CPointer(int64))", cache=True)
-    def backward_region(pointer):
-        x = carray(pointer, _ARGUMENTS)
-        n = take(x, _NEXT)
-        while n < x[_SLABS]:
-            backward(
-                x[_UNITS] * n // x[_SLABS], x[_UNITS] * (n + 1) // x[_SLABS], x[_SPLITS], x[_STEPS], x[_B], x[_T], x[_V], x[_K],
-                floats(x, 0), floats(x, 1), floats(x, 2), floats(x, 3), floats(x, 4), flags(x, 5), floats(x, 6), floats(x, 7),
-                floats(x, 8), floats(x, 9), floats(x, 10), floats(x, 11), floats(x, 12), floats(x, 13), floats(x, 14),
-                work_space_of(x, n),
-            )  # fmt: skip
-            n = take(x, _NEXT)
-
-    return forward_region, backward_region
+    return forward, backward
