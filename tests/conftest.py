@@ -1,10 +1,13 @@
 """Shared by all tests: one thread per process, since pytest-xdist runs several, and NaN in uninitialised memory."""
 
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+from hadamem.ops import threads
 
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,8 +19,9 @@ def _seeded() -> None:
 
 
 @pytest.fixture
-def poisoned_memory() -> Iterator[None]:
-    """torch.empty gives NaN, so that whatever a kernel forgets to write is seen."""
+def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torch.empty gives NaN, so that whatever a kernel forgets to write is seen; so does the scratch kept from before."""
+    monkeypatch.setattr(threads, "_scratch", threading.local())
     before = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)

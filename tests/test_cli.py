@@ -66,9 +66,43 @@ def test_ctrl_c_leaves_a_checkpoint(tmp_path: pathlib.Path) -> None:
     out, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
     assert out.splitlines()[-1] == str(run)
-    assert f"--resume {run}" in err.replace("\n", "")
+    assert f"--resume {run}" in err
     assert (run / "checkpoint.pt").exists()
     assert not (run / "result.json").exists()
+
+
+def test_extended_and_stopped_again(tmp_path: pathlib.Path) -> None:
+    """A complete run that is extended is no longer complete, and remembers how far it was to go."""
+    run = tmp_path / "run"
+    hadamem("train", "--memory", "mlp", "--out", run, *SMALL)
+    child = subprocess.Popen([sys.executable, "-m", "hadamem", "train", "--resume", str(run), "--steps", "100000000"])
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and len((run / "metrics.jsonl").read_text().splitlines()) < 7:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=60) == 0
+    assert not (run / "result.json").exists()
+    assert json.loads((run / "config.json").read_text())["config"]["steps"] == 100_000_000
+
+
+def test_showcase(tmp_path: pathlib.Path) -> None:
+    out = tmp_path / "showcase"
+    done = hadamem("showcase", "--out", out, "--steps", 100, "--episodes", 20)
+    rows = json.loads((out / "results.json").read_text())
+    assert [(row["policy"], row["memory"]) for row in rows] == [("trained", "shm"), ("trained", "mlp"), ("random", "none")]
+    assert all({"policy", "memory", "mean", "ci95", "episodes", "steps"} == row.keys() for row in rows)
+    assert (out / "curves.png").stat().st_size > 10_000
+    assert str(out / "curves.png") in done.stdout
+    assert "other settings" in hadamem("showcase", "--out", out, "--steps", 100, "--seed", 1, code=2).stderr
+
+
+def test_bench_rows() -> None:
+    from hadamem.bench import ops, train
+
+    keys = {"backend", "B", "T", "H", "forward_us", "forward_backward_us", "extra_mb"}
+    for backend in ("released", "cpu"):
+        assert keys <= ops.measure(backend, 1, 3, 4).keys()
+    assert {"agent", "memory", "memory_size", "steps_per_s"} == train.measure("shm", 8, iterations=1).keys()
 
 
 def test_lists(tmp_path: pathlib.Path) -> None:
@@ -94,6 +128,11 @@ def test_lists(tmp_path: pathlib.Path) -> None:
         (["train", "--steps", "0"], ["steps is 0"]),
         (["train", "--inputs", "pixels"], ["pixels", "obs"]),
         (["train", "--device", "tpu9"], ["tpu9"]),
+        (["train", "--threads", "0"], ["threads is 0"]),
+        (["train", "--embed-size", "0"], ["embed_size is 0"]),
+        (["train", "--max-grad-norm", "-1"], ["max_grad_norm is -1"]),
+        (["evaluate", "nowhere", "--episodes", "0"], ["episodes is 0"]),
+        (["[/x]"], ["'[/x]'"]),
         (["train", "--resume", "nowhere"], ["nowhere", "no run folder"]),
         (["evaluate", "nowhere"], ["nowhere", "no run folder"]),
         (["evaluate"], ["RUN"]),

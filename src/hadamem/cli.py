@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import pathlib
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,11 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import gymnasium
+import torch
 import tyro
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from . import __version__
 from .agents.evaluation import evaluate as play
 from .agents.training import (
     TrainConfig,
@@ -47,7 +50,7 @@ class Train:
     out: pathlib.Path | None = None
     """folder of the run; none: runs/TASK/MEMORY-AGENT-sSEED-TIME"""
     resume: pathlib.Path | None = None
-    """go on with the run in this folder, with its own configuration; only --steps may be given beside it"""
+    """go on with the run in this folder, with its own configuration; only --steps and --device may be given beside it"""
 
 
 @dataclass
@@ -58,21 +61,25 @@ class Resume:
     """folder of the run"""
     steps: int | None = None
     """environment steps of the whole run; none: as it was begun"""
+    device: str | None = None
+    """of the network; none: as it was begun"""
 
 
 def train(arguments: Sequence[str]) -> None:
     """Train an agent with a memory on a task"""
-    if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+    resume = any(word == "--resume" or word.startswith("--resume=") for word in arguments)
+    if resume:
         resumed = tyro.cli(Resume, args=arguments, prog="hadamem train")
         config, path = config_from_dict(read_config(resumed.resume)), resumed.resume
-        if resumed.steps is not None:
-            config.steps = resumed.steps
+        config.steps = resumed.steps or config.steps
+        config.device = resumed.device or config.device
     else:
         chosen = {"env": TrainConfig.env, "memory": TrainConfig.memory, "preset": Train.preset}
         for i, word in enumerate(arguments):  # what the defaults of the other options depend on
             name, equals, value = word.removeprefix("--").partition("=")
-            if word.startswith("--") and name in chosen and (equals or i + 1 < len(arguments)):
-                chosen[name] = value if equals else arguments[i + 1]
+            following = "".join(arguments[i + 1 : i + 2])
+            if word.startswith("--") and name in chosen and (equals or (following and not following.startswith("--"))):
+                chosen[name] = value if equals else following
         memory_class(chosen["memory"])  # a mistyped name is answered before anything else
         preset = preset_config(chosen["preset"], chosen["env"], chosen["memory"])
         default = Train(replace(preset, memory_options=()))
@@ -80,9 +87,9 @@ def train(arguments: Sequence[str]) -> None:
         config = replace(given.config, memory_options=preset.memory_options + given.config.memory_options)
         folder = f"{config.memory}-{given.agent}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         path = given.out or pathlib.Path("runs") / config.env.replace(":", ".").replace("/", ".") / folder
-    complete = run_training(config, path, resume="--resume" in " ".join(arguments))
+    complete = run_training(config, path, resume)
     if not complete:
-        console.print(f"stopped; go on with: hadamem train --resume {path}")
+        _say(f"stopped; go on with: hadamem train --resume {shlex.quote(str(path))}")
     print(path)
 
 
@@ -109,7 +116,11 @@ class Evaluate:
 def evaluate(arguments: Sequence[str]) -> None:
     """Play whole episodes with a trained policy, beside a random one"""
     given = tyro.cli(Evaluate, args=arguments, prog="hadamem evaluate")
+    for name in ("episodes", "num_envs"):
+        if getattr(given, name) < 1:
+            raise ValueError(f"{name} is {getattr(given, name)}; it must be at least 1")
     policy, config = load_policy(given.run, given.device)
+    torch.manual_seed(seed_for(given.seed, "evaluation"))
     results = {}
     for name, player in ((config.memory, policy), ("random", None)):
         env = make_environment(config, min(given.episodes, given.num_envs), seed_for(given.seed, "evaluation"))
@@ -188,17 +199,19 @@ def bench_ops(arguments: Sequence[str]) -> None:
         here = [row for row in rows if (row["B"], row["T"], row["H"]) == size]
         first = here[0]
         table = _table(
-            f"(B, T, H) = {size}, times in µs for one step of one row",
-            ["backend", "forward", "of floor", "both ways", "of floor", f"faster than {first['backend']}", "extra MB"],
+            f"(B, T, H) = {size}: µs for one step of one row; faster and less memory than {first['backend']}",
+            ["backend", "forward", "of floor", "both ways", "of floor", "faster", "extra MB", "less memory"],
         )
         for row in here:
             cells = [f"{row['forward_us']:.3f}", _of_floor(row, "forward"), f"{row['forward_backward_us']:.3f}"]
             cells += [_of_floor(row, "forward_backward")]
             cells += [f"{first['forward_backward_us'] / row['forward_backward_us']:.1f}x"]
-            table.add_row(row["backend"], *cells, f"{row['extra_mb']:.1f}" if "extra_mb" in row else "-")
+            if row["extra_mb"] is not None:
+                cells += [f"{row['extra_mb']:.1f}", f"{first['extra_mb'] / max(row['extra_mb'], 1e-3):.1f}x"]
+            table.add_row(row["backend"], *cells)
         Console().print(table)
     if not any("jax" in row["backend"] for row in rows):
-        console.print("JAX is not compared with: that takes a checkout and pip install 'hadamem[bench]'")
+        _say("JAX is not compared with: that takes a checkout and pip install 'hadamem[bench]'")
     _write(given.json, rows)
 
 
@@ -234,6 +247,17 @@ def bench_train(arguments: Sequence[str]) -> None:
     _write(given.json, rows)
 
 
+def bench_compile(arguments: Sequence[str]) -> None:
+    """Measure a policy with SHM inside under torch.compile"""
+    from .bench import compiled
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench compile")
+    with console.status("") as status:
+        rows = compiled.measure_all(status.update)
+    _print("forward and backward of a policy over 8 rows of 128 steps", rows)
+    _write(given.json, rows)
+
+
 @dataclass
 class Showcase:
     """Train an agent that remembers and one that cannot, and compare them."""
@@ -255,7 +279,7 @@ def showcase(arguments: Sequence[str]) -> None:
     given = tyro.cli(Showcase, args=arguments, prog="hadamem showcase")
     rows = experiment.showcase(given.out, given.steps, given.episodes, given.seed)
     if rows is None:
-        console.print("stopped; the same command goes on from here")
+        _say("stopped; the same command goes on from here")
         return
     table = _table(f"{experiment.TASK}: returns lie between -1 and 1", ["policy", "memory", "mean return", "episodes", "steps"])
     for row in rows:
@@ -275,25 +299,35 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "bench ops": bench_ops,
     "bench limit": bench_limit,
     "bench train": bench_train,
+    "bench compile": bench_compile,
 }
 
 
 def main() -> None:
     """Entry point of `hadamem`."""
     arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        return print(__version__)
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # package.module:Name-v0 may name a module in the current folder, as with `python -m`
     words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
     command = COMMANDS.get(" ".join(arguments[:words]))
     if command is None:
         return _usage(arguments)
     try:
         command(arguments[words:])
-    except (ValueError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
+    except (ValueError, FloatingPointError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
         if os.environ.get("HADAMEM_DEBUG"):
             raise
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _say(f"error: {error}", style="red")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _say(text: str, style: str | None = None) -> None:
+    """A message as it is, on one line, so that what it says to type can be copied."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _usage(arguments: Sequence[str]) -> None:
@@ -305,7 +339,7 @@ def _usage(arguments: Sequence[str]) -> None:
         near = difflib.get_close_matches(typed, COMMANDS, n=2, cutoff=0.5)
         near = near or [name for name in COMMANDS if name.startswith(typed)]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        out.print(f"error: no command is called {typed!r}{hint}", style="red", highlight=False)
+        _say(f"error: no command is called {typed!r}{hint}", style="red")
     lines = [f"  {name:<14} {command.__doc__}" for name, command in COMMANDS.items()]
     about = "hadamem: agents that remember. Usage: hadamem COMMAND [options]; `hadamem COMMAND --help` explains them."
     out.print("\n".join([about, "", *lines]), markup=False, highlight=False, soft_wrap=True)
@@ -340,7 +374,7 @@ def _text(value: Any) -> str:
 def _write(path: pathlib.Path | None, content: Any) -> None:
     if path is not None:
         write_whole(path, json.dumps(content, indent=2))
-        console.print(f"written to {path}")
+        _say(f"written to {path}")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Run:
     def __init__(self, path: pathlib.Path, step: int = 0) -> None:
         self.path = path
         self._metrics = (path / "metrics.jsonl").open("a")
-        self._board = SummaryWriter(str(path), purge_step=step or None)
+        self._board = SummaryWriter(str(path), purge_step=step + 1 if step else None)  # it drops from there on
 
     @classmethod
     def create(cls, path: pathlib.Path, config: Any) -> Run:
@@ -75,13 +75,17 @@ class Run:
         if path.exists() and any(path.iterdir()):
             raise ValueError(f"{path} is not empty; give --out a new folder, or continue that run with --resume {path}")
         path.mkdir(parents=True, exist_ok=True)
-        content = {"config": dataclasses.asdict(config), "versions": versions(), "started": time.time()}
-        write_whole(path / "config.json", json.dumps(content, indent=2))
+        _write_config(path, config)
         return cls(path)
 
     @classmethod
-    def resume(cls, path: pathlib.Path, step: int) -> Run:
-        """Open an existing folder to go on after `step`: later lines of its metrics belong to work that was lost."""
+    def resume(cls, path: pathlib.Path, step: int, config: Any) -> Run:
+        """Open an existing folder to go on after `step`: later lines of its metrics belong to work that was lost.
+
+        It is no longer complete, and `config`, which may ask for more steps, takes the place of the old one.
+        """
+        (path / "result.json").unlink(missing_ok=True)
+        _write_config(path, config)
         lines = [json.dumps(line) for line in read_lines(path / "metrics.jsonl") if line["step"] <= step]
         write_whole(path / "metrics.jsonl", "".join(line + "\n" for line in lines))
         return cls(path, step)
@@ -112,6 +116,11 @@ class Run:
         self._board.close()
 
 
+def _write_config(path: pathlib.Path, config: Any) -> None:
+    content = {"config": dataclasses.asdict(config), "versions": versions(), "written": time.time()}
+    write_whole(path / "config.json", json.dumps(content, indent=2))
+
+
 def read_config(path: pathlib.Path) -> dict[str, Any]:
     """The configuration of a run folder.
 
@@ -133,7 +142,10 @@ def read_checkpoint(path: pathlib.Path, device: str = "cpu") -> dict[str, Any]:
     file = path / "checkpoint.pt"
     if not file.is_file():
         raise ValueError(f"{path} has no checkpoint.pt: the run was stopped before its first one; start it anew")
-    return torch.load(file, map_location=device, weights_only=True)
+    try:
+        return torch.load(file, map_location=device, weights_only=True)
+    except Exception as error:  # whatever a damaged or foreign file makes torch say
+        raise ValueError(f"{file} cannot be read as a checkpoint (weights_only): {error}") from error
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from hadamem.agents.evaluation import evaluate
-from hadamem.agents.ppo import PPOConfig
+from hadamem.agents.ppo import PPO, PPOConfig
 from hadamem.agents.training import TrainConfig, load_policy, make_environment, seed_for, train
 from hadamem.run import Run, read_checkpoint, read_config, read_metrics
 
@@ -105,6 +105,21 @@ def test_a_used_folder_is_not_overwritten(tmp_path: pathlib.Path) -> None:
         read_config(tmp_path)
     with pytest.raises(ValueError, match=r"no checkpoint\.pt"):
         read_checkpoint(tmp_path)
+
+
+def test_a_run_that_diverges_says_so(tmp_path: pathlib.Path) -> None:
+    wild = config(steps=160 * 50)
+    wild.ppo.learning_rate = 1e30
+    with pytest.raises(FloatingPointError, match="lower learning rate"):
+        train(wild, tmp_path / "run")
+
+
+def test_killed_before_its_first_iteration(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PPO, "iterate", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(config(), tmp_path / "run")
+    monkeypatch.undo()
+    assert train(config(), tmp_path / "run", resume=True)
 
 
 def test_metrics_leave_out_nan(tmp_path: pathlib.Path) -> None:

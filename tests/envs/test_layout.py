@@ -108,7 +108,7 @@ def test_images_become_channel_first_between_0_and_1(shape, dtype, channel_first
     np.testing.assert_allclose(rows.reshape(2, *channel_first), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("box", [spaces.Box(0, 1, (5, 5, 3)), spaces.Box(0, 255, (5, 5)), spaces.Box(0, 255, (9,))])
+@pytest.mark.parametrize("box", [spaces.Box(-1, 1, (5, 5, 3)), spaces.Box(0, 255, (5, 5)), spaces.Box(0, 255, (9,))])
 def test_a_box_that_only_resembles_an_image_is_a_vector_as_it_is(box):
     box.seed(0)
     sample = box.sample()
@@ -183,3 +183,12 @@ def test_wrong_actions_are_named_with_the_right_ones(space, actions, message):
 def test_unsupported_action_space_is_named():
     with pytest.raises(ValueError, match=r"MultiBinary\(3\) is not supported; it must be Discrete, MultiDiscrete or"):
         Actions(spaces.MultiBinary(3))
+
+
+def test_a_float_image_from_0_to_1_is_an_image_as_it_is():
+    box = spaces.Box(0, 1, (5, 6, 3), np.float32)
+    box.seed(0)
+    sample = box.sample()
+    encoder, rows = encode(box, [sample])
+    assert encoder.leaves[0].kind == "image"
+    np.testing.assert_allclose(rows[0].reshape(3, 5, 6), np.moveaxis(sample, -1, 0))

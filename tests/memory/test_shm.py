@@ -121,3 +121,13 @@ def test_options_from_text() -> None:
 def test_bad_options(options: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         SHM(4, 4, **options)
+
+
+def test_under_autocast_and_in_half_precision() -> None:
+    memory = SHM(5, 7, 12, feature_map="softmax")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert memory(torch.randn(2, 6, 5))[0].isfinite().all()
+    memory = memory.bfloat16()
+    state = memory.initial_state(2)
+    _, after = memory(torch.randn(2, 6, 5, dtype=torch.bfloat16), state)
+    assert after["memory"].dtype == state["memory"].dtype == torch.float32

@@ -325,3 +325,15 @@ def test_after_a_fork() -> None:
     finally:
         torch.set_num_threads(1)
     np.testing.assert_array_equal(got, want)
+
+
+def test_another_default_dtype() -> None:
+    """Buffers are float32 whatever torch makes by default."""
+    arguments = make_inputs("tanh_outer", 2, 40, 9, 17)
+    want = run("tanh_outer", arguments, "reference", torch.float64)
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = run("tanh_outer", arguments, "cpu", torch.float32)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_equal(got, want, 1e-5, 1e-4)

@@ -7,6 +7,7 @@ gradient step of every update the probability ratio is 1.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -75,6 +76,9 @@ class PPOConfig:
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
+        for name in ("learning_rate", "clip", "value_clip", "value_loss_cap", "max_grad_norm", "kl_stop", "kl_target"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; it must be greater than 0")
 
 
 class PPO:
@@ -160,6 +164,8 @@ class PPO:
     def _summary(self, told: list[dict[str, Tensor]]) -> dict[str, float]:
         summary = {name: torch.stack([terms[name] for terms in told if name in terms]).mean().item() for name in told[-1]}
         summary["ratio_error"] = told[0]["ratio_error"].item()  # before the first gradient step
+        if not math.isfinite(summary["policy_loss"] + summary["value_loss"]):
+            raise FloatingPointError(f"the loss is no longer finite after {self.step} steps; try a lower learning rate")
         if self.config.kl_coefficient > 0:
             last_epoch = [terms["kl"] for terms in told[-self.config.minibatches :]]
             moved = torch.stack(last_epoch).mean().item()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,10 @@ class TrainConfig:
             raise ValueError(f"steps is {self.steps}; it must be at least 1")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must not be negative")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; it must be at least 1")
+        if self.memory_size is not None and self.memory_size < 1:
+            raise ValueError(f"memory_size is {self.memory_size}; it must be at least 1")
 
 
 def config_from_dict(saved: dict[str, Any]) -> TrainConfig:
@@ -80,18 +85,23 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int) -> VectorEnv
 
 def make_policy(config: TrainConfig, env: VectorEnvironment) -> ActorCritic:
     """The network of a configuration, untrained, on its device."""
-    try:
-        torch.empty(0, device=config.device)
-    except (RuntimeError, AssertionError) as error:  # torch's own words run over many lines
-        there = ", ".join(["cpu"] + [f"cuda:{n}" for n in range(torch.cuda.device_count())])
-        raise ValueError(f"device is {config.device!r}; here there are: {there}") from error
     options = parse_options(config.memory, config.memory_options)
     policy = ActorCritic(env.layout, env.action_space, config.memory, config.memory_size, options, config.ppo.network)
     return policy.to(config.device)
 
 
+def check_device(device: str) -> None:
+    """Raise a ValueError where a device is not there; torch's own words run over many lines."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        there = ", ".join(["cpu"] + [f"cuda:{n}" for n in range(torch.cuda.device_count())])
+        raise ValueError(f"device is {device!r}; here there are: {there}") from error
+
+
 def load_policy(path: pathlib.Path, device: str = "cpu") -> tuple[ActorCritic, TrainConfig]:
     """The trained policy of a run folder, and its configuration."""
+    check_device(device)
     config = config_from_dict(read_config(path))
     config.device = device
     checkpoint = read_checkpoint(path, device)
@@ -110,6 +120,7 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
     Returns:
         Whether the run is complete.
     """
+    check_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(seed_for(config.seed, "network"))
@@ -121,15 +132,16 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
     seconds = 0.0
     if saved is not None:
         agent.load_state_dict(saved["agent"])
-        torch.set_rng_state(saved["random"].cpu())
+        _set_random_state(saved["random"])
         seconds = saved["seconds"]
-    folder = Run.resume(path, agent.step) if resume else Run.create(path, config)
+    folder = Run.resume(path, agent.step, config) if resume else Run.create(path, config)
     with folder as run, Progress(f"{config.memory} on {config.env}", config.steps, agent.step) as bar, _stop() as stop:
 
         def save() -> None:
-            random = torch.get_rng_state()
-            run.save({"agent": agent.state_dict(), "random": random, "seconds": seconds})
+            run.save({"agent": agent.state_dict(), "random": _random_state(), "seconds": seconds})
 
+        if not resume:
+            save()  # from its first moment on, a run that is killed can go on
         saved_at, metrics = time.monotonic(), {"return": float("nan")}
         while agent.step < config.steps and not stop:
             begin = time.monotonic()
@@ -151,6 +163,17 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
     return complete
 
 
+def _random_state() -> list[torch.Tensor]:
+    """Of the processor's generator, then of each GPU's."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+
+
+def _set_random_state(states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0].cpu())
+    if len(states) == 1 + torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states[1:]])
+
+
 def _or_none(value: float) -> float | None:
     return value if value == value else None
 
@@ -162,6 +185,7 @@ def _stop() -> Iterator[list[int]]:
 
     def ask(number: int, frame: Any) -> None:
         asked.append(number)
+        print("\nstopping after this iteration, with a checkpoint; once more: at once", file=sys.stderr, flush=True)
         for which, handler in before.items():  # the next one ends the program at once
             signal.signal(which, handler)
 

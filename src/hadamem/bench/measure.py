@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,11 +29,17 @@ def median_seconds(function: Callable[[], Any], budget: float = 2.0, most: int =
 def peak_extra_mb(function: Callable[[], Any]) -> float:
     """Megabytes (10^6 bytes) by which a call raises the resident memory of this process at its peak."""
     status = pathlib.Path("/proc/self/status")
-    if status.exists():  # Linux can forget the peak so far
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    try:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # Linux can forget the peak so far, if allowed to
+        known = status.exists()
+    except OSError:
+        known = False
+    if known:
         before = _kilobytes(status.read_text(), "VmRSS")
         function()
         return max(0.0, (_kilobytes(status.read_text(), "VmHWM") - before) * 1024 / 1e6)
+    import resource  # not there on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     function()

@@ -89,7 +89,7 @@ def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
             add(f"{backend}, tuned allocator", backend, *size, **TUNED_ALLOCATOR)
         if JAX.exists() and importlib.util.find_spec("jax"):
             told(f"JAX at (B, T, H) = {size}")
-            rows.append(in_fresh_process(str(JAX), *size))
+            rows.append(in_fresh_process(str(JAX), *size) | {"extra_mb": None})
     add("cpu, one thread", "cpu", *LONG, 1)
     add("cpu", "cpu", *LONG)
     return rows

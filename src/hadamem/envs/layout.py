@@ -60,7 +60,7 @@ class Encoder:
     """Writes batches of one space into their columns of a float32 buffer.
 
     Discrete and MultiDiscrete become one-hot, MultiBinary and Box become floats as they are; a Box that is an image
-    (three axes and values in 0..255, or two axes of uint8) becomes (C, H, W) divided by 255. Tuple and Dict may nest.
+    (three axes and values in 0..255 or 0..1, or two axes of uint8) becomes (C, H, W), in 0..1. Tuple and Dict may nest.
 
     Args:
         space: the space of a single environment.
@@ -205,11 +205,17 @@ def _one_hot(counts: np.ndarray, starts: np.ndarray) -> Write:
 def _is_image(space: spaces.Box) -> bool:
     if space.dtype == np.uint8:
         return len(space.shape) in (2, 3)
-    return len(space.shape) == 3 and bool((space.low == 0).all() and (space.high == 255).all())
+    return len(space.shape) == 3 and bool((space.low == 0).all()) and _brightest(space) is not None
+
+
+def _brightest(space: spaces.Box) -> float | None:
+    """The value of full brightness, 255 or 1, if the bounds of the space tell."""
+    return next((value for value in (255.0, 1.0) if (space.high == value).all()), 255.0 if space.dtype == np.uint8 else None)
 
 
 def _image(space: spaces.Box, path: tuple[Any, ...]) -> _Part:
     shape = space.shape if len(space.shape) == 3 else (1, *space.shape)
+    scale = 1 / (_brightest(space) or 255.0)
     channel_last = shape[-1] in (1, 3, 4) and shape[0] not in (1, 3, 4)
     if channel_last:
         shape = (shape[2], shape[0], shape[1])
@@ -218,6 +224,6 @@ def _image(space: spaces.Box, path: tuple[Any, ...]) -> _Part:
         if channel_last:
             value = np.moveaxis(value, -1, 1)
         pixels = out.reshape(len(out), *shape)  # splits the columns' own axis, so this is a view
-        np.multiply(value.reshape(pixels.shape), 1 / 255, out=pixels, dtype=np.float32, casting="same_kind")
+        np.multiply(value.reshape(pixels.shape), scale, out=pixels, dtype=np.float32, casting="same_kind")
 
     return _Part(path, "image", shape, write)

@@ -1,6 +1,7 @@
 """Training recipes: data, not code. A preset is a set of defaults; whatever the command line says wins over it.
 
-Keys: "ppo" and "network" override the fields of PPOConfig and NetworkConfig; "memory" gives a memory its size and options;
+Keys: "ppo" and "network" override the fields of PPOConfig and NetworkConfig; "memory" gives a memory its size, options and
+network; "inputs" is what the agent is fed;
 "tasks" holds further overrides for task names that match a pattern (the first that matches).
 """
 
@@ -24,8 +25,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": {"memory_input_activation": False},
         "memory": {
             "shm": {"size": 64, "options": ("feature_map=softmax", "read_norm=true")},
-            "gru": {"size": 128, "options": ()},
-            "lstm": {"size": 128, "options": ()},
+            "gru": {"size": 128},
+            "lstm": {"size": 128},
         },
         "tasks": {
             # every reward answers one action, at once: no credit horizon, and curiosity at each step of its own
@@ -34,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
     },
     "popgym-paper": {
-        "about": "as released for POPGym with RLlib 2.3: 65,536 steps a batch, 30 epochs, learning rate 5e-5, KL penalty",
+        "about": "as released for POPGym with RLlib 2.3, fixed theta included: 30 epochs on 65,536 steps, KL penalty",
         "ppo": {
             "num_envs": 64,
             "num_steps": 1024,
@@ -55,10 +56,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "network": {"memory_output_size": 1024, "head_activation": False},
         "memory": {
-            "shm": {"size": 128, "options": ("shortcut=true",)},
-            "gru": {"size": 256, "options": ()},
+            "shm": {"size": 128, "options": ("theta=fixed", "shortcut=true")},
+            "gru": {"size": 256, "network": {"position_code": False}},
+            "lstm": {"size": 256, "network": {"position_code": False}},
+            "mlp": {"size": 256},
         },
-        "tasks": {"popgym-*Hard-v0": {"memory": {"shm": {"size": 32, "options": ("shortcut=true",)}}}},
+        "inputs": ("obs",),
+        "tasks": {"popgym-*Hard-v0": {"memory": {"shm": {"size": 32, "options": ("theta=fixed", "shortcut=true")}}}},
     },
 }
 
@@ -74,16 +78,19 @@ def preset_config(preset: str, env: str, memory: str) -> TrainConfig:
         raise ValueError(f"no preset is called {preset!r}; did you mean {near[0]}? All: {', '.join(PRESETS)}")
     layers = [PRESETS[preset]]
     layers += [extra for pattern, extra in layers[0]["tasks"].items() if fnmatch.fnmatch(env, pattern)][:1]
-    ppo, network = PPOConfig(), NetworkConfig()
+    ppo, network, inputs = PPOConfig(), NetworkConfig(), None
     known: dict[str, Any] = {}
     for layer in layers:
         network = replace(network, **layer.get("network", {}))
         ppo = replace(ppo, **layer.get("ppo", {}))
         known = layer.get("memory", {}).get(memory, known)
+        inputs = layer.get("inputs", inputs)
+    network = replace(network, **known.get("network", {}))
     return TrainConfig(
         env=env,
         memory=memory,
         memory_size=known.get("size"),
         memory_options=known.get("options", ()),
+        inputs=inputs,
         ppo=replace(ppo, network=network),
     )

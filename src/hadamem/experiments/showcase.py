@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import matplotlib
+import torch
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from ..agents.evaluation import evaluate
-from ..agents.training import load_policy, make_environment, seed_for, train
-from ..run import read_metrics, write_whole
+from ..agents.training import config_from_dict, load_policy, make_environment, seed_for, train
+from ..run import read_config, read_metrics, write_whole
 from .recipes import preset_config
 
 TASK = "popgym-RepeatPreviousEasy-v0"
@@ -32,9 +33,12 @@ def showcase(out: pathlib.Path, steps: int, episodes: int, seed: int) -> list[di
     for memory in MEMORIES:
         path = out / memory
         config = replace(preset_config("fast", TASK, memory), steps=steps, seed=seed)
+        if path.exists() and config_from_dict(read_config(path)) != config:
+            raise ValueError(f"{path} holds a run with other settings; give --out a new folder, or delete it")
         if not (path / "result.json").exists() and not train(config, path, resume=(path / "checkpoint.pt").exists()):
             return None
         policy, config = load_policy(path)
+        torch.manual_seed(seed_for(seed, "evaluation"))
         env = make_environment(config, min(episodes, 50), seed_for(seed, "evaluation"))
         result = evaluate(env, policy, episodes)
         taken = json.loads((path / "result.json").read_text())["steps"]

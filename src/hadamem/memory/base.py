@@ -52,6 +52,9 @@ class Memory(nn.Module, ABC):
             )
         if state is None:
             state = self.initial_state(x.shape[0])
+        for name, leaf in state.items():
+            if leaf.shape[0] != x.shape[0]:
+                raise ValueError(f"state[{name!r}] is for a batch of {leaf.shape[0]}; x has a batch of {x.shape[0]}")
         return self.sequence(x, state, start)
 
     def _zeros(self, *shape: int) -> Tensor:

@@ -18,7 +18,7 @@ class MLP(Memory):
 
     def __init__(self, input_size: int, output_size: int, hidden_size: int | None = None) -> None:
         super().__init__(input_size, output_size)
-        hidden_size = hidden_size or output_size
+        hidden_size = output_size if hidden_size is None else hidden_size
         self.layers = nn.Sequential(
             nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, output_size), nn.ReLU()
         )

@@ -21,7 +21,7 @@ class _Recurrent(Memory):
 
     def __init__(self, input_size: int, output_size: int, hidden_size: int | None = None) -> None:
         super().__init__(input_size, output_size)
-        self.hidden_size = hidden_size or output_size
+        self.hidden_size = output_size if hidden_size is None else hidden_size
         self.rnn = self.cell(input_size, self.hidden_size, batch_first=True)
         self.output = nn.Identity() if self.hidden_size == output_size else nn.Linear(self.hidden_size, output_size)
 

@@ -97,6 +97,7 @@ class SHM(Memory):
     def initial_state(self, batch_size: int) -> State:
         """An empty memory, and a clock at a random draw from torch's global generator."""
         memory = self._zeros(batch_size, self.memory_size, self.memory_size)
+        memory = memory.float() if memory.dtype in (torch.float16, torch.bfloat16) else memory
         return {"memory": memory, "clock": torch.randint(2**62, (batch_size,)).to(memory.device)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
@@ -104,12 +105,13 @@ class SHM(Memory):
         x = self.norm(x)
         k, q, v, v_c, gate, *theta = self.project(x).split(self.sizes, dim=-1)
         clock = state["clock"][:, None] + torch.arange(x.shape[1], device=x.device)
+        v = torch.sigmoid(gate) * v
         h, memory = hadamard_memory(
-            torch.sigmoid(gate) * v,
-            self._features(k),
-            self._features(q),
+            v,
+            self._features(k).to(v.dtype),  # under autocast, softmax and the table are float32
+            self._features(q).to(v.dtype),
             calibration="tanh_outer",
-            factors=(theta[0] if theta else self._theta(clock), v_c),
+            factors=((theta[0] if theta else self._theta(clock)).to(v.dtype), v_c),
             start=start,
             state=state["memory"],
             backend=self.backend,

@@ -34,6 +34,11 @@ class NetworkConfig:
     head_activation: bool = True
     """a ReLU inside the heads (released: none, two linear layers one after the other)"""
 
+    def __post_init__(self) -> None:
+        for name in ("embed_size", "hidden_size", "memory_output_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
 
 class ActorCritic(nn.Module):
     """obs, state, start -> action parameters, value, state.

@@ -27,18 +27,18 @@ class Categorical(nn.Module):
         return self.mode(noisy)
 
     def mode(self, parameters: Tensor) -> Tensor:
-        """See ActionHead."""
+        """The most likely actions (..., K)."""
         return torch.stack([logits.argmax(dim=-1) for logits in parameters.split(self.counts, dim=-1)], dim=-1)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """See ActionHead."""
+        """Log-probability (...,) of actions (..., K)."""
         parts = [
             log_probs.gather(-1, action[..., i : i + 1]).squeeze(-1) for i, log_probs in enumerate(self._log_probs(parameters))
         ]
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
     def entropy(self, parameters: Tensor) -> Tensor:
-        """See ActionHead."""
+        """Entropy (...,) in nats."""
         parts = [-(log_probs.exp() * log_probs).sum(-1) for log_probs in self._log_probs(parameters)]
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
@@ -65,20 +65,20 @@ class Gaussian(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(self.size))
 
     def sample(self, parameters: Tensor) -> Tensor:
-        """See ActionHead."""
+        """Random actions (..., K)."""
         return self.mode(parameters + torch.randn_like(parameters) * self.log_std.exp())
 
     def mode(self, parameters: Tensor) -> Tensor:
-        """See ActionHead."""
+        """The most likely actions (..., K)."""
         return self.centre + self.scale * parameters
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """See ActionHead. Up to the constant of the scaling to the bounds, which no gradient or ratio sees."""
+        """Log-density (...,) of actions (..., K), up to the constant of the scaling, which no gradient or ratio sees."""
         z = ((action - self.centre) / self.scale - parameters) * torch.exp(-self.log_std)
         return (-0.5 * z.square() - self.log_std).sum(-1) - 0.5 * math.log(2 * math.pi) * self.size
 
     def entropy(self, parameters: Tensor) -> Tensor:
-        """See ActionHead."""
+        """Entropy (...,) in nats."""
         entropy = (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
         return entropy.expand(parameters.shape[:-1])
 

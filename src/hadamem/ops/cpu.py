@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .cpu_kernels import CHUNK, DENSE, KINDS, ROW, ROWS, TANH, regions
@@ -58,14 +57,14 @@ def forward(
     (B, T, V), K = a.shape, k.shape[2]
     VP, KP = _padded(V, K)
     chunk = min(T, CHUNK)
-    h, last = torch.empty_like(a, memory_format=torch.contiguous_format), torch.empty((B, V, K))
-    saved = torch.empty(saved_shape(B, T, V, K)) if save else None
+    h, last = a.new_empty((B, T, V)), a.new_empty((B, V, K))
+    saved = a.new_empty(saved_shape(B, T, V, K)) if save else None
     left, right = _factors(kind, factors, a)
     work = float(B) * T * V * K
     splits = _splits(B, V, work)
     size = chunk * (3 * KP + 3 * VP) + (chunk * ROWS * KP if kind == DENSE else 0) + VP * KP
     _run(regions(kind)[0], size, B, T, V, K, splits, work, [left, right, a, k, q, start, state, h, last, saved])
-    return h, last, torch.empty(0) if saved is None else saved
+    return h, last, a.new_empty(0) if saved is None else saved
 
 
 def backward(
@@ -87,10 +86,10 @@ def backward(
     work = 2.0 * B * T * V * K
     splits = _splits(B, V, work)
     left, right = _factors(kind, factors, a)
-    dleft = None if left is None else torch.empty((B, T, V))
-    dright = None if right is None else torch.empty(right.shape if kind == DENSE else (splits, B, T, K))
-    da, dk, dq = torch.empty((B, T, V)), torch.empty((splits, B, T, K)), torch.empty((splits, B, T, K))
-    dstate = torch.empty((B, V, K))
+    dleft = None if left is None else a.new_empty((B, T, V))
+    dright = None if right is None else a.new_empty(right.shape if kind == DENSE else (splits, B, T, K))
+    da, dk, dq = a.new_empty((B, T, V)), a.new_empty((splits, B, T, K)), a.new_empty((splits, B, T, K))
+    dstate = a.new_empty((B, V, K))
     size = chunk * (6 * KP + 5 * VP) + 2 * chunk * ROWS * KP + VP * KP + 32 * LANES
     tensors = [left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate]
     _run(regions(kind)[1], size, B, T, V, K, splits, work, tensors)

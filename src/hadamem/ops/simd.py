@@ -9,14 +9,29 @@ registers there are: one on AVX-512, two on AVX2, four on NEON.
 from __future__ import annotations
 
 import operator
+import os
+import pathlib
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
+import numba
 from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
+
+
+def _make_cache_writable() -> None:
+    """Numba refuses to work where it can keep its cache neither beside the code nor at home: then give it a folder."""
+    here = pathlib.Path(__file__).parent / "__pycache__"
+    homes = (here if here.exists() else here.parent, pathlib.Path.home() if "HOME" in os.environ else here)
+    if not numba.config.CACHE_DIR and not any(os.access(folder, os.W_OK) for folder in homes):
+        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="hadamem-")
+
+
+_make_cache_writable()
 
 LANES = 16 if llvm.get_host_cpu_features().get("avx512f", False) else 8
 

@@ -89,5 +89,7 @@ def work_space(threads: int, size: int) -> np.ndarray:
     """
     space = getattr(_scratch, "space", None)
     if space is None or space.shape[0] < threads or space.shape[1] < size:
-        space = _scratch.space = torch.empty(threads, -(-size // 16) * 16).numpy()  # rows begin at 64 bytes
+        space = _scratch.space = torch.empty(
+            threads, -(-size // 16) * 16, dtype=torch.float32, device="cpu"
+        ).numpy()  # torch aligns to 64 bytes, and so every row
     return space
