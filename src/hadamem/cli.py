@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import pathlib
+import re
 import shlex
 import sys
 import time
@@ -135,7 +136,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         table.add_row(
             name, f"{result['mean']:.3f}", f"{low:.3f} to {high:.3f}", f"{result['std']:.3f}", str(result["episodes"]), success
         )  # fmt: skip
-    Console().print(table)
+    _out().print(table)
     _write(given.json, {**results[config.memory], "random": results["random"]})
 
 
@@ -169,7 +170,7 @@ def memories(arguments: Sequence[str]) -> None:
         rows.append(
             {
                 "name": name,
-                "about": (cls.__doc__ or "").splitlines()[0],
+                "about": re.split(r"[:(.]", cls.__doc__ or "")[0].strip(),
                 "size": f"{size} = {getattr(memory, size, '')}".removesuffix(" = "),
                 "parameters": sum(p.numel() for p in memory.parameters()),
                 "state_bytes": sum(leaf.numel() * leaf.element_size() for leaf in state.values()),
@@ -209,7 +210,7 @@ def bench_ops(arguments: Sequence[str]) -> None:
             if row["extra_mb"] is not None:
                 cells += [f"{row['extra_mb']:.1f}", f"{first['extra_mb'] / max(row['extra_mb'], 1e-3):.1f}x"]
             table.add_row(row["backend"], *cells)
-        Console().print(table)
+        _out().print(table)
     if not any("jax" in row["backend"] for row in rows):
         _say("JAX is not compared with: that takes a checkout and pip install 'hadamem[bench]'")
     _write(given.json, rows)
@@ -232,7 +233,7 @@ def bench_limit(arguments: Sequence[str]) -> None:
         for H in sorted({size[2] for size in ops.SIZES}):
             floors = [limit.floor_us(row, H, *parts) for parts in ((limit.FORWARD,), (limit.FORWARD, limit.BACKWARD))]
             table.add_row(str(row["threads"]), str(H), *(f"{floor:.3f}" for floor in floors))
-    Console().print(table)
+    _out().print(table)
     _write(given.json, rows)
 
 
@@ -285,7 +286,7 @@ def showcase(arguments: Sequence[str]) -> None:
     for row in rows:
         mean = f"{row['mean']:.3f} ± {row['ci95']:.3f}"
         table.add_row(row["policy"], row["memory"], mean, str(row["episodes"]), f"{row['steps']:,}")
-    Console().print(table)
+    _out().print(table)
     print(f"table: {given.out / 'results.json'}\nplot: {given.out / 'curves.png'}\nruns: {given.out}")
     print(f"curves in TensorBoard: tensorboard --logdir {given.out}")
 
@@ -346,10 +347,15 @@ def _usage(arguments: Sequence[str]) -> None:
     raise SystemExit(0 if asked else 2)
 
 
+def _out() -> Console:
+    """Where tables go: on a terminal as wide as it is, elsewhere (a file, a log) as wide as they want to be."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150)
+
+
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     return table
 
 
@@ -360,7 +366,7 @@ def _print(title: str, rows: list[dict[str, Any]]) -> None:
         table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
-    Console().print(table)
+    _out().print(table)
 
 
 def _text(value: Any) -> str:

@@ -86,11 +86,11 @@ def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
         for backend in BACKENDS:
             add(backend, backend, *size)
         for backend in ("released", "cpu"):
-            add(f"{backend}, tuned allocator", backend, *size, **TUNED_ALLOCATOR)
+            add(f"{backend} (tuned)", backend, *size, **TUNED_ALLOCATOR)
         if JAX.exists() and importlib.util.find_spec("jax"):
             told(f"JAX at (B, T, H) = {size}")
             rows.append(in_fresh_process(str(JAX), *size) | {"extra_mb": None})
-    add("cpu, one thread", "cpu", *LONG, 1)
+    add("cpu (one thread)", "cpu", *LONG, 1)
     add("cpu", "cpu", *LONG)
     return rows
 

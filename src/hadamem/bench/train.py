@@ -16,7 +16,7 @@ ENV = "popgym-RepeatPreviousEasy-v0"
 CASES = (("shm", 32), ("shm", 128), ("gru", 256), ("mlp", 64))
 
 
-def measure(memory: str, size: int, iterations: int = 7) -> dict[str, Any]:
+def measure(memory: str, size: int, iterations: int = 15) -> dict[str, Any]:
     """Environment steps per second of PPO with 64 environments x 128 steps, 4 epochs, 8 minibatches: the median iteration."""
     config = preset_config("fast", ENV, memory)
     config = replace(

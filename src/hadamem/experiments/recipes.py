@@ -16,7 +16,7 @@ from ..agents.ppo import PPOConfig
 from ..agents.training import TrainConfig
 from ..networks import NetworkConfig
 
-_ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 16}
+_ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 32}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
