@@ -10,9 +10,32 @@ import subprocess
 import sys
 import time
 
+import gymnasium
+import numpy as np
 import pytest
 
 SMALL = ("--steps", "640", "--num-envs", "4", "--num-steps", "40", "--minibatches", "2", "--epochs", "1", "--threads", "1")
+
+
+class Pixels(gymnasium.Env):
+    """An image environment, found as `test_cli:Pixels-v0`: name the brighter half of the first picture, at each of eight steps."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (12, 12, 3), np.uint8)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.side, self.steps = int(self.np_random.integers(2)), 0
+        picture = np.zeros((12, 12, 3), np.uint8)
+        picture[:, 6 * self.side : 6 * self.side + 6] = 255
+        return picture, {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.steps += 1
+        return np.zeros((12, 12, 3), np.uint8), float(action == self.side), self.steps == 8, False, {}
+
+
+gymnasium.register("Pixels-v0", Pixels)
 
 
 def hadamem(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -152,29 +175,3 @@ def test_help_explains_every_option() -> None:
         assert option in text
     for command in (["evaluate"], ["bench", "ops"], ["bench", "train"], ["list", "tasks"], ["showcase"]):
         assert "--json" in (text := hadamem(*command, "--help").stdout) or "--out" in text
-
-
-# the image environment of test_kinds_of_environments, found as `test_cli:Pixels-v0`
-import gymnasium  # noqa: E402
-import numpy as np  # noqa: E402
-
-
-class Pixels(gymnasium.Env):
-    """Eight steps; the reward is for naming the brighter half of the first picture."""
-
-    observation_space = gymnasium.spaces.Box(0, 255, (12, 12, 3), np.uint8)
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self.side, self.steps = int(self.np_random.integers(2)), 0
-        picture = np.zeros((12, 12, 3), np.uint8)
-        picture[:, 6 * self.side : 6 * self.side + 6] = 255
-        return picture, {}
-
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self.steps += 1
-        return np.zeros((12, 12, 3), np.uint8), float(action == self.side), self.steps == 8, False, {}
-
-
-gymnasium.register("Pixels-v0", Pixels)

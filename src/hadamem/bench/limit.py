@@ -23,7 +23,7 @@ import torch
 from numba import njit
 
 from ..ops.cpu_kernels import one_plus_tanh
-from ..ops.simd import LANES, load, splat, store
+from ..ops.simd import LANES, load, store
 
 FORWARD = {"tanh": 1, "fma": 3}
 BACKWARD = {"tanh": 1, "fma": 15}
@@ -49,7 +49,7 @@ def _fma(x, y, rounds):  # type: ignore[no-untyped-def]
         for _ in range(0, x.size, LANES * 10):
             a, b, c, d, e = a * f + f, b * f + f, c * f + f, d * f + f, e * f + f
             g, h, i, j, k = g * f + f, h * f + f, i * f + f, j * f + f, k * f + f
-    store(y, 0, a + b + c + d + e + g + h + i + j + k + splat(np.float32(0)))
+    store(y, 0, a + b + c + d + e + g + h + i + j + k)
 
 
 def _seconds(function: Callable[[int], None], threads: int) -> float:
