@@ -18,7 +18,7 @@ SMALL = ("--steps", "640", "--num-envs", "4", "--num-steps", "40", "--minibatche
 
 
 class Pixels(gymnasium.Env):
-    """An image environment, found as `test_cli:Pixels-v0`: name the brighter half of the first picture, at each of eight steps."""
+    """Found as `test_cli:Pixels-v0`. Name the brighter half of the first picture, at each of eight steps."""
 
     observation_space = gymnasium.spaces.Box(0, 255, (12, 12, 3), np.uint8)
     action_space = gymnasium.spaces.Discrete(2)
