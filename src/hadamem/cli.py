@@ -195,8 +195,9 @@ def bench_ops(arguments: Sequence[str]) -> None:
 
     given = tyro.cli(Bench, args=arguments, prog="hadamem bench ops")
     with console.status("") as status:
-        rows = ops.measure_all(status.update)
-    for size in (*ops.SIZES, ops.LONG):
+        tables = ops.measure_all(status.update)
+    rows = tables["sizes"]
+    for size in ops.SIZES:
         here = [row for row in rows if (row["B"], row["T"], row["H"]) == size]
         first = here[0]
         table = _table(
@@ -213,11 +214,13 @@ def bench_ops(arguments: Sequence[str]) -> None:
         _out().print(table)
     if not any("jax" in row["backend"] for row in rows):
         _say("JAX is not compared with: that takes a checkout and pip install 'hadamem[bench]'")
-    _write(given.json, rows)
+    _print("how many times as fast all threads are as one", tables["threads"])
+    _print("memory of one pass of the kernels, and of one training step of a whole SHM", tables["memory"])
+    _write(given.json, tables)
 
 
 def _of_floor(row: dict[str, Any], name: str) -> str:
-    return f"{row[f'{name}_us'] / row[f'{name}_floor_us']:.2f}x" if f"{name}_floor_us" in row else "-"
+    return f"{row[f'{name}_of_floor']:.2f}x" if f"{name}_of_floor" in row else "-"
 
 
 def bench_limit(arguments: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """The Triton kernels against the definition: on the GPU where there is one, else in Triton's interpreter."""
 
 import importlib.util
+import itertools
 import os
 import sys
 from importlib.metadata import version
@@ -54,7 +55,7 @@ def by_kernels(calibration, factors, a, k, q, start, state, dh, dlast):
     a, k, q, state, dh, dlast = (x.float().to(DEVICE) for x in (a, k, q, state, dh, dlast))
     start = start.to(DEVICE)
     h, last, saved = gpu.forward(calibration, factors, a, k, q, start, state, True)
-    assert saved.shape == gpu.saved_shape(*a.shape, k.shape[2])
+    assert saved.shape == gpu.saved_shape(calibration, *a.shape, k.shape[2])
     dfactors, *others = gpu.backward(calibration, factors, a, k, q, start, saved, dh, dlast)
     return [x.cpu() for x in (h, last, *dfactors, *others)]
 
@@ -122,11 +123,14 @@ def test_nothing_passes_a_reset(calibration):
     start.fill_(False)
     start[:, reset] = True
     want = by_kernels(calibration, *inputs, dh, dlast)
-    for x in (*factors, a, k, q):
+    over_time = ["T" in dims for dims in CALIBRATIONS[calibration].values()]
+    for x in (*itertools.compress(factors, over_time), a, k, q):
         x[:, :reset] = torch.nan
     state.fill_(torch.nan)
     got = by_kernels(calibration, *inputs, dh, dlast)
     for n, (x, y) in enumerate(zip(got[:-1], want[:-1], strict=True)):
+        if 2 <= n < 2 + len(over_time) and not over_time[n - 2]:
+            continue  # what has no time has met the NaN
         after = slice(None) if n == 1 else slice(reset, None)  # the last M has no time
         assert torch.equal(x[:, after], y[:, after])
         assert x[:, after].isfinite().all()

@@ -39,6 +39,11 @@ def make_inputs(calibration: str, B: int, T: int, V: int, K: int, reset: float =
     }
 
 
+def over_time(calibration: str, factors: list[Tensor]) -> list[Tensor]:
+    """Those factors that have a value for every step."""
+    return [x for x, dims in zip(factors, CALIBRATIONS[calibration].values(), strict=True) if "T" in dims]
+
+
 def run(calibration: str, arguments: dict, backend: str, dtype: torch.dtype) -> list[Tensor]:
     """[h, last state, gradients of a, k, q, state and the factors] for fixed random gradients of h and the last state."""
     leaves = {n: arguments[n].to(dtype).clone().requires_grad_() for n in ("a", "k", "q", "state")}
@@ -114,12 +119,12 @@ def test_nothing_passes_a_reset(calibration: str, backend: str) -> None:
         factors = [factor.to(dtype).clone() for factor in arguments["factors"]]
         state = arguments["state"].to(dtype).clone()
         if poison:
-            for x in (*inputs, *factors):
+            for x in (*inputs, *over_time(calibration, factors)):
                 x[:, :7] = torch.nan
             state[:] = torch.nan
-        leaves = [x.requires_grad_() for x in (*inputs, *factors)]
+        leaves = [x.requires_grad_() for x in (*inputs, *over_time(calibration, factors))]
         h, last = hadamard_memory(
-            *leaves[:3], factors=leaves[3:], calibration=calibration, start=arguments["start"], state=state, backend=backend
+            *inputs, factors=factors, calibration=calibration, start=arguments["start"], state=state, backend=backend
         )
         gradients = torch.autograd.grad(h[:, 7:].square().sum() + last.square().sum(), leaves)
         return [h[:, 7:].detach(), last.detach(), *(g[:, 7:] for g in gradients)]
@@ -134,7 +139,7 @@ def test_nan_is_not_hidden(calibration: str) -> None:
     for name in ("a", "k", "q"):
         arguments[name] = arguments[name].float()
     factors = [factor.float() for factor in arguments["factors"]]
-    for poisoned in [arguments["a"], arguments["k"], *factors]:
+    for poisoned in [arguments["a"], arguments["k"], *over_time(calibration, factors)]:
         kept = poisoned.clone()
         poisoned[0, 1] = torch.nan
         h, _ = hadamard_memory(

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from ..ops.cpu_kernels import one_plus_tanh
+from ..ops.cpu_parts import OPTIONS, one_plus_tanh
 from ..ops.simd import LANES, load, store
 
 FORWARD = {"tanh": 1, "fma": 3}
@@ -32,14 +32,14 @@ _SIZE = 2048  # floats: with their results, a third of a first-level cache
 _ROUNDS = 100_000
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(**OPTIONS)
 def _tanh(x, y, rounds):  # type: ignore[no-untyped-def]
     for _ in range(rounds):
         for j in range(0, x.size, LANES):
             store(y, j, one_plus_tanh(load(x, j)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(**OPTIONS)
 def _fma(x, y, rounds):  # type: ignore[no-untyped-def]
     """Ten chains side by side, so that the latency of none is waited for."""
     f = load(x, 0)
@@ -52,11 +52,11 @@ def _fma(x, y, rounds):  # type: ignore[no-untyped-def]
     store(y, 0, a + b + c + d + e + g + h + i + j + k)
 
 
-def _seconds(function: Callable[[int], None], threads: int) -> float:
+def _seconds(function: Callable[[int], None], threads: int, repeats: int) -> float:
     """Median time of function(0), ..., function(threads - 1), side by side."""
     time.sleep(0.1)  # torch's threads spin for a while after its last operator
     seconds = []
-    for _ in range(11):
+    for _ in range(repeats):
         workers = [threading.Thread(target=function, args=(n,)) for n in range(threads)]
         begin = time.perf_counter()
         for worker in workers:
@@ -67,31 +67,29 @@ def _seconds(function: Callable[[int], None], threads: int) -> float:
     return statistics.median(seconds)
 
 
-def _rate(kernel: Callable[..., None], operations: float, threads: int) -> float:
+def _rate(kernel: Callable[..., None], operations: float, threads: int, repeats: int) -> float:
     """Operations per second of `threads` threads together."""
     data = [(torch.rand(_SIZE).mul_(0.5).numpy(), torch.empty(_SIZE).numpy()) for _ in range(threads)]
     kernel(*data[0], 1)
-    return operations * _ROUNDS * threads / _seconds(lambda n: kernel(*data[n], _ROUNDS), threads)
+    return operations * _ROUNDS * threads / _seconds(lambda n: kernel(*data[n], _ROUNDS), threads, repeats)
 
 
-def _copy_bandwidth(threads: int) -> float:
+def _copy_bandwidth(threads: int, repeats: int) -> float:
     """Bytes per second, read and written, of copies too large for any cache."""
     pairs = [(np.ones(2**24, np.float32), np.ones(2**24, np.float32)) for _ in range(threads)]
-    return threads * 2 * pairs[0][0].nbytes / _seconds(lambda n: np.copyto(pairs[n][1], pairs[n][0]), threads)
+    return threads * 2 * pairs[0][0].nbytes / _seconds(lambda n: np.copyto(pairs[n][1], pairs[n][0]), threads, repeats)
 
 
-def measure(threads: int) -> dict[str, Any]:
-    """Rates of `threads` threads: tanh and fused multiply-adds per nanosecond, gigabytes copied per second."""
+def rates(threads: int, repeats: int = 11) -> dict[str, float]:
+    """Rates of `threads` threads together: tanh and fused multiply-adds per nanosecond."""
     chains = -(-_SIZE // (LANES * 10)) * LANES * 10
     return {
-        "threads": threads,
-        "tanh_per_ns": _rate(_tanh, _SIZE, threads) / 1e9,
-        "fma_per_ns": _rate(_fma, chains, threads) / 1e9,
-        "copy_gb_per_s": _copy_bandwidth(threads) / 1e9,
+        "tanh_per_ns": _rate(_tanh, _SIZE, threads, repeats) / 1e9,
+        "fma_per_ns": _rate(_fma, chains, threads, repeats) / 1e9,
     }
 
 
-def floor_us(limit: dict[str, Any], H: int, *parts: dict[str, int]) -> float:
+def floor_us(limit: dict[str, float], H: int, *parts: dict[str, int]) -> float:
     """Microseconds per row and step under which no kernel can stay, for FORWARD, or FORWARD and BACKWARD."""
     tanh, fma = (sum(part[name] for part in parts) for name in ("tanh", "fma"))
     return H * H * (tanh / limit["tanh_per_ns"] + fma / limit["fma_per_ns"]) / 1e3
@@ -102,5 +100,5 @@ def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
     rows = []
     for threads in sorted({1, torch.get_num_threads()}):
         told(f"{threads} threads")
-        rows.append(measure(threads))
+        rows.append({"threads": threads} | rates(threads) | {"copy_gb_per_s": _copy_bandwidth(threads, 11) / 1e9})
     return rows

@@ -35,15 +35,19 @@ def peak_extra_mb(function: Callable[[], Any]) -> float:
     except OSError:
         known = False
     if known:
-        before = _kilobytes(status.read_text(), "VmRSS")
+        resident = _kilobytes(status.read_text(), "VmRSS")
         function()
-        return max(0.0, (_kilobytes(status.read_text(), "VmHWM") - before) * 1024 / 1e6)
+        return max(0.0, (_kilobytes(status.read_text(), "VmHWM") - resident) * 1024 / 1e6)
+    before = resident_mb()
+    function()
+    return resident_mb() - before
+
+
+def resident_mb() -> float:
+    """Megabytes (10^6 bytes) that this process held in memory at its peak."""
     import resource  # not there on Windows
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    function()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def _kilobytes(status: str, name: str) -> int:

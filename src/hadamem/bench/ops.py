@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import pathlib
+import statistics
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..memory import SHM
 from ..ops import hadamard_memory
-from .limit import BACKWARD, FORWARD, floor_us
-from .limit import measure as measure_limit
-from .measure import in_fresh_process, median_seconds, peak_extra_mb
+from .limit import BACKWARD, FORWARD, floor_us, rates
+from .measure import in_fresh_process, median_seconds, peak_extra_mb, resident_mb
 
 SIZES = ((8, 256, 128), (64, 64, 24), (8, 1024, 32), (64, 128, 32))
 BACKENDS = ("released", "reference", "parallel", "cpu")
 LONG = (1, 8192, 64)
+LARGE = ((16, 1024, 128), (1, 100_000, 64))
+ROUNDS = 9
 JAX = pathlib.Path(__file__).parents[3] / "benchmarks" / "jax_scan.py"  # in a checkout; needs the extra [bench]
 TUNED_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
@@ -43,38 +46,84 @@ def _function(backend: str) -> Callable[..., Tensor]:
     return lambda u, w, a, k, q: hadamard_memory(a, k, q, factors=(u, w), backend=backend)[0]
 
 
-def measure(backend: str, B: int, T: int, H: int) -> dict[str, Any]:
-    """One row, in this process: microseconds per row and step, and megabytes above the inputs."""
+def _inputs(B: int, T: int, H: int) -> tuple[list[Tensor], Tensor]:
+    made = [torch.randn(B, T, H).mul_(0.3).requires_grad_() for _ in range(5)]
+    return made, torch.randn(B, T, H)
+
+
+def _both_ways(function: Callable[..., Tensor], tensors: list[Tensor], gradient: Tensor) -> None:
+    torch.autograd.grad(function(*tensors), tensors, gradient)
+
+
+@torch.no_grad()
+def _one_way(function: Callable[..., Tensor], tensors: list[Tensor]) -> None:
+    function(*tensors)
+
+
+def measure(backend: str, B: int, T: int, H: int, rounds: int = ROUNDS) -> dict[str, Any]:
+    """One row: microseconds per row and step, and megabytes above the inputs; for cpu also as multiples of the floor."""
     torch.manual_seed(0)
     function = _function(backend)
-
-    def inputs(T: int) -> tuple[list[Tensor], Tensor]:
-        made = [torch.randn(B, T, H).mul_(0.3).requires_grad_() for _ in range(5)]
-        return made, torch.randn(B, T, H)
-
-    def forward_backward(tensors: list[Tensor], gradient: Tensor) -> None:
-        torch.autograd.grad(function(*tensors), tensors, gradient)
-
-    forward_backward(*inputs(2))  # compile, open the thread pool
-    tensors, gradient = inputs(T)
-    extra = peak_extra_mb(lambda: forward_backward(tensors, gradient))
-    both = median_seconds(lambda: forward_backward(tensors, gradient))
-    with torch.no_grad():
-        forward = median_seconds(lambda: function(*tensors))
-    per_step = 1e6 / (B * T)
-    row = {"backend": backend, "B": B, "T": T, "H": H, "forward_us": forward * per_step}
-    row |= {"forward_backward_us": both * per_step, "extra_mb": extra}
-    limit = measure_limit(torch.get_num_threads())  # in this process too: what else runs here slows both
-    row["forward_floor_us"] = floor_us(limit, H, FORWARD)
-    row["forward_backward_floor_us"] = floor_us(limit, H, FORWARD, BACKWARD)
-    return row
+    _both_ways(function, *_inputs(B, 2, H))  # compile, open the thread pool
+    tensors, gradient = _inputs(B, T, H)
+    row: dict[str, Any] = {"backend": backend, "B": B, "T": T, "H": H}
+    row["extra_mb"] = peak_extra_mb(lambda: _both_ways(function, tensors, gradient))
+    ways = {
+        "forward": (lambda: _one_way(function, tensors), (FORWARD,)),
+        "forward_backward": (lambda: _both_ways(function, tensors, gradient), (FORWARD, BACKWARD)),
+    }
+    if backend != "cpu":
+        return row | {f"{name}_us": 1e6 * median_seconds(call) / (B * T) for name, (call, _) in ways.items()}
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):  # kernel and floor in turn: what else runs here slows both
+        limit = rates(torch.get_num_threads(), repeats=3)
+        for name, (call, parts) in ways.items():
+            taken = 1e6 * median_seconds(call, budget=0.1) / (B * T)
+            found.setdefault(f"{name}_us", []).append(taken)
+            found.setdefault(f"{name}_of_floor", []).append(taken / floor_us(limit, H, *parts))
+    return row | {name: statistics.median(values) for name, values in found.items()}
 
 
-def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
-    """All backends at all sizes, each in a fresh process.
+def measure_threads(B: int, T: int, H: int) -> dict[str, Any]:
+    """How much faster all threads are than one, the two taken in turn."""
+    threads, function = torch.get_num_threads(), _function("cpu")
+    tensors, gradient = _inputs(B, T, H)
+    faster: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for name, call in (
+            ("forward", lambda: _one_way(function, tensors)),
+            ("forward_backward", lambda: _both_ways(function, tensors, gradient)),
+        ):
+            seconds = []
+            for count in (1, threads):
+                torch.set_num_threads(count)
+                seconds.append(median_seconds(call, budget=0.3))
+            faster.setdefault(f"{name}_faster", []).append(seconds[0] / seconds[1])
+    row = {"B": B, "T": T, "H": H, "threads": threads}
+    return row | {name: statistics.median(values) for name, values in faster.items()}
+
+
+def measure_memory(B: int, T: int, H: int) -> dict[str, Any]:
+    """What one training step of a whole SHM needs above its inputs, and what the process stands at then, in megabytes."""
+    inputs = _inputs(B, T, H)
+    kernels = peak_extra_mb(lambda: _both_ways(_function("cpu"), *inputs))
+    inputs[0].clear()
+    memory, x = SHM(H, H, H), torch.randn(B, T, H)
+    optimiser = torch.optim.Adam(memory.parameters())
+
+    def step() -> None:
+        memory(x)[0].square().mean().backward()
+        optimiser.step()
+
+    extra = peak_extra_mb(step)
+    return {"B": B, "T": T, "H": H, "kernels_extra_mb": kernels, "training_extra_mb": extra, "process_mb": resident_mb()}
+
+
+def measure_all(told: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
+    """All backends at all sizes, each in a fresh process; then threads and memory.
 
     The fastest and the released form also under an allocator that keeps what it has: large fresh allocations are slow on some
-    machines, and it is mostly the released form that makes them. And one long row, with one thread and with all.
+    machines, and it is mostly the released form that makes them.
     """
     rows = []
 
@@ -90,12 +139,14 @@ def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
         if JAX.exists() and importlib.util.find_spec("jax"):
             told(f"JAX at (B, T, H) = {size}")
             rows.append(in_fresh_process(str(JAX), *size) | {"extra_mb": None})
-    add("cpu (one thread)", "cpu", *LONG, 1)
-    add("cpu", "cpu", *LONG)
-    return rows
+    told("threads")
+    threads = [in_fresh_process(__name__, "threads", *LONG)]
+    told("memory")
+    memory = [in_fresh_process(__name__, "memory", *size) for size in LARGE]
+    return {"sizes": rows, "threads": threads, "memory": memory}
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 5:
-        torch.set_num_threads(int(sys.argv[5]))
-    print(json.dumps(measure(sys.argv[1], *map(int, sys.argv[2:5]))))
+    what, sizes = sys.argv[1], tuple(map(int, sys.argv[2:5]))
+    others = {"threads": measure_threads, "memory": measure_memory}
+    print(json.dumps(others[what](*sizes) if what in others else measure(what, *sizes)))

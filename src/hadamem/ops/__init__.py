@@ -14,17 +14,10 @@ import torch
 from torch import Tensor
 
 from . import cpu, gpu, parallel, reference
+from .reference import CALIBRATIONS
 
 __all__ = ["BACKENDS", "CALIBRATIONS", "hadamard_memory"]
 
-#: The calibrations and the factors each takes, by name and dimensions.
-CALIBRATIONS: dict[str, dict[str, str]] = {
-    "ones": {},
-    "scalar": {"f": "BT"},
-    "column": {"g": "BTK"},
-    "tanh_outer": {"u": "BTV", "w": "BTK"},
-    "dense": {"C": "BTVK"},
-}
 BACKENDS = ("auto", "reference", "parallel", "cpu", "gpu")
 _FUSED = {"cpu": "cpu"} | ({"cuda": "gpu"} if importlib.util.find_spec("triton") else {})  # by type of device
 
@@ -52,6 +45,8 @@ def hadamard_memory(
     column      g (B, T, K)        C[i, j] = g[j]
     tanh_outer  u (B, T, V),       C[i, j] = 1 + tanh(u[i] w[j])
                 w (B, T, K)
+    exp_outer   d (B, T, V),       C[i, j] = exp(-d[i] A[i, j])
+                A (V, K)
     dense       C (B, T, V, K)     as given
     ==========  =================  ===================================
 
@@ -199,7 +194,7 @@ def _op(
 
 @_op.register_fake
 def _(calibration: str, factors: Any, a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor, save: bool) -> Any:
-    saved = a.new_empty(_kernels(a).saved_shape(a.shape[0], a.shape[1], a.shape[2], k.shape[2]) if save else (0,))
+    saved = a.new_empty(_kernels(a).saved_shape(calibration, *a.shape, k.shape[2]) if save else (0,))
     return a.new_empty(a.shape), state.new_empty(state.shape), saved
 
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from .cpu_kernels import CHUNK, DENSE, KINDS, ROW, ROWS, TANH, regions
-from .simd import LANES
+from .cpu_kernels import CHUNK, padded_sizes, regions, space_size
+from .cpu_parts import KINDS, ROWS
+from .factors import empty_gradients, gradients, sides, sum_shares
 from .threads import run, threads_for, work_space
 
 
-def _padded(V: int, K: int) -> tuple[int, int]:
-    return math.ceil(V / ROWS) * ROWS, math.ceil(K / LANES) * LANES
-
-
-def saved_shape(B: int, T: int, V: int, K: int) -> tuple[int, int, int, int]:
-    """Shape of the checkpoints: M, padded, at the start of every chunk."""
-    VP, KP = _padded(V, K)
-    return B, math.ceil(T / min(T, CHUNK)), VP, KP
+def saved_shape(calibration: str, B: int, T: int, V: int, K: int) -> tuple[int, int, int]:
+    """Shape of the checkpoints: M, as the kernels lay it out, at the start of every chunk."""
+    return B, math.ceil(T / min(T, CHUNK)), padded_sizes(KINDS[calibration], V, K)[2]
 
 
 def _splits(B: int, V: int, work: float) -> int:
@@ -30,23 +25,16 @@ def _splits(B: int, V: int, work: float) -> int:
 
 
 def _run(
-    region: Any, size: int, B: int, T: int, V: int, K: int, splits: int, work: float, tensors: list[Tensor | None]
+    kind: int, backward: bool, B: int, T: int, V: int, K: int, splits: int, work: float, tensors: list[Tensor | None]
 ) -> None:
-    """Call a region of the kernels on as many threads as the work is worth, with `size` floats of scratch each."""
+    """Call a kernel on as many threads as the work is worth."""
     threads = threads_for(B * splits, work)
-    space = work_space(threads, size)
+    chunk = min(T, CHUNK)
+    space = work_space(threads, space_size(kind, backward, chunk, V, K))
     held = [x if x is None or x.is_contiguous() else x.detach().contiguous() for x in tensors]
-    numbers = [0, 0, B * splits, splits, min(T, CHUNK), B, T, V, K, space.ctypes.data, space.shape[1]]
-    run(region.address, np.array(numbers + [0 if x is None else x.data_ptr() for x in held], np.int64), threads)
-
-
-def _factors(kind: int, factors: list[Tensor], a: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The calibration's factors as the kernels want them: one of the rows, one of the columns (or C itself)."""
-    if kind == ROW:
-        return factors[0].unsqueeze(-1).expand_as(a), None
-    if kind == TANH:
-        return factors[0], factors[1]
-    return None, factors[0] if factors else None
+    numbers = [0, 0, B * splits, splits, chunk, B, T, V, K, space.ctypes.data, space.shape[1]]
+    arguments = np.array(numbers + [0 if x is None else x.data_ptr() for x in held], np.int64)
+    run(regions(kind)[backward].address, arguments, threads)
 
 
 def forward(
@@ -55,15 +43,12 @@ def forward(
     """h (B, T, V), the last M (B, V, K) and, if `save`, M at the start of every chunk (else empty). All float32."""
     kind = KINDS[calibration]
     (B, T, V), K = a.shape, k.shape[2]
-    VP, KP = _padded(V, K)
-    chunk = min(T, CHUNK)
     h, last = a.new_empty((B, T, V)), a.new_empty((B, V, K))
-    saved = a.new_empty(saved_shape(B, T, V, K)) if save else None
-    left, right = _factors(kind, factors, a)
+    saved = a.new_empty(saved_shape(calibration, B, T, V, K)) if save else None
+    left, right = sides(calibration, factors, a)
     work = float(B) * T * V * K
     splits = _splits(B, V, work)
-    size = chunk * (3 * KP + 3 * VP) + (chunk * ROWS * KP if kind == DENSE else 0) + VP * KP
-    _run(regions(kind)[0], size, B, T, V, K, splits, work, [left, right, a, k, q, start, state, h, last, saved])
+    _run(kind, False, B, T, V, K, splits, work, [left, right, a, k, q, start, state, h, last, saved])
     return h, last, a.new_empty(0) if saved is None else saved
 
 
@@ -81,25 +66,12 @@ def backward(
     """Gradients of the factors, a, k, q and the initial state, from those of h and of the last M."""
     kind = KINDS[calibration]
     (B, T, V), K = a.shape, k.shape[2]
-    VP, KP = _padded(V, K)
-    chunk = min(T, CHUNK)
     work = 2.0 * B * T * V * K
     splits = _splits(B, V, work)
-    left, right = _factors(kind, factors, a)
-    dleft = None if left is None else a.new_empty((B, T, V))
-    dright = None if right is None else a.new_empty(right.shape if kind == DENSE else (splits, B, T, K))
+    left, right = sides(calibration, factors, a)
+    dleft, dright = empty_gradients(calibration, left, right, a, splits)
     da, dk, dq = a.new_empty((B, T, V)), a.new_empty((splits, B, T, K)), a.new_empty((splits, B, T, K))
     dstate = a.new_empty((B, V, K))
-    size = chunk * (6 * KP + 5 * VP) + 2 * chunk * ROWS * KP + VP * KP + 32 * LANES
     tensors = [left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate]
-    _run(regions(kind)[1], size, B, T, V, K, splits, work, tensors)
-    if dright is not None and kind != DENSE:
-        dright = _sum_shares(dright)
-    gradients = [x for x in (dleft, dright) if x is not None]
-    if kind == ROW:
-        gradients = [gradients[0].sum(-1)]
-    return gradients, da, _sum_shares(dk), _sum_shares(dq), dstate
-
-
-def _sum_shares(partial: Tensor) -> Tensor:
-    return partial[0] if partial.shape[0] == 1 else partial.sum(0)
+    _run(kind, True, B, T, V, K, splits, work, tensors)
+    return gradients(calibration, dleft, dright), da, sum_shares(dk), sum_shares(dq), dstate

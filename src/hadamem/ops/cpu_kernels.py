@@ -3,12 +3,11 @@
 What keeps it fast and small:
 
 * A row of M never looks at another row. The unit of work is one sequence and a share of its rows; it walks over time in
-  chunks, and inside a chunk takes a few rows at a time through all steps, so that M stays in the first-level cache and
+  chunks, and inside a chunk takes a group of rows at a time through all steps, so that M stays in the first-level cache and
   theta, v_c, k, q are loaded once for all of those rows. Nothing of size H x H is written per step.
-* The forward pass keeps M at the start of every chunk. The backward pass recomputes one chunk of a few rows, remembers
+* The forward pass keeps M at the start of every chunk. The backward pass recomputes one chunk of a group, remembers
   M_{t-1} and C_t for it in scratch memory that fits the cache, then walks back through it.
-* Every chunk is first packed into scratch padded to whole vectors (zeros are neutral: a = 0, k = 0, C = 1), so that odd
-  sizes run the same code as round ones.
+* Every chunk is first packed into scratch (`cpu_parts.py`).
 * tanh is a rational function: multiply-adds and one division. Its slope needs no second evaluation, 1 - tanh^2 = C (2 - C).
 
 Memory: outputs, plus B * (T / chunk) * H_v * H_k floats of checkpoints when gradients are wanted.
@@ -17,129 +16,66 @@ Memory: outputs, plus B * (T / chunk) * H_v * H_k floats of checkpoints when gra
 from __future__ import annotations
 
 import functools
+import pathlib
 import sys
 import threading
+import zlib
 from typing import Any
 
 import numpy as np
 from numba import carray, cfunc, njit
 
-from .simd import LANES, as_pointer, clamp, load, load_first, prefetch, splat, store, store_first, store_totals, take
+from . import cpu_parts, simd
+from .cpu_parts import (
+    COLUMN,
+    DENSE,
+    EXP,
+    OPTIONS,
+    ROW,
+    ROWS,
+    TANH,
+    back,
+    calibrate,
+    clear,
+    columns_of,
+    copy,
+    fetch,
+    fetch_chunk,
+    load4,
+    pack_dense,
+    pack_rows,
+    pack_steps,
+    right_factors,
+    split_add,
+    store4,
+    unpack_rows,
+    unpack_steps,
+)  # fmt: skip
+from .simd import LANES, as_pointer, at, load, load_pair, splat, store, store_totals, take
 
-ONES, ROW, COLUMN, TANH, DENSE = range(5)
-KINDS = {"ones": ONES, "scalar": ROW, "column": COLUMN, "tanh_outer": TANH, "dense": DENSE}
-
-CHUNK = 32  # steps between checkpoints of M: C and M of a few rows for that long should fit the first-level cache
-ROWS = 4  # rows of M taken through a chunk together: as many as keep their sums in registers
-
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-
-# tanh(x) ~ x P(x^2) / Q(x^2) on |x| <= 7.905 (beyond, float32 tanh is +-1): the classical [13/6] minimax fit, error < 3e-7.
-_P = [np.float32(c) for c in (4.89352456e-03, 6.37261929e-04, 1.48572236e-05, 5.12229710e-08, -8.60467152e-11,
-                              2.00018790e-13, -2.76076848e-16)]  # fmt: skip
-_Q = [np.float32(c) for c in (4.89352519e-03, 2.26843463e-03, 1.18534706e-04, 1.19825840e-06)]
-_P0, _P1, _P2, _P3, _P4, _P5, _P6 = _P
-_Q0, _Q1, _Q2, _Q3 = _Q
-_LIMIT = np.float32(7.90531111)
-_ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
-
-
-@njit(**_OPTIONS)
-def one_plus_tanh(x: Any) -> Any:
-    """1 + tanh(x) of a vector."""
-    x = clamp(x, _LIMIT)
-    s = x * x
-    p = (((((_P6 * s + _P5) * s + _P4) * s + _P3) * s + _P2) * s + _P1) * s + _P0
-    q = ((_Q3 * s + _Q2) * s + _Q1) * s + _Q0
-    return _ONE + x * p / q
-
-
-@njit(**_OPTIONS)
-def _copy(source, at, stride, out, to, out_stride, rows, width, out_width):
-    """Copy `rows` rows of `width` floats between arrays seen as flat, filling up with zeros to `out_width`.
-
-    They begin `stride` floats apart at source[at], and are written `out_stride` apart from out[to] on. What is filled up is
-    less than a vector.
-    """
-    whole = width // LANES * LANES
-    for r in range(rows):
-        x, y = at + r * stride, to + r * out_stride
-        for j in range(0, whole, LANES):
-            store(out, y + j, load(source, x + j))
-        if whole < out_width:
-            store_first(out, y + whole, load_first(source, x + whole, width - whole), out_width - whole)
-
-
-@njit(**_OPTIONS)
-def _prefetch(array, at, count):
-    """Fetch `count` floats from array[at] on while others are worked on: the hardware does not foresee the next chunk."""
-    for j in range(at, at + count, 16):
-        prefetch(array, j)
-
-
-@njit(**_OPTIONS)
-def store4(S, at, stride, x0, x1, x2, x3):
-    """Four vectors, `stride` apart."""
-    store(S, at, x0)
-    store(S, at + stride, x1)
-    store(S, at + 2 * stride, x2)
-    store(S, at + 3 * stride, x3)
-
-
-@njit(forceinline=True, **_OPTIONS)
-def calibrate(kind, left, right):
-    """C of one row: `left` is that row's factor (a float), `right` the columns' (a vector; for dense, C itself)."""
-    if kind == ROW:
-        return splat(left)
-    if kind in (COLUMN, DENSE):
-        return right
-    if kind == TANH:
-        return one_plus_tanh(left * right)
-    return splat(_ONE)
-
-
-@njit(**_OPTIONS)
-def pack_dense(C, b, t0, steps, i0, rows, T, V, K, S, to, KP):
-    """C[b, t0 : t0 + steps, i0 : i0 + rows] -> S[to], as (steps, rows, KP); rows past V are ones."""
-    inside = max(0, min(rows, V - i0))
-    for t in range(steps):
-        _copy(C, ((b * T + t0 + t) * V + i0) * K, K, S, to + t * rows * KP, KP, inside, K, KP)
-        for j in range(inside * KP, rows * KP):
-            S[to + t * rows * KP + j] = _ONE
-
-
-@njit(**_OPTIONS)
-def prefetch_chunk(kind, left, right, a, k, q, row, steps, V, K):
-    """Fetch the inputs of `steps` steps from row and step number `row` on."""
-    if kind in (COLUMN, TANH):
-        _prefetch(right, row * K, steps * K)
-    if kind in (ROW, TANH):
-        _prefetch(left, row * V, steps * V)
-    _prefetch(a, row * V, steps * V)
-    _prefetch(k, row * K, steps * K)
-    _prefetch(q, row * K, steps * K)
-
+CHUNK = 32  # steps between checkpoints of M: C and M of a group for that long should fit the first-level cache
 
 # What a kernel is called with: numbers, then the addresses of its tensors from _FIRST on. Plain numbers cost nothing to hand
 # over to a thread, and need no lock of Python's there. The first two count: threads that came, units of work taken.
 _THREADS, _NEXT, _UNITS, _SPLITS, _STEPS, _B, _T, _V, _K, _SPACE, _SPACE_SIZE, _FIRST = range(12)
 _ARGUMENTS = _FIRST + 15
 _ANY_SIZE = 2**40  # kernels count places themselves; these arrays never check
+_ZERO = np.float32(0)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def floats(given, n):
     """The n-th tensor of the arguments, as a flat array of float32."""
     return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.float32)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def flags(given, n):
-    """The n-th tensor of the arguments, as a flat array of bool."""
-    return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.bool_)
+    """The n-th tensor of the arguments, bool, as a flat array of bytes."""
+    return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.uint8)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def work_space_of(given):
     """The scratch memory of the thread that asks."""
     thread = take(given, _THREADS)
@@ -159,85 +95,104 @@ def regions(kind: int) -> tuple[Any, Any]:
         note.cancel()
 
 
+def padded_sizes(kind: int, V: int, K: int) -> tuple[int, int, int]:
+    """V rounded up to whole groups, K to whole vectors, and floats of a matrix in scratch."""
+    VP = -(-V // ROWS) * ROWS
+    return VP, -(-K // LANES) * LANES, VP // ROWS * columns_of.py_func(kind, K)[2]
+
+
+def space_size(kind: int, backward: bool, steps: int, V: int, K: int) -> int:
+    """Floats of scratch that a kernel needs for chunks of `steps` steps; as the kernels lay it out below."""
+    VP, KP, matrix = padded_sizes(kind, V, K)
+    group = matrix // (VP // ROWS)
+    if backward:
+        return steps * (6 * KP + 5 * VP + 2 * group) + 3 * matrix
+    return steps * (3 * KP + 3 * VP) + 2 * max(matrix, steps * group)
+
+
 def _build(kind: int) -> tuple[Any, Any]:
-    # closed over numbers only: Numba's cache knows a function again by the values it is closed over, and no other function
-    # is the same from one process to the next
+    # Numba's cache knows a function again by the age of its file and by the values it is closed over: so these are numbers
+    # (no other function is the same from one process to the next), and one of them stands for what the other files say
+    sources = zlib.crc32(b"".join(pathlib.Path(str(module.__file__)).read_bytes() for module in (cpu_parts, simd)))
 
     @cfunc("void(CPointer(int64))", cache=True)
     def forward(pointer):
-        given = carray(pointer, _ARGUMENTS)
+        given = carray(pointer, _ARGUMENTS if sources else 0)
         splits, chunk, T, V, K = given[_SPLITS], given[_STEPS], given[_T], given[_V], given[_K]
         left, right, a, k, q = floats(given, 0), floats(given, 1), floats(given, 2), floats(given, 3), floats(given, 4)
         start, M0 = flags(given, 5), floats(given, 6)
         h, M1, saved, save = floats(given, 7), floats(given, 8), floats(given, 9), given[_FIRST + 9] != 0
         S = work_space_of(given)
-        KP = (K + LANES - 1) // LANES * LANES
-        VP = (V + ROWS - 1) // ROWS * ROWS
-        groups = VP // ROWS
         R = ROWS
-        sw = 0  # places in the scratch: the chunk's right, k, q; its left, a, h; dense C; M itself
-        sk, sq = sw + chunk * KP, sw + 2 * chunk * KP
-        su = sq + chunk * KP
+        paired, whole, size = columns_of(kind, K)
+        groups = (V + R - 1) // R
+        KP, VP = (K + LANES - 1) // LANES * LANES, groups * R
+        sx = 0  # places in the scratch: w, k, q of the chunk, beside each other; its u, a, h; M; A, or C of the chunk
+        su = sx + 3 * chunk * KP
         sa, sh = su + chunk * VP, su + 2 * chunk * VP
-        sc = sh + chunk * VP
-        sm = sc + (chunk * R * KP if kind == DENSE else 0)
+        sm = sh + chunk * VP
+        sc = sm + groups * size
         zero = splat(_ZERO)
         unit = take(given, _NEXT)
         while unit < given[_UNITS]:
             b, share = unit // splits, unit % splits
-            i0, i1 = groups * share // splits * ROWS, groups * (share + 1) // splits * ROWS
+            i0, i1 = groups * share // splits * R, groups * (share + 1) // splits * R
             inside = min(i1, V) - i0
-            _copy(M0, (b * V + i0) * K, K, S, sm, KP, inside, K, KP)
-            for j in range(inside * KP, (i1 - i0) * KP):
-                S[sm + j] = _ZERO
+            pack_rows(kind, M0, (b * V + i0) * K, K, S, sm, inside, i1 - i0)
+            if kind == EXP:
+                pack_rows(kind, right, i0 * K, K, S, sc, inside, i1 - i0)
             for t0 in range(0, T, chunk):
                 steps = min(chunk, T - t0)
                 row = b * T + t0
                 if kind in (COLUMN, TANH):
-                    _copy(right, row * K, K, S, sw, KP, steps, K, KP)
-                if kind in (ROW, TANH):
-                    _copy(left, row * V + i0, V, S, su + i0, VP, steps, inside, i1 - i0)
-                _copy(k, row * K, K, S, sk, KP, steps, K, KP)
-                _copy(q, row * K, K, S, sq, KP, steps, K, KP)
-                _copy(a, row * V + i0, V, S, sa + i0, VP, steps, inside, i1 - i0)
-                prefetch_chunk(kind, left, right, a, k, q, row + chunk, chunk, V, K)
+                    pack_steps(kind, right, row * K, K, S, sx, 3 * KP, 3, steps)
+                if kind in (ROW, TANH, EXP):
+                    copy(left, row * V + i0, V, 1, S, su + i0, VP, 1, steps, inside, i1 - i0)
+                pack_steps(kind, k, row * K, K, S, sx + LANES, 3 * KP, 3, steps)
+                pack_steps(kind, q, row * K, K, S, sx + 2 * LANES, 3 * KP, 3, steps)
+                copy(a, row * V + i0, V, 1, S, sa + i0, VP, 1, steps, inside, i1 - i0)
+                fetch_chunk(kind, left, right, a, k, q, row + chunk, chunk, V, K)
                 if save:
-                    at = ((b * ((T + chunk - 1) // chunk) + t0 // chunk) * VP + i0) * KP
-                    _copy(S, sm, KP, saved, at, KP, i1 - i0, KP, KP)
+                    to = ((b * ((T + chunk - 1) // chunk) + t0 // chunk) * groups + i0 // R) * size
+                    copy(S, sm, 0, 1, saved, to, 0, 1, 1, (i1 - i0) // R * size, (i1 - i0) // R * size)
                 for i in range(i0, i1, R):
-                    m = sm + (i - i0) * KP
+                    m = sm + (i - i0) // R * size
                     if kind == DENSE:
-                        pack_dense(right, b, t0, steps, i, R, T, V, K, S, sc, KP)
+                        pack_dense(right, b, t0, steps, i, T, V, K, S, sc, size, R)
                     for t in range(steps):
-                        if start[row + t]:
-                            for j in range(m, m + R * KP, LANES):
-                                store(S, j, zero)
+                        if at(start, row + t):
+                            clear(S, m, size)
                         u, v = su + t * VP + i, sa + t * VP + i
-                        u0, u1, u2, u3 = S[u], S[u + 1], S[u + 2], S[u + 3]
-                        a0, a1, a2, a3 = S[v], S[v + 1], S[v + 2], S[v + 3]
+                        u0, u1, u2, u3 = at(S, u), at(S, u + 1), at(S, u + 2), at(S, u + 3)
+                        a0, a1, a2, a3 = at(S, v), at(S, v + 1), at(S, v + 2), at(S, v + 3)
                         h0, h1, h2, h3 = zero, zero, zero, zero
-                        for j in range(0, KP, LANES):
-                            kj, qj = load(S, sk + t * KP + j), load(S, sq + t * KP + j)
-                            if kind == DENSE:
-                                c = sc + t * R * KP + j
-                                c0, c1, c2, c3 = load(S, c), load(S, c + KP), load(S, c + 2 * KP), load(S, c + 3 * KP)
-                            else:
-                                c0 = c1 = c2 = c3 = load(S, sw + t * KP + j)
-                            p = m + j
-                            m0 = load(S, p) * calibrate(kind, u0, c0) + a0 * kj
-                            m1 = load(S, p + KP) * calibrate(kind, u1, c1) + a1 * kj
-                            m2 = load(S, p + 2 * KP) * calibrate(kind, u2, c2) + a2 * kj
-                            m3 = load(S, p + 3 * KP) * calibrate(kind, u3, c3) + a3 * kj
-                            store4(S, p, KP, m0, m1, m2, m3)
+                        x, c = sx + 3 * t * KP, sc + (t * size if kind == DENSE else m - sm)
+                        for j in range(0, whole, LANES):
+                            kj, qj = load(S, x + 3 * j + LANES), load(S, x + 3 * j + 2 * LANES)
+                            w0, w1, w2, w3 = right_factors(kind, S, x + 3 * j, c + R * j)
+                            m0, m1, m2, m3 = load4(S, m + R * j)
+                            m0, m1 = m0 * calibrate(kind, u0, w0) + a0 * kj, m1 * calibrate(kind, u1, w1) + a1 * kj
+                            m2, m3 = m2 * calibrate(kind, u2, w2) + a2 * kj, m3 * calibrate(kind, u3, w3) + a3 * kj
+                            store4(S, m + R * j, m0, m1, m2, m3)
                             h0, h1, h2, h3 = h0 + m0 * qj, h1 + m1 * qj, h2 + m2 * qj, h3 + m3 * qj
+                        if paired:
+                            x, y = x + 3 * whole, m + R * whole
+                            kj, qj = load(S, x + LANES), load(S, x + 2 * LANES)
+                            w0, w2, _, _ = right_factors(kind, S, x, c + R * whole)
+                            m0 = load(S, y) * calibrate(kind, load_pair(S, u), w0) + load_pair(S, v) * kj
+                            m2 = load(S, y + LANES) * calibrate(kind, load_pair(S, u + 2), w2) + load_pair(S, v + 2) * kj
+                            store(S, y, m0)
+                            store(S, y + LANES, m2)
+                            h0, h1 = split_add(h0, h1, m0 * qj)
+                            h2, h3 = split_add(h2, h3, m2 * qj)
                         store_totals(S, sh + t * VP + i, h0, h1, h2, h3)
-                _copy(S, sh + i0, VP, h, row * V + i0, V, steps, inside, inside)
-            _copy(S, sm, KP, M1, (b * V + i0) * K, K, inside, K, K)
+                copy(S, sh + i0, VP, 1, h, row * V + i0, V, 1, steps, inside, inside)
+            unpack_rows(kind, S, sm, M1, (b * V + i0) * K, K, inside)
             unit = take(given, _NEXT)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def backward(pointer):
-        given = carray(pointer, _ARGUMENTS)
+        given = carray(pointer, _ARGUMENTS if sources else 0)
         splits, chunk, B, T, V, K = given[_SPLITS], given[_STEPS], given[_B], given[_T], given[_V], given[_K]
         left, right, a, k, q = floats(given, 0), floats(given, 1), floats(given, 2), floats(given, 3), floats(given, 4)
         start, saved, dh, dM1 = flags(given, 5), floats(given, 6), floats(given, 7), floats(given, 8)
@@ -246,128 +201,165 @@ def _build(kind: int) -> tuple[Any, Any]:
         )  # fmt: skip
         dM0 = floats(given, 14)
         S = work_space_of(given)
-        KP = (K + LANES - 1) // LANES * LANES
-        VP = (V + ROWS - 1) // ROWS * ROWS
-        groups = VP // ROWS
         R = ROWS
+        paired, whole, size = columns_of(kind, K)
+        groups = (V + R - 1) // R
+        KP, VP = (K + LANES - 1) // LANES * LANES, groups * R
         chunks = (T + chunk - 1) // chunk
-        sw = 0  # the chunk's right, k, q and their gradients; its left, a, dh and the gradients of the first two;
-        step = chunk * KP + LANES
-        sk, sq = sw + step, sw + 2 * step
-        sdw, sdk, sdq = sw + 3 * step, sw + 4 * step, sw + 5 * step
-        su = sw + 6 * step
+        sx = 0  # w, k, q of the chunk and their gradients, beside each other; its u, a, dh, du and da; C_t beside M_{t-1} of
+        su = sx + 6 * chunk * KP  # a group of rows; dM of all rows of the unit; A and its gradient
         sa, sh, sdu, sda = su + chunk * VP, su + 2 * chunk * VP, su + 3 * chunk * VP, su + 4 * chunk * VP
-        sc = su + 5 * chunk * VP  # C and M_{t-1} of a few rows; dM of all rows of the unit
-        sp = sc + chunk * R * KP + 3 * LANES
-        sd = sp + chunk * R * KP + 7 * LANES
+        sc = su + 5 * chunk * VP
+        sd = sc + 2 * chunk * size
+        se = sd + groups * size
+        sg = se + groups * size
         zero = splat(_ZERO)
         unit = take(given, _NEXT)
         while unit < given[_UNITS]:
             b, share = unit // splits, unit % splits
-            i0, i1 = groups * share // splits * ROWS, groups * (share + 1) // splits * ROWS
+            i0, i1 = groups * share // splits * R, groups * (share + 1) // splits * R
             inside = min(i1, V) - i0
-            _copy(dM1, (b * V + i0) * K, K, S, sd, KP, inside, K, KP)
-            for j in range(inside * KP, (i1 - i0) * KP):
-                S[sd + j] = _ZERO
+            pack_rows(kind, dM1, (b * V + i0) * K, K, S, sd, inside, i1 - i0)
+            if kind == EXP:
+                pack_rows(kind, right, i0 * K, K, S, se, inside, i1 - i0)
+                clear(S, sg, (i1 - i0) // R * size)
             for n in range(chunks - 1, -1, -1):
                 t0 = n * chunk
                 steps = min(chunk, T - t0)
                 row = b * T + t0
+                clear(S, sx, 6 * steps * KP)
                 if kind in (COLUMN, TANH):
-                    _copy(right, row * K, K, S, sw, KP, steps, K, KP)
-                if kind in (ROW, TANH):
-                    _copy(left, row * V + i0, V, S, su + i0, VP, steps, inside, i1 - i0)
-                _copy(k, row * K, K, S, sk, KP, steps, K, KP)
-                _copy(q, row * K, K, S, sq, KP, steps, K, KP)
-                _copy(a, row * V + i0, V, S, sa + i0, VP, steps, inside, i1 - i0)
-                _copy(dh, row * V + i0, V, S, sh + i0, VP, steps, inside, i1 - i0)
+                    pack_steps(kind, right, row * K, K, S, sx, 6 * KP, 6, steps)
+                if kind in (ROW, TANH, EXP):
+                    copy(left, row * V + i0, V, 1, S, su + i0, VP, 1, steps, inside, i1 - i0)
+                pack_steps(kind, k, row * K, K, S, sx + LANES, 6 * KP, 6, steps)
+                pack_steps(kind, q, row * K, K, S, sx + 2 * LANES, 6 * KP, 6, steps)
+                copy(a, row * V + i0, V, 1, S, sa + i0, VP, 1, steps, inside, i1 - i0)
+                copy(dh, row * V + i0, V, 1, S, sh + i0, VP, 1, steps, inside, i1 - i0)
+                first = ((b * chunks + n) * groups + i0 // R) * size
                 if n > 0:
-                    prefetch_chunk(kind, left, right, a, k, q, row - chunk, chunk, V, K)
-                    _prefetch(dh, (row - chunk) * V, chunk * V)
-                    _prefetch(saved, ((b * chunks + n - 1) * VP + i0) * KP, (i1 - i0) * KP)
-                for j in range(sdw, su, LANES):
-                    store(S, j, zero)
+                    fetch_chunk(kind, left, right, a, k, q, row - chunk, chunk, V, K)
+                    fetch(dh, (row - chunk) * V, chunk * V)
+                    fetch(saved, first - groups * size, (i1 - i0) // R * size)
                 for i in range(i0, i1, R):
+                    g = (i - i0) // R * size
                     # once more forward through the chunk, remembering C_t and M_{t-1}
                     if kind == DENSE:
-                        pack_dense(right, b, t0, steps, i, R, T, V, K, S, sc, KP)
-                    at = ((b * chunks + n) * VP + i) * KP
-                    for j in range(at, at + KP, LANES):
-                        m0, m1 = load(saved, j), load(saved, j + KP)
-                        m2, m3 = load(saved, j + 2 * KP), load(saved, j + 3 * KP)
+                        pack_dense(right, b, t0, steps, i, T, V, K, S, sc, 2 * size, 2 * R)
+                    for j in range(0, whole, LANES):
+                        m0, m1, m2, m3 = load4(saved, first + g + R * j)
                         for t in range(steps):
-                            if start[row + t]:
+                            if at(start, row + t):
                                 m0, m1, m2, m3 = zero, zero, zero, zero
-                            x, v = t * KP + j - at, t * VP + i
-                            c, p = sc + t * R * KP + j - at, sp + t * R * KP + j - at
-                            if kind == DENSE:
-                                c0, c1, c2, c3 = load(S, c), load(S, c + KP), load(S, c + 2 * KP), load(S, c + 3 * KP)
-                            else:
-                                wj = load(S, sw + x)
-                                c0, c1 = calibrate(kind, S[su + v], wj), calibrate(kind, S[su + v + 1], wj)
-                                c2, c3 = calibrate(kind, S[su + v + 2], wj), calibrate(kind, S[su + v + 3], wj)
-                                store4(S, c, KP, c0, c1, c2, c3)
-                            store4(S, p, KP, m0, m1, m2, m3)
-                            kj = load(S, sk + x)
-                            m0, m1 = m0 * c0 + S[sa + v] * kj, m1 * c1 + S[sa + v + 1] * kj
-                            m2, m3 = m2 * c2 + S[sa + v + 2] * kj, m3 * c3 + S[sa + v + 3] * kj
+                            x, y = sx + 6 * (t * KP + j), sc + 2 * (t * size + R * j)
+                            u, v = su + t * VP + i, sa + t * VP + i
+                            w0, w1, w2, w3 = right_factors(kind, S, x, y if kind == DENSE else se + g + R * j)
+                            c0, c1 = calibrate(kind, at(S, u), w0), calibrate(kind, at(S, u + 1), w1)
+                            c2, c3 = calibrate(kind, at(S, u + 2), w2), calibrate(kind, at(S, u + 3), w3)
+                            store4(S, y, c0, c1, c2, c3)
+                            store4(S, y + R * LANES, m0, m1, m2, m3)
+                            kj = load(S, x + LANES)
+                            m0, m1 = m0 * c0 + at(S, v) * kj, m1 * c1 + at(S, v + 1) * kj
+                            m2, m3 = m2 * c2 + at(S, v + 2) * kj, m3 * c3 + at(S, v + 3) * kj
+                    if paired:
+                        m0, m2 = load(saved, first + g + R * whole), load(saved, first + g + R * whole + LANES)
+                        for t in range(steps):
+                            if at(start, row + t):
+                                m0, m2 = zero, zero
+                            x, y = sx + 6 * (t * KP + whole), sc + 2 * (t * size + R * whole)
+                            u, v = su + t * VP + i, sa + t * VP + i
+                            w0, w2, _, _ = right_factors(kind, S, x, se + g + R * whole)
+                            c0, c2 = calibrate(kind, load_pair(S, u), w0), calibrate(kind, load_pair(S, u + 2), w2)
+                            store4(S, y, c0, c2, m0, m2)
+                            kj = load(S, x + LANES)
+                            m0, m2 = m0 * c0 + load_pair(S, v) * kj, m2 * c2 + load_pair(S, v + 2) * kj
                     # and back
-                    d = sd + (i - i0) * KP
                     for t in range(steps - 1, -1, -1):
-                        v = t * VP + i
-                        u0, u1, u2, u3 = S[su + v], S[su + v + 1], S[su + v + 2], S[su + v + 3]
-                        a0, a1, a2, a3 = S[sa + v], S[sa + v + 1], S[sa + v + 2], S[sa + v + 3]
-                        h0, h1, h2, h3 = S[sh + v], S[sh + v + 1], S[sh + v + 2], S[sh + v + 3]
+                        u, v, w = su + t * VP + i, sa + t * VP + i, sh + t * VP + i
+                        u0, u1, u2, u3 = at(S, u), at(S, u + 1), at(S, u + 2), at(S, u + 3)
+                        a0, a1, a2, a3 = at(S, v), at(S, v + 1), at(S, v + 2), at(S, v + 3)
+                        h0, h1, h2, h3 = at(S, w), at(S, w + 1), at(S, w + 2), at(S, w + 3)
                         du0, du1, du2, du3 = zero, zero, zero, zero
                         da0, da1, da2, da3 = zero, zero, zero, zero
-                        reset = start[row + t]
-                        for j in range(0, KP, LANES):
-                            x = t * KP + j
-                            c, p = sc + t * R * KP + j, sp + t * R * KP + j
-                            wj, kj, qj = load(S, sw + x), load(S, sk + x), load(S, sq + x)
-                            gq, gk = load(S, sdq + x), load(S, sdk + x)
-                            c0, d0, p0 = load(S, c), load(S, d + j) + h0 * qj, load(S, p)
-                            gq, gk, da0 = gq + h0 * (p0 * c0 + a0 * kj), gk + a0 * d0, da0 + d0 * kj
-                            c1, d1, p1 = load(S, c + KP), load(S, d + j + KP) + h1 * qj, load(S, p + KP)
-                            gq, gk, da1 = gq + h1 * (p1 * c1 + a1 * kj), gk + a1 * d1, da1 + d1 * kj
-                            c2, d2, p2 = load(S, c + 2 * KP), load(S, d + j + 2 * KP) + h2 * qj, load(S, p + 2 * KP)
-                            gq, gk, da2 = gq + h2 * (p2 * c2 + a2 * kj), gk + a2 * d2, da2 + d2 * kj
-                            c3, d3, p3 = load(S, c + 3 * KP), load(S, d + j + 3 * KP) + h3 * qj, load(S, p + 3 * KP)
-                            gq, gk, da3 = gq + h3 * (p3 * c3 + a3 * kj), gk + a3 * d3, da3 + d3 * kj
-                            store(S, sdq + x, gq)
-                            store(S, sdk + x, gk)
-                            if kind != ONES:
-                                g0, g1, g2, g3 = d0 * p0, d1 * p1, d2 * p2, d3 * p3  # dC
-                                if kind == TANH:  # the slope of 1 + tanh
-                                    g0, g1 = g0 * (c0 * (_TWO - c0)), g1 * (c1 * (_TWO - c1))
-                                    g2, g3 = g2 * (c2 * (_TWO - c2)), g3 * (c3 * (_TWO - c3))
-                                    du0, du1, du2, du3 = du0 + g0 * wj, du1 + g1 * wj, du2 + g2 * wj, du3 + g3 * wj
-                                    store(S, sdw + x, load(S, sdw + x) + u0 * g0 + u1 * g1 + u2 * g2 + u3 * g3)
-                                elif kind == ROW:
-                                    du0, du1, du2, du3 = du0 + g0, du1 + g1, du2 + g2, du3 + g3
-                                elif kind == COLUMN:
-                                    store(S, sdw + x, load(S, sdw + x) + g0 + g1 + g2 + g3)
-                                else:
-                                    store4(S, c, KP, g0, g1, g2, g3)
-                            if reset:
-                                store4(S, d + j, KP, zero, zero, zero, zero)
-                            else:
-                                store4(S, d + j, KP, d0 * c0, d1 * c1, d2 * c2, d3 * c3)
-                        store_totals(S, sda + v, da0, da1, da2, da3)
-                        if kind in (ROW, TANH):
-                            store_totals(S, sdu + v, du0, du1, du2, du3)
+                        for j in range(0, whole, LANES):  # row by row, so that no more than one row's results wait at a time
+                            x, d, y = sx + 6 * (t * KP + j), sd + g + R * j, sc + 2 * (t * size + R * j)
+                            kj, qj, gw = load(S, x + LANES), load(S, x + 2 * LANES), load(S, x + 3 * LANES)
+                            gk, gq = load(S, x + 4 * LANES), load(S, x + 5 * LANES)
+                            w0, w1, w2, w3 = right_factors(kind, S, x, se + g + R * j)
+                            m, c = load(S, y + R * LANES), load(S, y)
+                            dm, dq_, dk_, da_, dl, r0 = back(kind, load(S, d), m, c, u0, w0, a0, h0, kj, qj)
+                            store(S, d, dm)
+                            gq, gk, gw, da0, du0 = gq + dq_, gk + dk_, gw + r0, da0 + da_, du0 + dl
+                            m, c, d1 = load(S, y + R * LANES + LANES), load(S, y + LANES), d + LANES
+                            dm, dq_, dk_, da_, dl, r1 = back(kind, load(S, d1), m, c, u1, w1, a1, h1, kj, qj)
+                            store(S, d1, dm)
+                            gq, gk, gw, da1, du1 = gq + dq_, gk + dk_, gw + r1, da1 + da_, du1 + dl
+                            m, c, d2 = load(S, y + R * LANES + 2 * LANES), load(S, y + 2 * LANES), d + 2 * LANES
+                            dm, dq_, dk_, da_, dl, r2 = back(kind, load(S, d2), m, c, u2, w2, a2, h2, kj, qj)
+                            store(S, d2, dm)
+                            gq, gk, gw, da2, du2 = gq + dq_, gk + dk_, gw + r2, da2 + da_, du2 + dl
+                            m, c, d3 = load(S, y + R * LANES + 3 * LANES), load(S, y + 3 * LANES), d + 3 * LANES
+                            dm, dq_, dk_, da_, dl, r3 = back(kind, load(S, d3), m, c, u3, w3, a3, h3, kj, qj)
+                            store(S, d3, dm)
+                            gq, gk, gw, da3, du3 = gq + dq_, gk + dk_, gw + r3, da3 + da_, du3 + dl
+                            store(S, x + 4 * LANES, gk)
+                            store(S, x + 5 * LANES, gq)
+                            if kind in (COLUMN, TANH):
+                                store(S, x + 3 * LANES, gw)
+                            elif kind == EXP:
+                                e = sg + g + R * j
+                                e0, e1, e2, e3 = load4(S, e)
+                                store4(S, e, e0 + r0, e1 + r1, e2 + r2, e3 + r3)
+                            elif kind == DENSE:
+                                store4(S, y, r0, r1, r2, r3)
+                        if paired:
+                            x, d, y = sx + 6 * (t * KP + whole), sd + g + R * whole, sc + 2 * (t * size + R * whole)
+                            kj, qj, gw = load(S, x + LANES), load(S, x + 2 * LANES), load(S, x + 3 * LANES)
+                            gk, gq = load(S, x + 4 * LANES), load(S, x + 5 * LANES)
+                            w0, w2, _, _ = right_factors(kind, S, x, se + g + R * whole)
+                            m, c, l2 = load(S, y + 2 * LANES), load(S, y), load_pair(S, u)
+                            dm, dq_, dk_, da_, dl, r0 = back(
+                                kind, load(S, d), m, c, l2, w0, load_pair(S, v), load_pair(S, w), kj, qj
+                            )
+                            store(S, d, dm)
+                            gq, gk, gw = gq + dq_, gk + dk_, gw + r0
+                            da0, da1 = split_add(da0, da1, da_)
+                            du0, du1 = split_add(du0, du1, dl)
+                            m, c, l2 = load(S, y + 3 * LANES), load(S, y + LANES), load_pair(S, u + 2)
+                            dm, dq_, dk_, da_, dl, r2 = back(
+                                kind, load(S, d + LANES), m, c, l2, w2, load_pair(S, v + 2), load_pair(S, w + 2), kj, qj
+                            )
+                            store(S, d + LANES, dm)
+                            store(S, x + 4 * LANES, gk + dk_)
+                            store(S, x + 5 * LANES, gq + dq_)
+                            da2, da3 = split_add(da2, da3, da_)
+                            du2, du3 = split_add(du2, du3, dl)
+                            if kind in (COLUMN, TANH):
+                                store(S, x + 3 * LANES, gw + r2)
+                            elif kind == EXP:
+                                e = sg + g + R * whole
+                                store(S, e, load(S, e) + r0)
+                                store(S, e + LANES, load(S, e + LANES) + r2)
+                        if at(start, row + t):
+                            clear(S, sd + g, size)
+                        store_totals(S, sda + t * VP + i, da0, da1, da2, da3)
+                        if kind in (ROW, TANH, EXP):
+                            store_totals(S, sdu + t * VP + i, du0, du1, du2, du3)
                     if kind == DENSE:
-                        for t in range(steps):
-                            _copy(S, sc + t * R * KP, KP, dright, ((row + t) * V + i) * K, K, min(R, V - i), K, K)
-                _copy(S, sda + i0, VP, da, row * V + i0, V, steps, inside, inside)
-                if kind in (ROW, TANH):
-                    _copy(S, sdu + i0, VP, dleft, row * V + i0, V, steps, inside, inside)
+                        for r in range(min(R, V - i)):
+                            to = (row * V + i + r) * K
+                            copy(S, sc + r * LANES, 2 * size, 2 * R, dright, to, V * K, 1, steps, K, K)
+                copy(S, sda + i0, VP, 1, da, row * V + i0, V, 1, steps, inside, inside)
+                if kind in (ROW, TANH, EXP):
+                    copy(S, sdu + i0, VP, 1, dleft, row * V + i0, V, 1, steps, inside, inside)
                 to = (share * B * T + row) * K
-                _copy(S, sdk, KP, dk, to, K, steps, K, K)
-                _copy(S, sdq, KP, dq, to, K, steps, K, K)
                 if kind in (COLUMN, TANH):
-                    _copy(S, sdw, KP, dright, to, K, steps, K, K)
-            _copy(S, sd, KP, dM0, (b * V + i0) * K, K, inside, K, K)
+                    unpack_steps(kind, S, sx + 3 * LANES, 6 * KP, 6, dright, to, K, steps)
+                unpack_steps(kind, S, sx + 4 * LANES, 6 * KP, 6, dk, to, K, steps)
+                unpack_steps(kind, S, sx + 5 * LANES, 6 * KP, 6, dq, to, K, steps)
+            unpack_rows(kind, S, sd, dM0, (b * V + i0) * K, K, inside)
+            if kind == EXP:
+                unpack_rows(kind, S, sg, dright, (b * V + i0) * K, K, inside)
             unit = take(given, _NEXT)
 
     return forward, backward

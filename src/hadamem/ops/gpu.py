@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .factors import empty_gradients, gradients, sides
+
 if TYPE_CHECKING:
     import triton.language as tl
 
@@ -36,21 +38,23 @@ _CHUNK = 16  # steps between checkpoints
 
 
 def _sides(left, right, n, i, j, V: tl.constexpr, K: tl.constexpr, CALIBRATION: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The factors of step n: of rows i, of columns j (for dense, C itself, ones outside). What is absent is 1."""
+    """The factors of step n: of rows i, of columns j (for dense, C itself; for exp_outer, A). What is absent is 1."""
     u, w = 1.0, 1.0
-    if CALIBRATION == "scalar" or CALIBRATION == "tanh_outer":
+    if CALIBRATION == "scalar" or CALIBRATION == "tanh_outer" or CALIBRATION == "exp_outer":
         u = tl.load(left + n * V + i, mask=i < V, other=0.0)[:, None]
     if CALIBRATION == "column" or CALIBRATION == "tanh_outer":
         w = tl.load(right + n * K + j, mask=j < K, other=0.0)[None, :]
-    if CALIBRATION == "dense":
-        cell = i[:, None] * K + j[None, :]
-        w = tl.load(right + n * V * K + cell, mask=(i < V)[:, None] & (j < K)[None, :], other=1.0)
+    if CALIBRATION == "dense" or CALIBRATION == "exp_outer":
+        cell = i[:, None] * K + j[None, :] + (n * V * K if CALIBRATION == "dense" else 0)
+        w = tl.load(right + cell, mask=(i < V)[:, None] & (j < K)[None, :], other=1.0)
     return u, w
 
 
 def _calibration_matrix(u, w, CALIBRATION: tl.constexpr):  # type: ignore[no-untyped-def]
     """C of one step, or what broadcasts to it."""
-    return 2 * tl.sigmoid(2 * u * w) if CALIBRATION == "tanh_outer" else u * w
+    if CALIBRATION == "tanh_outer":
+        return 2 * tl.sigmoid(2 * u * w)
+    return tl.exp(-u * w) if CALIBRATION == "exp_outer" else u * w
 
 
 def _forward_kernel(  # type: ignore[no-untyped-def]
@@ -90,6 +94,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     chunks = (T + CHUNK - 1) // CHUNK
     part = (tl.program_id(1).to(tl.int64) * B + b) * T  # this block's first step in the partial sums (blocks, B, T, K)
     D = tl.load(dlast + b * V * K + cell, mask=inside, other=0.0)
+    GA = tl.zeros_like(D)  # gradient of A
     for back in range(chunks):
         c = chunks - 1 - back
         first, steps = c * CHUNK, tl.minimum(CHUNK, T - c * CHUNK)
@@ -122,7 +127,10 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
             G = D * P
             if CALIBRATION == "tanh_outer":
                 G *= C * (2 - C)
-            if CALIBRATION == "scalar" or CALIBRATION == "tanh_outer":
+            if CALIBRATION == "exp_outer":
+                G *= -C
+                GA += G * u
+            if CALIBRATION == "scalar" or CALIBRATION == "tanh_outer" or CALIBRATION == "exp_outer":
                 tl.store(dleft + n * V + i, tl.sum(G * w, axis=1), mask=row)
             if CALIBRATION == "column" or CALIBRATION == "tanh_outer":
                 tl.store(dright + (part + first + s) * K + j, tl.sum(G * u, axis=0), mask=column)
@@ -131,6 +139,8 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
             D = tl.where(tl.load(start + n), 0.0, D * C)
         tl.debug_barrier()  # before the next chunk overwrites the scratch
     tl.store(dstate + b * V * K + cell, D, mask=inside)
+    if CALIBRATION == "exp_outer":
+        tl.store(dright + b * V * K + cell, GA, mask=inside)
 
 
 def _promising(configs: list[Any], arguments: dict[str, Any], **options: Any) -> list[Any]:
@@ -146,7 +156,7 @@ def _promising(configs: list[Any], arguments: dict[str, Any], **options: Any) ->
 def _fit_partial_sums(arguments: dict[str, Any]) -> None:
     """Before a launch of the backward kernel: one slice of partial sums for each row block of this configuration."""
     blocks = -(-arguments["V"] // arguments["BLOCK_V"])
-    for name in ("dk", "dq") if arguments["CALIBRATION"] == "dense" else ("dright", "dk", "dq"):
+    for name in ("dk", "dq") if arguments["CALIBRATION"] in ("dense", "exp_outer") else ("dright", "dk", "dq"):
         if arguments[name] is not None:
             arguments[name].resize_(blocks, *arguments[name].shape[1:])
 
@@ -179,18 +189,9 @@ def _kernels() -> tuple[Any, Any]:
     return forward, backward
 
 
-def saved_shape(B: int, T: int, V: int, K: int) -> tuple[int, int, int, int]:
+def saved_shape(calibration: str, B: int, T: int, V: int, K: int) -> tuple[int, int, int, int]:
     """Shape of the checkpoints: M at the start of every chunk."""
     return B, -(-T // _CHUNK), V, K
-
-
-def _factors(calibration: str, factors: list[Tensor], a: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The calibration's factors as the kernels want them: one of the rows, one of the columns (or C itself)."""
-    if calibration == "scalar":
-        return factors[0].unsqueeze(-1).expand_as(a).contiguous(), None
-    if calibration == "tanh_outer":
-        return factors[0].contiguous(), factors[1].contiguous()
-    return None, factors[0].contiguous() if factors else None
 
 
 def _launch(kernel: Any, arrays: list[Tensor | None], sizes: tuple[int, int, int, int], **options: Any) -> None:
@@ -206,10 +207,10 @@ def forward(
     """h (B, T, V), the last M (B, V, K) and, if `save`, M at the start of every chunk (else empty). All float32."""
     kernel = _kernels()[0]
     (B, T, V), K = a.shape, k.shape[2]
-    left, right = _factors(calibration, factors, a)
+    left, right = (x if x is None else x.contiguous() for x in sides(calibration, factors, a))
     a, k, q, start, state = (x.contiguous() for x in (a, k, q, start, state))
     h, last = torch.empty_like(a), torch.empty_like(state)
-    saved = a.new_empty(saved_shape(B, T, V, K) if save else 0)
+    saved = a.new_empty(saved_shape(calibration, B, T, V, K) if save else 0)
     arrays = [left, right, a, k, q, start, state, h, last, saved]
     _launch(kernel, arrays, (B, T, V, K), CALIBRATION=calibration, SAVE=save)
     return h, last, saved
@@ -229,18 +230,12 @@ def backward(
     """Gradients of the factors, a, k, q and the initial state, from those of h and of the last M."""
     kernel = _kernels()[1]
     (B, T, V), K = a.shape, k.shape[2]
-    left, right = _factors(calibration, factors, a)
+    left, right = (x if x is None else x.contiguous() for x in sides(calibration, factors, a))
     a, k, q, start, dh, dlast = (x.contiguous() for x in (a, k, q, start, dh, dlast))
     da, dstate = torch.empty_like(a), torch.empty_like(dlast)
     dk, dq = a.new_empty(0, B, T, K), a.new_empty(0, B, T, K)  # _fit_partial_sums knows how many
-    dleft = None if left is None else torch.empty_like(left)
-    dright = None if right is None else a.new_empty(right.shape if calibration == "dense" else (0, B, T, K))
+    dleft, dright = empty_gradients(calibration, left, right, a, 0)
     scratch = a.new_empty(B, _CHUNK, V, K)
     arrays = [left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate, scratch]
     _launch(kernel, arrays, (B, T, V, K), CALIBRATION=calibration)
-    gradients = []
-    if dleft is not None:
-        gradients.append(dleft.sum(-1) if calibration == "scalar" else dleft)
-    if dright is not None:
-        gradients.append(dright if calibration == "dense" else dright.sum(0))
-    return gradients, da, dk.sum(0), dq.sum(0), dstate
+    return gradients(calibration, dleft, dright), da, dk.sum(0), dq.sum(0), dstate

@@ -5,6 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+#: The calibrations and the factors each takes, by name and dimensions.
+CALIBRATIONS: dict[str, dict[str, str]] = {
+    "ones": {},
+    "scalar": {"f": "BT"},
+    "column": {"g": "BTK"},
+    "tanh_outer": {"u": "BTV", "w": "BTK"},
+    "exp_outer": {"d": "BTV", "A": "VK"},
+    "dense": {"C": "BTVK"},
+}
+
 
 def calibration_matrix(calibration: str, factors: list[Tensor]) -> Tensor | float:
     """C, or what broadcasts to it, as (..., V, K) from factors with any leading dimensions (paper: Section 3, Eq. 4)."""
@@ -17,6 +27,8 @@ def calibration_matrix(calibration: str, factors: list[Tensor]) -> Tensor | floa
             return factors[0][..., None, :]
         case "tanh_outer":
             return 1 + torch.tanh(factors[0][..., :, None] * factors[1][..., None, :])
+        case "exp_outer":
+            return torch.exp(-factors[0][..., :, None] * factors[1])
         case "dense":
             return factors[0]
     raise ValueError(calibration)
@@ -26,10 +38,10 @@ def hadamard_memory(
     calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     """M_t = M_{t-1} * C_t + a_t k_t^T, h_t = M_t q_t; M_{t-1} is zero where start[t]. Shapes as in the public function."""
-    M, h = state, []
+    M, h, dims = state, [], CALIBRATIONS[calibration].values()
     for t in range(a.shape[1]):
         M = torch.where(start[:, t, None, None], 0, M)
-        C = calibration_matrix(calibration, [factor[:, t] for factor in factors])
+        C = calibration_matrix(calibration, [f[:, t] if "T" in d else f for f, d in zip(factors, dims, strict=True)])
         M = M * C + a[:, t, :, None] * k[:, t, None, :]
         h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
     return torch.stack(h, dim=1), M

@@ -92,6 +92,17 @@ def _pointer(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Val
 
 
 @intrinsic
+def at(typing_context: Any, array: Any, index: Any) -> Any:
+    """array[index] without what Numba's own indexing does for negative numbers, which is more work than a small step."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.intp), lower
+
+
+@intrinsic
 def load(typing_context: Any, array: Any, index: Any) -> Any:
     """LANES consecutive floats of a flat array, from `index` on."""
 
@@ -155,12 +166,88 @@ def store_first(typing_context: Any, array: Any, index: Any, value: Any, count: 
 
 @intrinsic
 def splat(typing_context: Any, value: Any) -> Any:
-    """The same float32 in every lane."""
+    """The same float32 in every lane; a vector stays itself."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return _splat(builder, args[0])
 
-    return vector(types.float32), lower
+    return vector(value), lower
+
+
+@intrinsic
+def load_pair(typing_context: Any, array: Any, index: Any) -> Any:
+    """Two consecutive floats, the first in all even lanes, the second in all odd ones."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        pair = ir.VectorType(_FLOAT, 2)
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], *args), pair.as_pointer())
+        both = builder.load(pointer, align=4)
+        return _shuffle(builder, both, both, [0, 1] * (LANES // 2))
+
+    return vector(array, types.intp), lower
+
+
+@intrinsic
+def interleave(typing_context: Any, x: Any, y: Any) -> Any:
+    """The first half of the lanes of x into the even lanes, that of y into the odd ones."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _shuffle(builder, args[0], args[1], [n // 2 + n % 2 * LANES for n in range(LANES)])
+
+    return vector(vector, vector), lower
+
+
+@intrinsic
+def evens(typing_context: Any, value: Any) -> Any:
+    """The even lanes, gathered in the first half."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _shuffle(builder, args[0], args[0], [2 * n % LANES for n in range(LANES)])
+
+    return vector(vector), lower
+
+
+@intrinsic
+def odds(typing_context: Any, value: Any) -> Any:
+    """The odd lanes, gathered in the first half."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _shuffle(builder, args[0], args[0], [2 * n % LANES + 1 for n in range(LANES)])
+
+    return vector(vector), lower
+
+
+@intrinsic
+def alternate(typing_context: Any, x: Any, y: Any) -> Any:
+    """The even lanes of x and the odd lanes of y, where they are."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _shuffle(builder, args[0], args[1], [n + n % 2 * LANES for n in range(LANES)])
+
+    return vector(vector, vector), lower
+
+
+@intrinsic
+def two_to_the(typing_context: Any, value: Any) -> Any:
+    """2^x of lanes that hold whole numbers from -126 to 127, by writing x into the exponent."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        whole = ir.VectorType(ir.IntType(32), LANES)
+        biased = builder.add(builder.fptosi(args[0], whole), ir.Constant(whole, [127] * LANES))
+        return builder.bitcast(builder.shl(biased, ir.Constant(whole, [23] * LANES)), _VECTOR)
+
+    return vector(vector), lower
+
+
+@intrinsic
+def nearest(typing_context: Any, value: Any) -> Any:
+    """Each lane rounded to the nearest whole number."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        return builder.call(builder.module.declare_intrinsic(f"llvm.rint.v{LANES}f32", fnty=kind), [args[0]])
+
+    return vector(vector), lower
 
 
 @intrinsic
