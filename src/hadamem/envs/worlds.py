@@ -7,14 +7,19 @@ from typing import Any
 import gymnasium
 
 from .batched import BatchedTask, SingleTask
+from .catch import DelayedCatch
+from .grid import KeyToDoor, VisualMatch
 from .point import PointRobot, Wind
 from .tmaze import TMaze
 
 WORLDS: dict[str, Callable[..., BatchedTask]] = {
     "hadamem/Wind-v0": Wind,
     "hadamem/PointRobot-v0": PointRobot,
+    "hadamem/KeyToDoor-v0": KeyToDoor,
+    "hadamem/VisualMatch-v0": VisualMatch,
     "hadamem/TMazePassive-v0": TMaze,
     "hadamem/TMazeActive-v0": partial(TMaze, corridor_length=20, oracle_length=1),
+    "hadamem/DelayedCatch-v0": DelayedCatch,
 }
 
 
