@@ -41,8 +41,8 @@ class TrainConfig:
     seed: int = 0
     """of everything random"""
     inputs: tuple[str, ...] | None = None
-    """what the agent is fed: obs, action, reward (the last two of the previous step); none: obs, and action where the
-    task says that it is needed"""
+    """what the agent is fed: obs, action, reward (the last two of the previous step); none: obs, and what of the
+    others the task says that it needs"""
     batched: bool = True
     """use the batched version of a task, equal step by step to single environments, where there is one"""
     device: str = "cpu"

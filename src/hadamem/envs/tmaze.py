@@ -27,6 +27,7 @@ class TMaze(FixedLength):
         render_mode: None or "rgb_array".
     """
 
+    obs_requires_prev_action = True
     mutable = ("clock", "side", "x", "y", "told")
 
     def __init__(
