@@ -37,6 +37,17 @@ def test_who_follows_catches_all_and_is_paid_at_the_end(runs):
     assert set(np.unique(seen)) == {-1, 0, 1}
 
 
+def test_a_catch_is_judged_in_the_lowest_row():
+    def dodge(grid):
+        return np.where((grid[:, 5] == -1).any(1), 2 - 2 * (grid[:, 6, 6] == 1), follow(grid))
+
+    env = DelayedCatch(N, 3)
+    assert (play(env, follow)[1][-1] == 3).all()
+    _, rewards, success = play(env, dodge)
+    assert not rewards.any()
+    assert not success.any()
+
+
 def test_random_actions_catch_few():
     rng = np.random.default_rng(0)
     _, rewards, success = play(DelayedCatch(N, 10), lambda grid: rng.integers(3, size=N))

@@ -91,6 +91,7 @@ def test_key_and_door(variant, steps, paid):
     assert not rewards[: begin[1]].any()
     np.testing.assert_array_equal(rewards[begin[2] :].sum(0), paid)
     assert (rewards[begin[2] + 1] == paid).all()  # two steps north
+    assert not play(env, lambda env: np.full(N, SOUTH))[2].any()  # nothing stays from one episode to the next
     assert rewards[begin[1] : begin[2]].sum(0).mean() == pytest.approx({113: 35, 85: 21}[steps], abs=1.5)
 
 

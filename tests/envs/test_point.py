@@ -115,6 +115,13 @@ def test_the_goal_is_judged_before_the_second_inner_episode_begins():
     assert info["at_goal"][0]
 
 
+def test_the_goal_is_a_disc():
+    env = PointRobot(3, radius=0.3, split="all")
+    env.reset(seed=0, options={"task": 0})
+    env.position[:] = env.tasks[0] + np.array([[0.29, 0], [0, -0.31], [0.21, 0.22]])
+    assert env.step(np.zeros((3, 2)))[1].tolist() == [1, 0, 0]
+
+
 def test_tasks_are_drawn_from_the_split_and_can_be_asked_for():
     env = Wind(400)
     _, info = env.reset(seed=0)

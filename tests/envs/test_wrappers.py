@@ -54,6 +54,7 @@ def test_mask_given_entries():
         MaskVelocity(gymnasium.make("hadamem/VisualMatch-v0"), indices=[0])
 
 
+@pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")
 def test_trials_follow_each_other_and_the_flag_says_so():
     env = RepeatTrials(Count(), trials=2)
     observation, _ = env.reset(seed=0)
