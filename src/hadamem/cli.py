@@ -100,8 +100,10 @@ class Evaluate:
 
     run: tyro.conf.Positional[pathlib.Path]
     """folder of the run"""
-    episodes: int = 200
-    """how many"""
+    episodes: int | None = None
+    """how many; none: 200, or every task once where the environment has a list of tasks"""
+    env_options: tuple[str, ...] = ()
+    """options of the environment, as name=value, that differ from those of the training, such as split=eval"""
     seed: int = 0
     """of the evaluation's environments, which the training never met"""
     mode: Literal["greedy", "sampled"] = "greedy"
@@ -118,18 +120,26 @@ def evaluate(arguments: Sequence[str]) -> None:
     """Play whole episodes with a trained policy, beside a random one"""
     given = tyro.cli(Evaluate, args=arguments, prog="hadamem evaluate")
     for name in ("episodes", "num_envs"):
-        if getattr(given, name) < 1:
-            raise ValueError(f"{name} is {getattr(given, name)}; it must be at least 1")
+        number = getattr(given, name)
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}; it must be at least 1")
     policy, config = load_policy(given.run, given.device)
+    config.env_options += given.env_options
     torch.manual_seed(seed_for(given.seed, "evaluation"))
     results = {}
+    env = make_environment(config, 1, 0)
+    num_tasks = None if given.episodes else env.num_tasks
+    env.close()
+    episodes = given.episodes or num_tasks or 200
+    every_task = range(num_tasks) if num_tasks else None
     for name, player in ((config.memory, policy), ("random", None)):
-        env = make_environment(config, min(given.episodes, given.num_envs), seed_for(given.seed, "evaluation"))
-        with console.status(f"{name}: playing {given.episodes} episodes") as status:
-            told = _told(status, name, given.episodes)
-            results[name] = play(env, player, given.episodes, given.mode == "greedy", told)
+        env = make_environment(config, num_tasks or min(episodes, given.num_envs), seed_for(given.seed, "evaluation"))
+        with console.status(f"{name}: playing {episodes} episodes") as status:
+            told = _told(status, name, episodes)
+            results[name] = play(env, player, episodes, given.mode == "greedy", told, every_task)
         env.close()
-    table = _table(f"{config.env}, {given.mode}", ["policy", "mean return", "95 % interval", "std", "episodes", "success"])
+    title = ", ".join([config.env, *config.env_options, given.mode])
+    table = _table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success"])
     for name, result in results.items():
         low, high = result["mean"] - result["ci95"], result["mean"] + result["ci95"]
         success = f"{result['success_rate']:.1%}" if "success_rate" in result else "-"

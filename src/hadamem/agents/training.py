@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..envs import VectorEnvironment, make_vector
+from ..envs import VectorEnvironment, make_vector, tasks
 from ..memory import parse_options
 from ..networks import ActorCritic, NetworkConfig
 from ..run import Run, read_checkpoint, read_config
@@ -28,6 +28,8 @@ class TrainConfig:
 
     env: str = "popgym-RepeatPreviousEasy-v0"
     """task: any Gymnasium id, or package.module:Name-v0 for one of your own"""
+    env_options: tuple[str, ...] = ()
+    """options of the task, as name=value: the keyword arguments of its environment"""
     memory: str = "shm"
     """memory by name, see `hadamem list memories`"""
     memory_size: int | None = None
@@ -39,10 +41,10 @@ class TrainConfig:
     seed: int = 0
     """of everything random"""
     inputs: tuple[str, ...] | None = None
-    """what the agent is fed: obs, action, reward (the last two of the previous step); none: obs, and action where the
-    task says that it is needed"""
+    """what the agent is fed: obs, action, reward (the last two of the previous step); none: obs, and what of the
+    others the task says that it needs"""
     batched: bool = True
-    """use the batched version of a POPGym task, equal step by step to the original, where there is one"""
+    """use the batched version of a task, equal step by step to single environments, where there is one"""
     device: str = "cpu"
     """of the network: cpu, cuda, ..."""
     threads: int | None = None
@@ -68,8 +70,8 @@ def config_from_dict(saved: dict[str, Any]) -> TrainConfig:
     ppo = dict(saved["ppo"])
     ppo["network"] = NetworkConfig(**ppo["network"])
     inputs = None if saved["inputs"] is None else tuple(saved["inputs"])
-    options = tuple(saved["memory_options"])
-    return TrainConfig(**{**saved, "inputs": inputs, "memory_options": options, "ppo": PPOConfig(**ppo)})
+    options = {name: tuple(saved.get(name, ())) for name in ("env_options", "memory_options")}
+    return TrainConfig(**{**saved, **options, "inputs": inputs, "ppo": PPOConfig(**ppo)})
 
 
 def seed_for(seed: int, purpose: str) -> int:
@@ -80,7 +82,8 @@ def seed_for(seed: int, purpose: str) -> int:
 
 def make_environment(config: TrainConfig, num_envs: int, seed: int) -> VectorEnvironment:
     """The task of a configuration, `num_envs` times."""
-    return make_vector(config.env, num_envs, seed, inputs=config.inputs, batched=config.batched)
+    options = tasks.parse_options(config.env, config.env_options)
+    return make_vector(config.env, num_envs, seed, inputs=config.inputs, batched=config.batched, **options)
 
 
 def make_policy(config: TrainConfig, env: VectorEnvironment) -> ActorCritic:

@@ -13,18 +13,23 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from torch import Tensor
 
 from . import tasks
+from .batched import BatchedTask, generator_state, set_generator_state
 from .layout import Actions, Encoder, Layout, Leaf
-from .popgym import TASKS, BatchedTask, generator_state, set_generator_state
+from .point import PointTask
+from .popgym import TASKS
+from .worlds import WORLDS
 
 INPUTS = ("obs", "action", "reward")
 
 
 class Episode(NamedTuple):
-    """A finished episode: undiscounted sum of rewards, number of steps, and success if the environment tells it."""
+    """A finished episode: undiscounted sum of rewards, number of steps, and what the environment tells beside: success, and
+    the returns of inner episodes where there are several."""
 
     return_: float
     length: int
     success: bool | None
+    inner_returns: tuple[float, ...] = ()
 
 
 class Transition(NamedTuple):
@@ -39,6 +44,7 @@ class Transition(NamedTuple):
         final_obs: (N, D) float32, the last observation of the episodes that were truncated, zeros in all other rows;
             its action and reward inputs are those of the step just made. None if nothing was truncated.
         episodes: the episodes that ended, in the order of the true entries of `start`.
+        at_goal: (N,) bool, where the info of this step says that it ended in the goal; all false if it says nothing.
     """
 
     obs: Tensor
@@ -48,6 +54,7 @@ class Transition(NamedTuple):
     start: Tensor
     final_obs: Tensor | None
     episodes: list[Episode]
+    at_goal: Tensor
 
 
 def make_vector(
@@ -61,9 +68,9 @@ def make_vector(
         num_envs: N, at least 1.
         seed: not negative; environment i is seeded with `seed + i`.
         inputs: what an observation is made of, out of "obs", "action" (the previous one) and "reward" (the previous
-            one), always in this order. Default: "obs", and "action" where the task says that it needs it.
-        batched: use our batched version of a POPGym task where there is one. It equals the original step by step.
-        **env_kwargs: for the environment itself; with any of these the original is used.
+            one), always in this order. Default: "obs", and what of the others the task says that it needs.
+        batched: use the batched version of a task where there is one. It equals single environments step by step.
+        **env_kwargs: for the environment itself; with any of these, POPGym tasks are not batched.
 
     Raises:
         ValueError: for an unknown id, input, or space, or an argument out of range.
@@ -75,16 +82,21 @@ def make_vector(
     if inputs is not None and (not inputs or not set(inputs) <= set(INPUTS)):
         raise ValueError(f"inputs are {list(inputs)}, but must be some of {list(INPUTS)}")
     env: VectorEnv
-    if batched and not env_kwargs and id in TASKS:
-        env = TASKS[id](num_envs)
-    else:
-        name = tasks.load(id)
-        try:
+    try:
+        if batched and id in WORLDS:
+            env = WORLDS[id](num_envs, **env_kwargs)
+        elif batched and id in TASKS and not env_kwargs:
+            env = TASKS[id](num_envs)
+        else:
             # the checker would look at the first steps of every copy, and warn once for each
-            make = partial(_make, name, env_kwargs)
+            make = partial(_make, tasks.load(id), env_kwargs)
             env = SyncVectorEnv([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-        except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-            raise tasks.unknown(id) from error
+    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
+        raise tasks.unknown(id) from error
+    except TypeError as error:
+        if not env_kwargs:
+            raise
+        raise ValueError(f"{id} cannot be made with {env_kwargs}: {error}") from error
     try:
         return VectorEnvironment(id, env, seed, inputs)
     except ValueError:
@@ -98,6 +110,7 @@ class VectorEnvironment:
     Attributes:
         id: the id they were made from.
         num_envs: N.
+        num_tasks: how many tasks `reset` can be asked for, None where the environment has no list of them.
         layout: what the D columns of an observation mean.
         action_space: of a single environment. An agent acts with (N,) or (N, 1) integers in 0..n-1 for Discrete, (N, K)
             integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for Box; the space's
@@ -108,6 +121,7 @@ class VectorEnvironment:
     def __init__(self, id: str, env: VectorEnv, seed: int, inputs: Sequence[str] | None = None) -> None:
         self.id = id
         self.num_envs = env.num_envs
+        self.num_tasks = len(env.tasks) if isinstance(env, PointTask) else None
         self.action_space = env.single_action_space
         self.start = np.ones(self.num_envs, np.bool_)
         self._env = env
@@ -117,7 +131,7 @@ class VectorEnvironment:
         env.action_space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
 
         if inputs is None:
-            inputs = ("obs", "action") if _needs_action(env) else ("obs",)
+            inputs = ("obs", *_needed_inputs(env))
         self._obs_input = Encoder(env.single_observation_space) if "obs" in inputs else None
         end = self._obs_input.end if self._obs_input else 0
         self._history = slice(end, None)  # columns that tell of the previous step, zero when there was none
@@ -132,9 +146,21 @@ class VectorEnvironment:
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
 
-    def reset(self) -> Tensor:
-        """Begin an episode everywhere: (N, D) float32. Seeds the first time; later calls go on with the streams."""
-        observation, _ = self._env.reset(seed=self._seed)
+    def reset(self, tasks: Sequence[int] | None = None) -> Tensor:
+        """Begin an episode everywhere: (N, D) float32. Seeds the first time; later calls go on with the streams.
+
+        Args:
+            tasks: N numbers below `num_tasks`: which task each environment begins with.
+
+        Raises:
+            ValueError: if the environment has no such tasks, or their number is wrong.
+        """
+        if tasks is not None and (self.num_tasks is None or len(tasks) != self.num_envs):
+            raise ValueError(
+                f"{len(tasks)} tasks are asked of {self.num_envs} environments of {self.id}, "
+                f"which {'choose among ' + str(self.num_tasks) if self.num_tasks else 'have no list of tasks'}"
+            )
+        observation, _ = self._env.reset(seed=self._seed, options=None if tasks is None else {"task": tasks})
         self._seed = None
         self.start = np.ones(self.num_envs, np.bool_)
         self._returns[:] = self._lengths[:] = 0
@@ -191,6 +217,7 @@ class VectorEnvironment:
             torch.from_numpy(start.copy()),
             final,
             episodes,
+            torch.from_numpy(_at_goal(info, self.num_envs)),
         )
 
     def random_actions(self) -> Tensor:
@@ -254,7 +281,9 @@ class VectorEnvironment:
         return final
 
     def _finish(self, ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:
-        episodes = [Episode(float(self._returns[i]), int(self._lengths[i]), _success(info, i)) for i in ended]
+        episodes = [
+            Episode(float(self._returns[i]), int(self._lengths[i]), _success(info, i), _inner_returns(info, i)) for i in ended
+        ]
         self._returns[ended] = self._lengths[ended] = 0
         return episodes
 
@@ -273,9 +302,10 @@ def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
     return _OwnFinalObservation(gymnasium.make(id, disable_env_checker=True, **kwargs))
 
 
-def _needs_action(env: VectorEnv) -> bool:
+def _needed_inputs(env: VectorEnv) -> list[str]:
+    """Which parts of the previous step are needed to tell what goes on, if the environment says so, as POPGym's do."""
     single = env.envs[0].unwrapped if isinstance(env, SyncVectorEnv) else env
-    return bool(getattr(single, "obs_requires_prev_action", False))
+    return [name for name in ("action", "reward") if getattr(single, f"obs_requires_prev_{name}", False)]
 
 
 def _convert(state: dict[str, Any], kind: type, convert: Callable[[Any], Any]) -> dict[str, Any]:
@@ -284,9 +314,25 @@ def _convert(state: dict[str, Any], kind: type, convert: Callable[[Any], Any]) -
     return {k: convert(v) if isinstance(v, kind) else v for k, v in state.items()} | nested
 
 
+def _inner_returns(info: dict[str, Any], i: int) -> tuple[float, ...]:
+    """The returns of the inner episodes of the episode that ended in environment i, if its last info tells."""
+    told = "inner_returns" in info and info["_inner_returns"][i]
+    return tuple(info["inner_returns"][i].tolist()) if told else ()
+
+
 def _success(info: dict[str, Any], i: int) -> bool | None:
     """Whether the episode that ended in environment i succeeded, if its last info tells."""
     for key in ("success", "is_success"):
         if key in info and info[f"_{key}"][i]:
             return bool(info[key][i])
     return None
+
+
+def _at_goal(info: dict[str, Any], N: int) -> np.ndarray:
+    """(N,) bool: "at_goal" of the info of this step, which for an episode that ended lies in its final info."""
+    reached = np.zeros(N, np.bool_)
+    for told in (info, info.get("final_info", {})):
+        if "at_goal" in told:
+            where = told["_at_goal"]
+            reached[where] = told["at_goal"][where]
+    return reached
