@@ -22,6 +22,7 @@ CASES |= {
     "shm softmax, read norm, shortcut": ("shm", {"feature_map": "softmax", "read_norm": True, "shortcut": True}),
     "shm parallel": ("shm", {"backend": "parallel"}),
     "shm reference": ("shm", {"backend": "reference"}),
+    "indrnn tanh": ("indrnn", {"activation": "tanh"}),
 }
 REMEMBERS = [case for case in CASES if case != "mlp"]
 
@@ -36,6 +37,10 @@ def some_state(memory: Memory, batch_size: int) -> State:
     """A state as it is in the middle of a sequence."""
     x = torch.randn(batch_size, 7, D, dtype=next(memory.parameters()).dtype)
     return {name: leaf.detach() for name, leaf in memory(x)[1].items()}
+
+
+def differentiable(leaf: Tensor) -> bool:
+    return leaf.is_floating_point() or leaf.is_complex()
 
 
 def starts(B: int, T: int, probability: float = 0.15) -> Tensor:
@@ -120,8 +125,8 @@ def test_nothing_leaks_through_a_reset(case: str) -> None:
         if poison:
             inputs[1, :6] = torch.nan
             for leaf in before.values():
-                if leaf.is_floating_point():
-                    leaf[:] = torch.nan
+                if differentiable(leaf):
+                    leaf[:] = complex(torch.nan, torch.nan) if leaf.is_complex() else torch.nan
         inputs.requires_grad_()
         y, _ = memory(inputs, before, start)
         loss = y[0].square().sum() + y[1, 6:].square().sum()
@@ -140,7 +145,7 @@ def test_gradients_are_right(case: str) -> None:
     start = torch.zeros(2, 4, dtype=torch.bool)
     start[1, 2] = True
     state = some_state(memory, 2)
-    floating = [n for n, leaf in state.items() if leaf.is_floating_point()]
+    floating = [n for n, leaf in state.items() if differentiable(leaf)]
 
     def function(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         leaves, values = rest[: len(floating)], dict(zip(names, rest[len(floating) :], strict=True))
