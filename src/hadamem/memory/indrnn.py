@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Memory, State
+from .sequential import scan
 
 Activation = Literal["relu", "tanh"]
 
@@ -63,13 +64,9 @@ class IndRNN(Memory):
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
-        resets, last = start[..., None].unbind(1), []
+        last = []
         limited = self.recurrent.clamp(-self.limit, self.limit)
         for project, u, h in zip(self.project, limited, state["hidden"].unbind(1), strict=True):
-            hs = []
-            for into, reset in zip(project(x).unbind(1), resets, strict=True):
-                h = self.activation(torch.addcmul(into, u, torch.where(reset, 0, h)))
-                hs.append(h)
-            x = torch.stack(hs, dim=1)
+            x, h = scan(lambda into, h, u=u: self.activation(torch.addcmul(into, u, h)), project(x), h, start)  # type: ignore[misc]
             last.append(h)
         return self.output(x), {"hidden": torch.stack(last, dim=1)}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Memory, State
+from .sequential import scan
 
 
 class LMU(Memory):
@@ -67,14 +68,14 @@ class LMU(Memory):
         W_x, W_h, W_m = self.hidden.split(self.sizes, dim=1)
         hidden = torch.cat([W_x, W_h, torch.zeros_like(W_m)], dim=1) + W_m @ memory  # h_t of them, before the tanh
         both = torch.cat([hidden, memory]).T
-        into, recurrent = (x @ both[:D]).unbind(1), both[D:]
-        s, hs = torch.cat([state["hidden"], state["memory"]], dim=1), []
-        for before, reset in zip(into, start[..., None].unbind(1), strict=True):
-            h, m = torch.addmm(before, torch.where(reset, 0, s), recurrent).split([H, M], dim=1)
-            h = torch.tanh(h)
-            s = torch.cat([h, m], dim=1)
-            hs.append(h)
-        return self.output(torch.stack(hs, dim=1)), {"hidden": h, "memory": m}
+        recurrent = both[D:]
+
+        def step(into: Tensor, before: Tensor) -> Tensor:
+            h, m = torch.addmm(into, before, recurrent).split([H, M], dim=1)
+            return torch.cat([torch.tanh(h), m], dim=1)
+
+        s, last = scan(step, x @ both[:D], torch.cat([state["hidden"], state["memory"]], dim=1), start)
+        return self.output(s[..., :H]), {"hidden": last[:, :H], "memory": last[:, H:]}
 
 
 def legendre_delay(order: int, theta: float) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""GRU, LSTM and Elman's network: torch's own cells, with resets anywhere inside a row and no Python loop over time.
+"""GRU and LSTM: torch's own cells, with resets anywhere inside a row and no Python loop over time.
 
 A row with resets is several independent sequences. They are cut apart and handed to torch as one packed batch (which never
 computes a padded step), then put back: fewer steps one after the other and more side by side, so resets cost nothing.
@@ -14,10 +14,10 @@ from .base import Memory, State
 
 
 class _Recurrent(Memory):
-    """What they share. `names` are the leaves of the state, each (B, hidden_size)."""
+    """What GRU and LSTM share. `names` are the leaves of the state, each (B, hidden_size)."""
 
     names: tuple[str, ...]
-    cell: type[nn.RNNBase]
+    cell: type[nn.GRU] | type[nn.LSTM]
 
     def __init__(self, input_size: int, output_size: int, hidden_size: int | None = None) -> None:
         super().__init__(input_size, output_size)
@@ -91,16 +91,3 @@ class LSTM(_Recurrent):
 
     names = ("hidden", "cell")
     cell = nn.LSTM
-
-
-class Elman(_Recurrent):
-    """Simple recurrent network (Elman, 1990), torch.nn.RNN's arithmetic.
-
-        h_t = tanh(W x_t + U h_{t-1} + b)
-
-    Arguments as GRU. State: "hidden" (B, hidden_size).
-    """
-
-    paper = "Elman 1990"
-    names = ("hidden",)
-    cell = nn.RNN

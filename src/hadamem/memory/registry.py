@@ -9,13 +9,14 @@ import typing
 from typing import Any
 
 from .base import Memory
+from .elman import Elman
 from .ffm import FFM
 from .indrnn import IndRNN
 from .lmu import LMU
 from .lru import LRU
 from .mingru import MinGRU
 from .mlp import MLP
-from .recurrent import GRU, LSTM, Elman
+from .recurrent import GRU, LSTM
 from .s5 import S5
 from .shm import SHM
 
