@@ -26,8 +26,8 @@ CASES |= {
 }
 REMEMBERS = [case for case in CASES if case != "mlp"]
 
-#: Accuracy to reach in the recall task (chance is 0.25). Where a unit sees of the past only itself, with a real factor, no few of
-#: them tell the fourth step back from the third: that is slow to learn.
+#: Accuracy to reach in the recall task, if less than 0.6 (chance is 0.25). Units that see of the past only themselves, with a
+#: real factor, are slow to learn how to tell the fourth step back from the third.
 RECALL = {"mingru": 0.45, "indrnn": 0.45, "indrnn tanh": 0.45}
 
 

@@ -133,9 +133,7 @@ def test_opcheck(is_complex: bool, constant: bool) -> None:
     arguments = single(make_inputs(2, 7, 3, is_complex, constant))
     decay, x, state = (arguments[n].requires_grad_() for n in ("decay", "x", "state"))
     tests = ("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_static")
-    torch.library.opcheck(
-        torch.ops.hadamem.linear_recurrence.default, (decay, x, arguments["start"], state), test_utils=tests
-    )
+    torch.library.opcheck(torch.ops.hadamem.linear_recurrence.default, (decay, x, arguments["start"], state), test_utils=tests)
 
 
 @over_kinds

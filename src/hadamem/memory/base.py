@@ -69,10 +69,14 @@ class Memory(nn.Module, ABC):
         return as_complex(zeros.flatten(-2))
 
 
+def widened(*tensors: Tensor) -> list[Tensor]:
+    """Half types as float32, which the recurrences compute in; others as they are."""
+    return [x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in tensors]
+
+
 def as_complex(x: Tensor) -> Tensor:
     """(..., 2 N) -> (..., N): neighbours become real and imaginary part. Half types become complex64."""
-    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_complex(widened(x)[0].unflatten(-1, (-1, 2)))
 
 
 def as_real(x: Tensor, dtype: torch.dtype) -> Tensor:

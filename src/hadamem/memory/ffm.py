@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops import linear_recurrence
-from .base import Memory, State, as_real
+from .base import Memory, State, as_real, widened
 
 _FASTEST = 0.673  # the released rate of the trace that forgets first, per step
 _LEFT = 0.01  # what the trace that forgets last keeps over `horizon` steps
@@ -68,10 +68,9 @@ class FFM(Memory):
         traces = state["traces"]
         new, gate_in, through, gate_out = self.project(x).split(self.sizes, dim=-1)
         new = (new * torch.sigmoid(gate_in)).to(traces.dtype)[..., None].expand(-1, -1, -1, self.context_size)
-        rate, frequency = self.log_rate.exp(), self.frequency
-        if rate.dtype != torch.float64:
-            rate, frequency = rate.float(), frequency.float()
-        decay = torch.polar(torch.exp(-rate)[:, None].expand(-1, self.context_size), frequency.expand(self.trace_size, -1))
+        log_rate, frequency = widened(self.log_rate, self.frequency)
+        size = torch.exp(-log_rate.exp())[:, None]
+        decay = torch.polar(size.expand(-1, self.context_size), frequency.expand(self.trace_size, -1))
         S, last = linear_recurrence(
             decay.flatten(), new.flatten(-2), start=start, state=traces.flatten(1), backend=self.backend
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Literal, get_args
 
@@ -19,8 +20,8 @@ class IndRNN(Memory):
 
         h_t = activation(W x_t + u * h_{t-1} + b)       |u| <= 2^(1 / horizon)
 
-    A unit sees of the past only itself; the next of `layers` such layers mixes them. The bound on u (Section 4 of the paper) keeps a ReLU from growing to more than twice
-    its value over `horizon` steps.
+    A unit sees of the past only itself; the next of `layers` such layers mixes them. The bound on u (Section 4 of the paper)
+    keeps a ReLU from growing to more than twice its value over `horizon` steps.
 
     Args:
         input_size: features of x.
@@ -67,6 +68,9 @@ class IndRNN(Memory):
         last = []
         limited = self.recurrent.clamp(-self.limit, self.limit)
         for project, u, h in zip(self.project, limited, state["hidden"].unbind(1), strict=True):
-            x, h = scan(lambda into, h, u=u: self.activation(torch.addcmul(into, u, h)), project(x), h, start)  # type: ignore[misc]
+            x, h = scan(functools.partial(self._step, u), project(x), h, start)
             last.append(h)
         return self.output(x), {"hidden": torch.stack(last, dim=1)}
+
+    def _step(self, u: Tensor, into: Tensor, h: Tensor) -> Tensor:
+        return self.activation(torch.addcmul(into, u, h))

@@ -23,7 +23,7 @@ class LMU(Memory):
         input_size: features of x.
         output_size: features of the output.
         hidden_size: of h; an output layer follows if it differs from output_size. Default: output_size.
-        memory_size: of m, the order of the polynomials. Default: hidden_size.
+        memory_size: of m, the order of the polynomials; more than theta is of no use.
         theta: steps that m looks back.
 
     State: "hidden" (B, hidden_size) and "memory" (B, memory_size).
@@ -38,12 +38,14 @@ class LMU(Memory):
         input_size: int,
         output_size: int,
         hidden_size: int | None = None,
-        memory_size: int | None = None,
+        memory_size: int = 64,
         theta: float = 64.0,
     ) -> None:
         super().__init__(input_size, output_size)
         self.hidden_size = output_size if hidden_size is None else hidden_size
-        self.memory_size = self.hidden_size if memory_size is None else memory_size
+        self.memory_size = memory_size
+        if memory_size < 1:
+            raise ValueError(f"memory_size is {memory_size}; it must be at least 1")
         if theta <= 0:
             raise ValueError(f"theta is {theta}; it must be greater than 0")
         H, M = self.hidden_size, self.memory_size
@@ -54,7 +56,7 @@ class LMU(Memory):
         self.sizes = [input_size, H, M]
         self.write = nn.Parameter(torch.cat([_lecun(1, input_size), _lecun(1, H), torch.zeros(1, M)], dim=1))
         self.hidden = nn.Parameter(torch.cat([_xavier(H, n) for n in self.sizes], dim=1))
-        self.output = nn.Identity() if H == output_size else nn.Linear(H, output_size)
+        self.output = nn.Identity() if output_size == H else nn.Linear(H, output_size)
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros."""
@@ -82,7 +84,7 @@ def legendre_delay(order: int, theta: float) -> tuple[Tensor, Tensor]:
     """A (order, order) and B (order,) of the paper's Eqs. 1 and 2, held over one step, in float64."""
     n = torch.arange(order, dtype=torch.float64)
     row, column = n[:, None], n
-    sign = torch.where(row < column, -1.0, torch.pow(-1.0, row - column + 1))
+    sign = torch.where(column > row, -1.0, torch.pow(-1.0, row - column + 1))
     system = torch.zeros(order + 1, order + 1, dtype=torch.float64)
     system[:order, :order] = (2 * row + 1) / theta * sign
     system[:order, order] = (2 * n + 1) / theta * torch.pow(-1.0, n)

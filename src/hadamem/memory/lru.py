@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .base import widened
 from .diagonal import Diagonal
 
 
@@ -24,7 +25,7 @@ class LRU(Diagonal):
     Args:
         input_size: features of x.
         output_size: features of the output.
-        state_size: N, complex numbers in h. Default: output_size.
+        state_size: N, complex numbers in h.
         r_min: inner radius of the ring.
         r_max: outer radius; a number at radius r is forgotten to a half in log(2) / (1 - r) steps.
         max_phase: the largest angle, in radians.
@@ -39,13 +40,13 @@ class LRU(Diagonal):
         self,
         input_size: int,
         output_size: int,
-        state_size: int | None = None,
+        state_size: int = 64,
         r_min: float = 0.9,
         r_max: float = 0.999,
         max_phase: float = 2 * math.pi,
         backend: str = "auto",
     ) -> None:
-        super().__init__(input_size, output_size, output_size if state_size is None else state_size, backend)
+        super().__init__(input_size, output_size, state_size, backend)
         if not 0 <= r_min < r_max < 1:
             raise ValueError(f"r_min is {r_min} and r_max {r_max}; they must be 0 <= r_min < r_max < 1")
         if max_phase <= 0:
@@ -57,5 +58,5 @@ class LRU(Diagonal):
 
     def decay_and_gain(self) -> tuple[Tensor, Tensor]:
         """See Diagonal."""
-        nu, phi, gamma = (p if p.dtype == torch.float64 else p.float() for p in (self.nu, self.phi, self.gamma))
+        nu, phi, gamma = widened(self.nu, self.phi, self.gamma)
         return torch.polar(torch.exp(-nu.exp()), phi.exp()), gamma.exp()

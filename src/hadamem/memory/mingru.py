@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import linear_recurrence
-from .base import Memory, State
+from .base import Memory, State, widened
 
 
 class MinGRU(Memory):
@@ -37,8 +37,8 @@ class MinGRU(Memory):
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros."""
-        zeros = self._zeros(batch_size, self.hidden_size)
-        return {"hidden": zeros.float() if zeros.dtype in (torch.float16, torch.bfloat16) else zeros}
+        (zeros,) = widened(self._zeros(batch_size, self.hidden_size))
+        return {"hidden": zeros}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .base import widened
 from .diagonal import Diagonal
 
 
@@ -25,7 +26,7 @@ class S5(Diagonal):
     Args:
         input_size: features of x.
         output_size: features of the output.
-        state_size: N, complex numbers in h, one of each of N conjugate pairs. Default: output_size.
+        state_size: N, complex numbers in h, one of each of N conjugate pairs.
         dt_min: the smallest step size at the beginning, in units of the continuous system's time.
         dt_max: the largest; log dt is uniform between them.
         backend: of `hadamem.ops.linear_recurrence`.
@@ -39,12 +40,12 @@ class S5(Diagonal):
         self,
         input_size: int,
         output_size: int,
-        state_size: int | None = None,
+        state_size: int = 64,
         dt_min: float = 0.001,
         dt_max: float = 0.1,
         backend: str = "auto",
     ) -> None:
-        super().__init__(input_size, output_size, output_size if state_size is None else state_size, backend)
+        super().__init__(input_size, output_size, state_size, backend)
         if not 0 < dt_min < dt_max:
             raise ValueError(f"dt_min is {dt_min} and dt_max {dt_max}; they must be 0 < dt_min < dt_max")
         N = self.state_size
@@ -60,8 +61,7 @@ class S5(Diagonal):
 
     def decay_and_gain(self) -> tuple[Tensor, Tensor]:
         """See Diagonal."""
-        parameters = (self.log_rate, self.frequency, self.log_dt)
-        log_rate, frequency, log_dt = (p if p.dtype == torch.float64 else p.float() for p in parameters)
+        log_rate, frequency, log_dt = widened(self.log_rate, self.frequency, self.log_dt)
         eigenvalue = torch.complex(-log_rate.exp(), frequency)
         decay = torch.exp(eigenvalue * log_dt.exp())
         return decay, (decay - 1) / eigenvalue

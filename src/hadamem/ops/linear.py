@@ -63,10 +63,7 @@ def _check(decay: Tensor, x: Tensor, start: Tensor | None, state: Tensor | None,
     if x.dim() != 3 or 0 in x.shape:
         raise ValueError(f"x has shape {tuple(x.shape)}; it must be (B, T, N) with no dimension zero")
     sizes = dict(zip("BTN", x.shape, strict=True))
-    if decay.dim() == 1:
-        given = {"x": (x, "BTN"), "decay": (decay, "N")}
-    else:
-        given = {"x": (x, "BTN"), "decay": (decay, "BTN")}
+    given = {"x": (x, "BTN"), "decay": (decay, "N" if decay.dim() == 1 else "BTN")}
     if start is not None:
         given["start"] = (start, "BT")
     if state is not None:
@@ -114,9 +111,7 @@ def _(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("hadamem::linear_recurrence_backward", mutates_args=(), device_types=("cpu", "cuda"))
-def _backward_op(
-    decay: Tensor, start: Tensor, state: Tensor, y: Tensor, dy: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _backward_op(decay: Tensor, start: Tensor, state: Tensor, y: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return _kernels(dy).backward(decay, start, state, y, dy)
 
 

@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit
 
-from .simd import (
-    LANES, as_pointer, load, load_first, multiply_complex, multiply_conjugate, splat, store, store_first, take,
-)  # fmt: skip
+from .simd import LANES, as_pointer, load, load_first, multiply_complex, multiply_conjugate, splat, store, store_first, take
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "forceinline": True}
 _ZERO = np.float32(0)
 
-# What a kernel is called with: numbers, then the addresses of its tensors. The first counts the units taken; W is the floats in
-# a step of one sequence.
+# What a kernel is called with: numbers, then the addresses of its tensors. The first counts the units taken; W is the number of
+# floats in a step of one sequence.
 _NEXT, _UNITS, _SPLITS, _T, _W, _FIRST = range(6)
 _ARGUMENTS = _FIRST + 8
 _ANY_SIZE = 2**40  # kernels count places themselves; these arrays never check

@@ -267,7 +267,7 @@ def multiply_complex(typing_context: Any, a: Any, b: Any) -> Any:
     """a b, of vectors that hold complex numbers as pairs (real, imaginary)."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return _multiply_pairs(builder, *args, conjugate=False)
+        return _multiply_pairs(builder, args[0], args[1], False)
 
     return vector(vector, vector), lower
 
@@ -277,6 +277,6 @@ def multiply_conjugate(typing_context: Any, a: Any, b: Any) -> Any:
     """conj(a) b, of vectors that hold complex numbers as pairs (real, imaginary)."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return _multiply_pairs(builder, *args, conjugate=True)
+        return _multiply_pairs(builder, args[0], args[1], True)
 
     return vector(vector, vector), lower
