@@ -27,7 +27,7 @@ class LRU(Diagonal):
         output_size: features of the output.
         state_size: N, complex numbers in h.
         r_min: inner radius of the ring.
-        r_max: outer radius; a number at radius r is forgotten to a half in log(2) / (1 - r) steps.
+        r_max: outer radius; a number at radius r is forgotten to a half in about log(2) / (1 - r) steps.
         max_phase: the largest angle, in radians.
         backend: of `hadamem.ops.linear_recurrence`.
 

@@ -1,6 +1,7 @@
 """What the recurrent networks share that are nonlinear in their state: a loop over time, with resets by selection.
 
-At 64 rows this costs what torch.nn.RNN costs, which cannot reset inside a row; cutting rows at their resets costs twice that.
+A selection is one small operator a step. Rows cut apart at their resets (as `recurrent.py` does for torch's fused cells) would
+cost more: their steps have a batch size that changes all the time.
 """
 
 from __future__ import annotations
