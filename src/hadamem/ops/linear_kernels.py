@@ -72,6 +72,17 @@ def _advance(is_complex, decay, d, before, p, x, y, row, size):
 
 
 @njit(**_OPTIONS)
+def _pull(is_complex, a, p, g, q, base, r, out, o, size, add):
+    """out = conj(a) * g, plus base if `add`: what flows back through a product with a."""
+    for j in range(0, size, LANES):
+        n = size - j
+        product = _conjugate_times(is_complex, _get(a, p + j, n), _get(g, q + j, n))
+        if add:
+            product = product + _get(base, r + j, n)
+        _put(out, o + j, product, n)
+
+
+@njit(**_OPTIONS)
 def _copy(source, s, out, o, size):
     for j in range(0, size, LANES):
         _put(out, o + j, _get(source, s + j, size - j), size - j)
@@ -133,34 +144,20 @@ def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
                 row = n * W + j
                 g = b * W + j if constant else row
                 if t < T - 1 and not start[n + 1]:
-                    d = j if constant else row + W
-                    for i in range(0, size, LANES):
-                        m = size - i
-                        carried = _conjugate_times(is_complex, _get(decay, d + i, m), _get(dx, row + W + i, m))
-                        _put(dx, row + i, _get(dy, row + i, m) + carried, m)
+                    _pull(is_complex, decay, j if constant else row + W, dx, row + W, dy, row, dx, row, size, True)
                 else:
                     _copy(dy, row, dx, row, size)
                 if not start[n]:
                     before, p = (y, row - W) if t > 0 else (state, b * W + j)
-                    for i in range(0, size, LANES):
-                        m = size - i
-                        slope = _conjugate_times(is_complex, _get(before, p + i, m), _get(dx, row + i, m))
-                        if constant:
-                            slope = slope + _get(ddecay, g + i, m)
-                        _put(ddecay, g + i, slope, m)
+                    _pull(is_complex, before, p, dx, row, ddecay, g, ddecay, g, size, constant)
                 elif not constant:
                     _fill_zero(ddecay, g, size)
             if start[b * T]:
                 _fill_zero(dstate, b * W + j, size)
             else:
                 first = b * T * W + j
-                for i in range(0, size, LANES):
-                    m = size - i
-                    d = j if constant else first
-                    _put(
-                        dstate, b * W + j + i,
-                        _conjugate_times(is_complex, _get(decay, d + i, m), _get(dx, first + i, m)), m,
-                    )  # fmt: skip
+                d = j if constant else first
+                _pull(is_complex, decay, d, dx, first, dx, first, dstate, b * W + j, size, False)
             unit = take(given, _NEXT)
 
     return forward, backward
