@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ class Memory(nn.Module, ABC):
       initial one before x[b, t] is used, by selection, so that not even NaN leaks. Default: no resets.
     * y: (B, T, output_size).
     """
+
+    paper: ClassVar[str] = ""  #: a short citation
 
     def __init__(self, input_size: int, output_size: int) -> None:
         super().__init__()
@@ -60,3 +63,22 @@ class Memory(nn.Module, ABC):
     def _zeros(self, *shape: int) -> Tensor:
         like = next(self.parameters())
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
+
+    def _complex_zeros(self, *shape: int) -> Tensor:
+        zeros = self._zeros(*shape, 2)
+        return as_complex(zeros.flatten(-2))
+
+
+def widened(*tensors: Tensor) -> list[Tensor]:
+    """Half types as float32, which the recurrences compute in; others as they are."""
+    return [x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in tensors]
+
+
+def as_complex(x: Tensor) -> Tensor:
+    """(..., 2 N) -> (..., N): neighbours become real and imaginary part. Half types become complex64."""
+    return torch.view_as_complex(widened(x)[0].unflatten(-1, (-1, 2)))
+
+
+def as_real(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """(..., N) complex -> (..., 2 N) of `dtype`: the inverse."""
+    return torch.view_as_real(x).flatten(-2).to(dtype)

@@ -9,8 +9,15 @@ from typing import Any
 
 from ..options import read_options
 from .base import Memory
+from .elman import Elman
+from .ffm import FFM
+from .indrnn import IndRNN
+from .lmu import LMU
+from .lru import LRU
+from .mingru import MinGRU
 from .mlp import MLP
 from .recurrent import GRU, LSTM
+from .s5 import S5
 from .shm import SHM
 
 #: Every memory, and the argument of its constructor that says how large it is.
@@ -18,6 +25,13 @@ MEMORIES: dict[str, tuple[type[Memory], str]] = {
     "shm": (SHM, "memory_size"),
     "gru": (GRU, "hidden_size"),
     "lstm": (LSTM, "hidden_size"),
+    "elman": (Elman, "hidden_size"),
+    "indrnn": (IndRNN, "hidden_size"),
+    "mingru": (MinGRU, "hidden_size"),
+    "lmu": (LMU, "hidden_size"),
+    "ffm": (FFM, "trace_size"),
+    "lru": (LRU, "state_size"),
+    "s5": (S5, "state_size"),
     "mlp": (MLP, "hidden_size"),
 }
 

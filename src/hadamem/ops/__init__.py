@@ -5,7 +5,6 @@ Dimension letters: B batch, T time, V rows of the memory (value axis, H_v), K it
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -13,15 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import cpu, gpu, parallel, reference
+from . import checks, cpu, gpu, parallel, reference
+from .checks import BACKENDS
+from .linear import linear_recurrence
 from .reference import CALIBRATIONS
 
-__all__ = ["BACKENDS", "CALIBRATIONS", "hadamard_memory"]
-
-BACKENDS = ("auto", "reference", "parallel", "cpu", "gpu")
-_FUSED = {"cpu": "cpu"} | ({"cuda": "gpu"} if importlib.util.find_spec("triton") else {})  # by type of device
-
-_checked: set[tuple[Any, ...]] = set()  # arguments that fitted: looking them over takes longer than a small kernel
+__all__ = ["BACKENDS", "CALIBRATIONS", "hadamard_memory", "linear_recurrence"]
 
 
 def hadamard_memory(
@@ -69,16 +65,13 @@ def hadamard_memory(
     Raises:
         ValueError: a shape, dtype, device or name does not fit; the message names the argument, what it was and must be.
     """
-    tensors = (a, k, q, *factors, start, state)
-    key = (calibration, backend, *((x.shape, x.dtype, x.device) if x is not None else None for x in tensors))
-    if key not in _checked:
+    key = checks.signature(calibration, backend, a, k, q, *factors, start, state)
+    if not checks.seen(key):
         _check(a, k, q, calibration, factors, start, state, backend)
-        if len(_checked) > 1000:
-            _checked.clear()
-        _checked.add(key)
+        checks.remember(key)
     B, T, V, K = *a.shape, k.shape[2]
     dtype = a.dtype
-    wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    wide = checks.WIDER.get(dtype, dtype)
     if start is None:
         start = torch.zeros(B, T, dtype=torch.bool, device=a.device)
     if state is None:
@@ -86,8 +79,7 @@ def hadamard_memory(
     if dtype != wide:
         a, k, q, *factors = (x.to(wide) for x in (a, k, q, *factors))
     factors, state = list(factors), state.to(wide)
-    if backend == "auto":
-        backend = _FUSED.get(a.device.type, "reference") if wide == torch.float32 else "reference"
+    backend = checks.pick(backend, a)
     if backend in ("cpu", "gpu"):
         h, last = _fused(calibration, factors, a, k, q, start, state)
     elif backend == "parallel":
@@ -109,8 +101,7 @@ def _check(
 ) -> None:
     if calibration not in CALIBRATIONS:
         raise ValueError(f"calibration is {calibration!r}; it must be one of {', '.join(CALIBRATIONS)}")
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; it must be one of {', '.join(BACKENDS)}")
+    checks.check_backend(backend)
     for name, tensor in (("a", a), ("k", k)):
         if tensor.dim() != 3 or 0 in tensor.shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be (B, T, H) with no dimension zero")
@@ -125,24 +116,8 @@ def _check(
         given["start"] = (start, "BT")
     if state is not None:
         given["state"] = (state, "BVK")
-    for name, (tensor, dims) in given.items():
-        shape = tuple(sizes[d] for d in dims)
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be ({', '.join(dims)}) = {shape}")
-        if tensor.device != a.device:
-            raise ValueError(f"{name} is on {tensor.device}; it must be on {a.device}, as a is")
-        if name == "start":
-            if tensor.dtype != torch.bool:
-                raise ValueError(f"start has dtype {tensor.dtype}; it must be torch.bool")
-        elif not tensor.is_floating_point():
-            raise ValueError(f"{name} has dtype {tensor.dtype}; it must be a floating point type")
-        elif name != "state" and tensor.dtype != a.dtype:
-            raise ValueError(f"{name} has dtype {tensor.dtype}; it must be {a.dtype}, as a has")
-    device = {"cpu": "cpu", "gpu": "cuda"}.get(backend, a.device.type)
-    if backend in ("cpu", "gpu") and (a.device.type != device or a.dtype == torch.float64):
-        raise ValueError(
-            f"backend {backend!r} computes in float32 on {device}; a is {a.dtype} on {a.device}. Use 'auto' or 'reference'"
-        )
+    checks.check_tensors(given, sizes)
+    checks.check_fused(backend, "a", a)
 
 
 def _fused(

@@ -1,7 +1,7 @@
-"""The same recurrence by a prefix scan: log2(T) dependent steps instead of T, in plain torch, for any dtype and device.
+"""The same recurrences by a prefix scan: log2(T) dependent steps instead of T, in plain torch, for any dtype and device.
 
-All C_t and writes are held in memory at once, O(B T H_v H_k): this backend is what the paper describes, and the one that shows
-what parallelism alone is worth.
+All C_t and writes are held in memory at once, O(B T H_v H_k): this backend is what the SHM paper describes, and the one that
+shows what parallelism alone is worth.
 """
 
 from __future__ import annotations
@@ -16,12 +16,20 @@ def hadamard_memory(
     calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     """See reference.hadamard_memory."""
-    reset = start[:, :, None, None]
-    write = a[..., :, None] * k[..., None, :]
-    C = torch.where(reset, 0, calibration_matrix(calibration, factors) * torch.ones_like(write))
-    first = torch.where(reset[:, 0], 0, state) * C[:, 0] + write[:, 0]
-    M = _scan(reset, C, torch.cat([first[:, None], write[:, 1:]], dim=1))[2]
+    M = _states(calibration_matrix(calibration, factors), a[..., :, None] * k[..., None, :], start[:, :, None, None], state)
     return torch.einsum("btvk,btk->btv", M, q), M[:, -1]
+
+
+def linear_recurrence(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
+    """See reference.linear_recurrence."""
+    return _states(decay, x, start[:, :, None], state)
+
+
+def _states(C: Tensor | float, write: Tensor, reset: Tensor, state: Tensor) -> Tensor:
+    """M_t = M_{t-1} * C_t + write_t for all t; M_{t-1} is zero where reset[:, t]. All (B, T, ...), or what broadcasts to it."""
+    C = torch.where(reset, 0, C * torch.ones_like(write))
+    first = torch.where(reset[:, 0], 0, state) * C[:, 0] + write[:, 0]
+    return _scan(reset, C, torch.cat([first[:, None], write[:, 1:]], dim=1))[2]
 
 
 Element = tuple[Tensor, Tensor, Tensor]  # (reset since the beginning?, product of C, memory), each (B, T, ...)

@@ -1,4 +1,4 @@
-"""The Hadamard recurrence as its definition: a loop over time, for any dtype and device. Every backend is held to it."""
+"""The recurrences as their definition: a loop over time, for any dtype and device. Every backend is held to it."""
 
 from __future__ import annotations
 
@@ -45,3 +45,13 @@ def hadamard_memory(
         M = M * C + a[:, t, :, None] * k[:, t, None, :]
         h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
     return torch.stack(h, dim=1), M
+
+
+def linear_recurrence(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
+    """y_t = decay_t * y_{t-1} + x_t; y_{t-1} is zero where start[t]. Shapes as in the public function."""
+    y, ys = state, []
+    for t in range(x.shape[1]):
+        y = torch.where(start[:, t, None], 0, y)
+        y = (decay if decay.dim() == 1 else decay[:, t]) * y + x[:, t]
+        ys.append(y)
+    return torch.stack(ys, dim=1)

@@ -336,3 +336,34 @@ def clamp(typing_context: Any, value: Any, limit: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", low, value), low, value)
 
     return vector(vector, types.float32), lower
+
+
+def _multiply_pairs(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, conjugate: bool) -> ir.Value:
+    """Re(a) b -+ Im(a) swap(b): the sign is minus in the real lanes of a product, in the imaginary ones of a conjugate's."""
+    real = _shuffle(builder, a, a, [n - n % 2 for n in range(LANES)])
+    imaginary = _shuffle(builder, a, a, [n - n % 2 + 1 for n in range(LANES)])
+    swapped = _shuffle(builder, b, b, [n + 1 - 2 * (n % 2) for n in range(LANES)])
+    product, other = builder.fmul(real, b, flags=_FLAGS), builder.fmul(imaginary, swapped, flags=_FLAGS)
+    minus, plus = builder.fsub(product, other, flags=_FLAGS), builder.fadd(product, other, flags=_FLAGS)
+    even, odd = (plus, minus) if conjugate else (minus, plus)
+    return _shuffle(builder, even, odd, [n + LANES * (n % 2) for n in range(LANES)])
+
+
+@intrinsic
+def multiply_complex(typing_context: Any, a: Any, b: Any) -> Any:
+    """a b, of vectors that hold complex numbers as pairs (real, imaginary)."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _multiply_pairs(builder, args[0], args[1], False)
+
+    return vector(vector, vector), lower
+
+
+@intrinsic
+def multiply_conjugate(typing_context: Any, a: Any, b: Any) -> Any:
+    """conj(a) b, of vectors that hold complex numbers as pairs (real, imaginary)."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _multiply_pairs(builder, args[0], args[1], True)
+
+    return vector(vector, vector), lower
