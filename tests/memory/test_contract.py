@@ -22,8 +22,13 @@ CASES |= {
     "shm softmax, read norm, shortcut": ("shm", {"feature_map": "softmax", "read_norm": True, "shortcut": True}),
     "shm parallel": ("shm", {"backend": "parallel"}),
     "shm reference": ("shm", {"backend": "reference"}),
+    "framestack": ("framestack", {"frames": 6}),  # the tests of memory look five steps back
+    "gpt rotary": ("gpt", {"positions": "rotary"}),
+    "gpt deep, short window": ("gpt", {"window": 5, "layers": 2}),
+    "gtrxl deep, short window": ("gtrxl", {"window": 5, "layers": 2}),
+    "gtrxl no window": ("gtrxl", {"window": 1}),
 }
-REMEMBERS = [case for case in CASES if case != "mlp"]
+REMEMBERS = [case for case in CASES if case not in ("mlp", "positional_mlp", "gtrxl no window")]
 
 
 def build(case: str, dtype: torch.dtype = torch.float64) -> Memory:

@@ -1,18 +1,25 @@
 """Memories under one contract (`base.Memory`), found by name in `registry.MEMORIES`."""
 
 from .base import Memory, State
+from .framestack import FrameStack
 from .mlp import MLP
+from .positional_mlp import PositionalMLP
 from .recurrent import GRU, LSTM
 from .registry import MEMORIES, make_memory, memory_class, memory_options, parse_options
 from .shm import SHM
+from .transformer import GPT, GTrXL
 
 __all__ = [
+    "GPT",
     "GRU",
     "LSTM",
     "MEMORIES",
     "MLP",
     "SHM",
+    "FrameStack",
+    "GTrXL",
     "Memory",
+    "PositionalMLP",
     "State",
     "make_memory",
     "memory_class",

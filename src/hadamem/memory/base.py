@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ class Memory(nn.Module, ABC):
       initial one before x[b, t] is used, by selection, so that not even NaN leaks. Default: no resets.
     * y: (B, T, output_size).
     """
+
+    #: Where it comes from: authors, year, arXiv number.
+    paper: ClassVar[str] = ""
 
     def __init__(self, input_size: int, output_size: int) -> None:
         super().__init__()

@@ -9,9 +9,12 @@ import typing
 from typing import Any
 
 from .base import Memory
+from .framestack import FrameStack
 from .mlp import MLP
+from .positional_mlp import PositionalMLP
 from .recurrent import GRU, LSTM
 from .shm import SHM
+from .transformer import GPT, GTrXL
 
 #: Every memory, and the argument of its constructor that says how large it is.
 MEMORIES: dict[str, tuple[type[Memory], str]] = {
@@ -19,6 +22,10 @@ MEMORIES: dict[str, tuple[type[Memory], str]] = {
     "gru": (GRU, "hidden_size"),
     "lstm": (LSTM, "hidden_size"),
     "mlp": (MLP, "hidden_size"),
+    "gpt": (GPT, "hidden_size"),
+    "gtrxl": (GTrXL, "hidden_size"),
+    "framestack": (FrameStack, "hidden_size"),
+    "positional_mlp": (PositionalMLP, "hidden_size"),
 }
 
 
