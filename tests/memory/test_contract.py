@@ -22,6 +22,8 @@ CASES |= {
     "shm softmax, read norm, shortcut": ("shm", {"feature_map": "softmax", "read_norm": True, "shortcut": True}),
     "shm parallel": ("shm", {"backend": "parallel"}),
     "shm reference": ("shm", {"backend": "reference"}),
+    "fwp sum": ("fwp", {"rule": "sum"}),
+    "delta_net heads": ("delta_net", {"heads": 3}),
     "framestack": ("framestack", {"frames": 6}),  # the tests of memory look five steps back
     "gpt rotary": ("gpt", {"positions": "rotary"}),
     "gpt deep, short window": ("gpt", {"window": 5, "layers": 2}),

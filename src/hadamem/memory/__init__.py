@@ -1,7 +1,9 @@
 """Memories under one contract (`base.Memory`), found by name in `registry.MEMORIES`."""
 
 from .base import Memory, State
+from .delta_net import DeltaNet
 from .framestack import FrameStack
+from .fwp import FWP
 from .mlp import MLP
 from .positional_mlp import PositionalMLP
 from .recurrent import GRU, LSTM
@@ -10,12 +12,14 @@ from .shm import SHM
 from .transformer import GPT, GTrXL
 
 __all__ = [
+    "FWP",
     "GPT",
     "GRU",
     "LSTM",
     "MEMORIES",
     "MLP",
     "SHM",
+    "DeltaNet",
     "FrameStack",
     "GTrXL",
     "Memory",

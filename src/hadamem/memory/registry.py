@@ -9,7 +9,9 @@ import typing
 from typing import Any
 
 from .base import Memory
+from .delta_net import DeltaNet
 from .framestack import FrameStack
+from .fwp import FWP
 from .mlp import MLP
 from .positional_mlp import PositionalMLP
 from .recurrent import GRU, LSTM
@@ -22,6 +24,8 @@ MEMORIES: dict[str, tuple[type[Memory], str]] = {
     "gru": (GRU, "hidden_size"),
     "lstm": (LSTM, "hidden_size"),
     "mlp": (MLP, "hidden_size"),
+    "fwp": (FWP, "memory_size"),
+    "delta_net": (DeltaNet, "memory_size"),
     "gpt": (GPT, "hidden_size"),
     "gtrxl": (GTrXL, "hidden_size"),
     "framestack": (FrameStack, "hidden_size"),

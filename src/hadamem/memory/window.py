@@ -84,12 +84,12 @@ class WindowAttention(nn.Module):
 
         Args:
             x: (B, T, D).
-            cache: keys and values of the W - 1 steps before, zero where there were none, (B, W - 1, 2 D).
+            cache: keys and values of the W - 1 steps before, finite, (B, W - 1, 2 D).
             step: (B, T), the step within the episode.
             mask: `visible(step, W)`.
 
         Returns:
-            (B, T, D), and the cache after the last step.
+            (B, T, D), and the keys and values of the last W - 1 steps, of whatever episode.
         """
         B, T, D = x.shape
         W, heads = self.window, self.heads
@@ -98,18 +98,18 @@ class WindowAttention(nn.Module):
         if self.rotary:
             q, k, v = (part.unflatten(-1, (heads, -1)) for part in (q, *kv.chunk(2, dim=-1)))
             q, kv = rotate(q, step).flatten(2), torch.cat([rotate(k, step), v], dim=2).flatten(2)
-        kv = torch.cat([torch.nan_to_num(cache, 0, 0, 0).to(kv.dtype), kv], dim=1)
+        kv = torch.cat([cache.to(kv.dtype), kv], dim=1)
 
         Q = mask.shape[2]
         rest = -T % Q
-        q = F.pad(q, (0, 0, 0, rest)).reshape(-1, Q, heads, D // heads).transpose(1, 2)
-        blocks = F.pad(kv, (0, 0, 0, rest)).unfold(1, Q + W - 1, Q).transpose(2, 3)
+        last = kv[:, T:].to(cache.dtype)
+        if rest:
+            q, kv = F.pad(q, (0, 0, 0, rest)), F.pad(kv, (0, 0, 0, rest))
+        q = q.reshape(-1, Q, heads, D // heads).transpose(1, 2)
+        blocks = kv.unfold(1, Q + W - 1, Q).transpose(2, 3)
         k, v = blocks.reshape(-1, Q + W - 1, 2, heads, D // heads).permute(2, 0, 3, 1, 4)
         y = self.attend(q, k, v, mask).transpose(1, 2).reshape(B, T + rest, D)[:, :T]
-
-        age = torch.arange(W - 2, -1, -1, device=x.device)
-        last = torch.where((age <= step[:, -1:])[..., None], kv[:, T:], 0)
-        return torch.where(finite, self.output(y), 0), last.to(cache.dtype)
+        return torch.where(finite, self.output(y), 0), last
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         """Queries (N, heads, Q, d), keys and values (N, heads, Q + W - 1, d), the mask of `visible` -> as the queries."""

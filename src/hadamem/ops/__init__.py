@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from . import cpu, gpu, parallel, reference
+from .delta import delta_memory
 
-__all__ = ["BACKENDS", "CALIBRATIONS", "hadamard_memory"]
+__all__ = ["BACKENDS", "CALIBRATIONS", "delta_memory", "hadamard_memory"]
 
 #: The calibrations and the factors each takes, by name and dimensions.
 CALIBRATIONS: dict[str, dict[str, str]] = {

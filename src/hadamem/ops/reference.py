@@ -33,3 +33,16 @@ def hadamard_memory(
         M = M * C + a[:, t, :, None] * k[:, t, None, :]
         h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
     return torch.stack(h, dim=1), M
+
+
+def delta_memory(
+    v: Tensor, k: Tensor, q: Tensor, beta: Tensor, log_decay: Tensor, start: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """M_t = g_t M_{t-1} + b_t (v_t - g_t M_{t-1} k_t) k_t^T, h_t = M_t q_t; M_{t-1} is zero where start[t]."""
+    M, h = state, []
+    for t in range(v.shape[1]):
+        M = torch.where(start[:, t, None, None], 0, M) * log_decay[:, t, None, None].exp()
+        u = beta[:, t, None] * (v[:, t] - torch.einsum("bvk,bk->bv", M, k[:, t]))
+        M = M + u[:, :, None] * k[:, t, None, :]
+        h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
+    return torch.stack(h, dim=1), M
