@@ -22,6 +22,7 @@ CASES |= {
     "shm softmax, read norm, shortcut": ("shm", {"feature_map": "softmax", "read_norm": True, "shortcut": True}),
     "shm parallel": ("shm", {"backend": "parallel"}),
     "shm reference": ("shm", {"backend": "reference"}),
+    "slstm exponential forget gate": ("slstm", {"forget_gate": "exponential"}),
     "fwp sum": ("fwp", {"rule": "sum"}),
     "delta_net heads": ("delta_net", {"heads": 3}),
     "framestack": ("framestack", {"frames": 6}),  # the tests of memory look five steps back

@@ -9,6 +9,7 @@ from .positional_mlp import PositionalMLP
 from .recurrent import GRU, LSTM
 from .registry import MEMORIES, make_memory, memory_class, memory_options, parse_options
 from .shm import SHM
+from .slstm import SLSTM
 from .transformer import GPT, GTrXL
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MEMORIES",
     "MLP",
     "SHM",
+    "SLSTM",
     "DeltaNet",
     "FrameStack",
     "GTrXL",

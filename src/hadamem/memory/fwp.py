@@ -20,7 +20,7 @@ class FWP(Memory):
 
         sum:    M_t = M_{t-1} + v_t k_t^T
         delta:  M_t = M_{t-1} + b_t (v_t - M_{t-1} k_t) k_t^T           b_t = sigmoid(w x_t)
-        y_t = W_o norm(M_t q_t + W_s x_t)                               x after a layer norm
+        y_t = W_o (M_t q_t + W_s x_t)                                   x after a layer norm
         k_t = f(W_k x_t), q_t = f(W_q x_t), v_t = W_v x_t               f(a) = relu(a) / sum relu(a)
 
     Args:

@@ -16,6 +16,7 @@ from .mlp import MLP
 from .positional_mlp import PositionalMLP
 from .recurrent import GRU, LSTM
 from .shm import SHM
+from .slstm import SLSTM
 from .transformer import GPT, GTrXL
 
 #: Every memory, and the argument of its constructor that says how large it is.
@@ -24,6 +25,7 @@ MEMORIES: dict[str, tuple[type[Memory], str]] = {
     "gru": (GRU, "hidden_size"),
     "lstm": (LSTM, "hidden_size"),
     "mlp": (MLP, "hidden_size"),
+    "slstm": (SLSTM, "hidden_size"),
     "fwp": (FWP, "memory_size"),
     "delta_net": (DeltaNet, "memory_size"),
     "gpt": (GPT, "hidden_size"),

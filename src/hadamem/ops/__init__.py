@@ -15,8 +15,9 @@ from torch import Tensor
 
 from . import cpu, gpu, parallel, reference
 from .delta import delta_memory
+from .slstm import slstm
 
-__all__ = ["BACKENDS", "CALIBRATIONS", "delta_memory", "hadamard_memory"]
+__all__ = ["BACKENDS", "CALIBRATIONS", "delta_memory", "hadamard_memory", "slstm"]
 
 #: The calibrations and the factors each takes, by name and dimensions.
 CALIBRATIONS: dict[str, dict[str, str]] = {
