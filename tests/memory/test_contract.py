@@ -196,6 +196,25 @@ def test_save_and_load(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_under_autocast_and_in_half_precision(case: str) -> None:
+    """What it gives is close to the float32 result, it learns from it, and the state keeps its dtype."""
+    memory = build(case, torch.float32)
+    x, start = torch.randn(2, 9, D), starts(2, 9)
+    state = memory.initial_state(2)
+    want, after = memory(x, state, start)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed, mixed_after = memory(x, state, start)
+    mixed.float().sum().backward()
+    memory.bfloat16()
+    state = {n: leaf if leaf.dtype == torch.int64 else leaf.to(memory.initial_state(2)[n].dtype) for n, leaf in state.items()}
+    half, half_after = memory(x.bfloat16(), state, start)
+    assert {n: leaf.dtype for n, leaf in mixed_after.items()} == {n: leaf.dtype for n, leaf in after.items()}
+    assert {n: leaf.dtype for n, leaf in half_after.items()} == {n: leaf.dtype for n, leaf in state.items()}
+    for got in (mixed, half):
+        torch.testing.assert_close(got.float(), want, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_compiled_equals_eager(case: str) -> None:
     memory = build(case, torch.float32)
     x, state, start = torch.randn(2, 9, D), some_state(memory, 2), starts(2, 9)

@@ -64,3 +64,8 @@ class Memory(nn.Module, ABC):
     def _zeros(self, *shape: int) -> Tensor:
         like = next(self.parameters())
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
+
+    def _wide_zeros(self, *shape: int) -> Tensor:
+        """At least float32: for a matrix that the ops of hadamem sum over an episode."""
+        zeros = self._zeros(*shape)
+        return zeros.float() if zeros.dtype in (torch.float16, torch.bfloat16) else zeros

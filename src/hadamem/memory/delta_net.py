@@ -48,7 +48,7 @@ class DeltaNet(Memory):
 
     def initial_state(self, batch_size: int) -> State:
         """An empty memory."""
-        return {"memory": self._zeros(batch_size, self.heads, self.memory_size, self.memory_size)}
+        return {"memory": self._wide_zeros(batch_size, self.heads, self.memory_size, self.memory_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""

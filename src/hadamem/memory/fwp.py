@@ -50,7 +50,7 @@ class FWP(Memory):
 
     def initial_state(self, batch_size: int) -> State:
         """An empty memory."""
-        return {"memory": self._zeros(batch_size, self.memory_size, self.memory_size)}
+        return {"memory": self._wide_zeros(batch_size, self.memory_size, self.memory_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""

@@ -44,7 +44,7 @@ class _Gate(nn.Module):
         x_r, x_z = self.from_x(x).chunk(2, dim=-1)
         z = torch.sigmoid(y_z + x_z - self.bias)
         h = torch.tanh(y_h + self.from_reset_x(torch.sigmoid(y_r + x_r) * x))
-        return torch.lerp(x, h, z)
+        return x + z * (h - x)
 
 
 class _GatedLayer(_Layer):

@@ -24,9 +24,9 @@ def episode_steps(start: Tensor, before: Tensor | int) -> Tensor:
 def sine_code(position: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     """Sines and cosines of integer positions (...), in wavelengths from 2 pi to 10,000 times that: (..., size)."""
     half = (size + 1) // 2
-    frequency = 1e4 ** (-torch.arange(half, device=position.device, dtype=dtype) / half)
-    angle = position[..., None] * frequency
-    return torch.cat([angle.sin(), angle.cos()], dim=-1)[..., :size]
+    wide = torch.promote_types(dtype, torch.float32)
+    angle = position[..., None] * 1e4 ** (-torch.arange(half, device=position.device, dtype=wide) / half)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)[..., :size].to(dtype)
 
 
 def rotate(x: Tensor, position: Tensor) -> Tensor:

@@ -35,9 +35,11 @@ def slstm(
         exponential_forget: see above.
 
     Returns:
-        h (B, T, N, d), and h, c, n, m after the last step.
+        h (B, T, N, d), and h, c, n, m after the last step. Computed in the dtype of `state`; h in that of `x`.
     """
-    return _SLSTM.apply(x, recurrent, start, state, exponential_forget)
+    with torch.autocast(x.device.type, enabled=False):
+        h, last = _SLSTM.apply(x.to(state.dtype), recurrent.to(state.dtype), start, state, exponential_forget)
+    return h.to(x.dtype), last
 
 
 class _SLSTM(torch.autograd.Function):
