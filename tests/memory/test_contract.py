@@ -26,8 +26,7 @@ CASES |= {
     "fwp sum": ("fwp", {"rule": "sum"}),
     "delta_net heads": ("delta_net", {"heads": 3}),
     "framestack": ("framestack", {"frames": 6}),  # the tests of memory look five steps back
-    "gpt rotary": ("gpt", {"positions": "rotary"}),
-    "gpt deep, short window": ("gpt", {"window": 5, "layers": 2}),
+    "gpt rotary, deep, short window": ("gpt", {"positions": "rotary", "window": 5, "layers": 2}),
     "gtrxl deep, short window": ("gtrxl", {"window": 5, "layers": 2}),
     "gtrxl no window": ("gtrxl", {"window": 1}),
 }
