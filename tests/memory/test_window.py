@@ -16,7 +16,7 @@ def test_steps_within_the_episode() -> None:
     start = torch.tensor([[0, 0, 1, 0, 0], [1, 0, 0, 1, 1], [0, 0, 0, 0, 0]]).bool()
     want = [[7, 8, 0, 1, 2], [0, 1, 2, 0, 0], [0, 1, 2, 3, 4]]
     assert episode_steps(start, torch.tensor([7, 9, 0])).tolist() == want
-    assert episode_steps(start, 3)[2].tolist() == [3, 4, 5, 6, 7]
+    assert episode_steps(start, torch.tensor([3]))[2].tolist() == [3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize(("T", "window"), [(1, 4), (3, 4), (12, 4), (14, 5), (6, 1), (5, 40)])

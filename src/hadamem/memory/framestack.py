@@ -46,8 +46,8 @@ class FrameStack(Memory):
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
         n, T = self.frames, x.shape[1]
-        step = episode_steps(start, n - 1)  # frames from before the episode of the first step are zero already
         age = torch.arange(n - 1, -1, -1, device=x.device)
+        step = episode_steps(start, age[:1])  # the state's frames of earlier episodes are zero already
         seen = age <= step[..., None]
         x = torch.cat([state["frames"], x], dim=1)
         z = self.compress(x).unfold(1, n, 1)  # (B, T, H / n, n)

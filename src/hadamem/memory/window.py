@@ -9,16 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def episode_steps(start: Tensor, before: Tensor | int) -> Tensor:
+def episode_steps(start: Tensor, before: Tensor) -> Tensor:
     """How many steps of its episode lie before each step, (B, T) int64.
 
     Args:
         start: (B, T) bool, the first step of an episode.
-        before: the same number for the first step, as far as it is not a start: (B,), or one for all rows.
+        before: the same number for the first step, as far as it is not a start: (B,) or (1,), int64.
     """
     t = torch.arange(start.shape[1], device=start.device)
-    first = -before[:, None] if isinstance(before, Tensor) else t.new_full((1, 1), -before)
-    return t - torch.where(start, t, first).cummax(dim=1).values
+    return t - torch.where(start, t, -before[:, None]).cummax(dim=1).values
 
 
 def sine_code(position: Tensor, size: int, dtype: torch.dtype) -> Tensor:
