@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from .reference import slstm_empty
 
 
-@torch.compiler.disable  # it would unroll the loop over time
 def slstm(
     x: Tensor, recurrent: Tensor, start: Tensor, state: Tensor, exponential_forget: bool = False
 ) -> tuple[Tensor, Tensor]:
