@@ -1,20 +1,28 @@
 """Memories under one contract (`base.Memory`), found by name in `registry.MEMORIES`."""
 
 from .base import Memory, State
+from .delta_net import DeltaNet
 from .elman import Elman
 from .ffm import FFM
+from .framestack import FrameStack
+from .fwp import FWP
 from .indrnn import IndRNN
 from .lmu import LMU
 from .lru import LRU
 from .mingru import MinGRU
 from .mlp import MLP
+from .positional_mlp import PositionalMLP
 from .recurrent import GRU, LSTM
 from .registry import MEMORIES, make_memory, memory_class, memory_options, parse_options
 from .s5 import S5
 from .shm import SHM
+from .slstm import SLSTM
+from .transformer import GPT, GTrXL
 
 __all__ = [
     "FFM",
+    "FWP",
+    "GPT",
     "GRU",
     "LMU",
     "LRU",
@@ -23,10 +31,15 @@ __all__ = [
     "MLP",
     "S5",
     "SHM",
+    "SLSTM",
+    "DeltaNet",
     "Elman",
+    "FrameStack",
+    "GTrXL",
     "IndRNN",
     "Memory",
     "MinGRU",
+    "PositionalMLP",
     "State",
     "make_memory",
     "memory_class",

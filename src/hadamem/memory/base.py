@@ -24,7 +24,8 @@ class Memory(nn.Module, ABC):
     * y: (B, T, output_size).
     """
 
-    paper: ClassVar[str] = ""  #: a short citation
+    #: Where it comes from: authors, year, arXiv number.
+    paper: ClassVar[str] = ""
 
     def __init__(self, input_size: int, output_size: int) -> None:
         super().__init__()
@@ -63,6 +64,10 @@ class Memory(nn.Module, ABC):
     def _zeros(self, *shape: int) -> Tensor:
         like = next(self.parameters())
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
+
+    def _wide_zeros(self, *shape: int) -> Tensor:
+        """At least float32: for what the recurrences sum over an episode."""
+        return widened(self._zeros(*shape))[0]
 
     def _complex_zeros(self, *shape: int) -> Tensor:
         zeros = self._zeros(*shape, 2)

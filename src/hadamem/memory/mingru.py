@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import linear_recurrence
-from .base import Memory, State, widened
+from .base import Memory, State
 
 
 class MinGRU(Memory):
@@ -37,8 +37,7 @@ class MinGRU(Memory):
 
     def initial_state(self, batch_size: int) -> State:
         """Zeros."""
-        (zeros,) = widened(self._zeros(batch_size, self.hidden_size))
-        return {"hidden": zeros}
+        return {"hidden": self._wide_zeros(batch_size, self.hidden_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""

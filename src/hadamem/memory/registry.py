@@ -9,16 +9,22 @@ from typing import Any
 
 from ..options import read_options
 from .base import Memory
+from .delta_net import DeltaNet
 from .elman import Elman
 from .ffm import FFM
+from .framestack import FrameStack
+from .fwp import FWP
 from .indrnn import IndRNN
 from .lmu import LMU
 from .lru import LRU
 from .mingru import MinGRU
 from .mlp import MLP
+from .positional_mlp import PositionalMLP
 from .recurrent import GRU, LSTM
 from .s5 import S5
 from .shm import SHM
+from .slstm import SLSTM
+from .transformer import GPT, GTrXL
 
 #: Every memory, and the argument of its constructor that says how large it is.
 MEMORIES: dict[str, tuple[type[Memory], str]] = {
@@ -33,6 +39,13 @@ MEMORIES: dict[str, tuple[type[Memory], str]] = {
     "lru": (LRU, "state_size"),
     "s5": (S5, "state_size"),
     "mlp": (MLP, "hidden_size"),
+    "slstm": (SLSTM, "hidden_size"),
+    "fwp": (FWP, "memory_size"),
+    "delta_net": (DeltaNet, "memory_size"),
+    "gpt": (GPT, "hidden_size"),
+    "gtrxl": (GTrXL, "hidden_size"),
+    "framestack": (FrameStack, "hidden_size"),
+    "positional_mlp": (PositionalMLP, "hidden_size"),
 }
 
 

@@ -26,6 +26,6 @@ def scan(step: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, state: Tensor
     """
     states = []
     for into, reset in zip(inputs.unbind(1), start[..., None].unbind(1), strict=True):
-        state = step(into, torch.where(reset, 0, state))
+        state = step(into, torch.where(reset, 0, state)).to(state.dtype)  # autocast narrows it
         states.append(state)
     return torch.stack(states, dim=1), state

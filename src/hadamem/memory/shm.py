@@ -96,8 +96,7 @@ class SHM(Memory):
 
     def initial_state(self, batch_size: int) -> State:
         """An empty memory, and a clock at a random draw from torch's global generator."""
-        memory = self._zeros(batch_size, self.memory_size, self.memory_size)
-        memory = memory.float() if memory.dtype in (torch.float16, torch.bfloat16) else memory
+        memory = self._wide_zeros(batch_size, self.memory_size, self.memory_size)
         return {"memory": memory, "clock": torch.randint(2**62, (batch_size,)).to(memory.device)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

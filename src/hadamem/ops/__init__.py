@@ -14,10 +14,12 @@ from torch import Tensor
 
 from . import checks, cpu, gpu, parallel, reference
 from .checks import BACKENDS
+from .delta import delta_memory
 from .linear import linear_recurrence
 from .reference import CALIBRATIONS
+from .slstm import slstm
 
-__all__ = ["BACKENDS", "CALIBRATIONS", "hadamard_memory", "linear_recurrence"]
+__all__ = ["BACKENDS", "CALIBRATIONS", "delta_memory", "hadamard_memory", "linear_recurrence", "slstm"]
 
 
 def hadamard_memory(

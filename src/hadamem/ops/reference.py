@@ -55,3 +55,37 @@ def linear_recurrence(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) ->
         y = (decay if decay.dim() == 1 else decay[:, t]) * y + x[:, t]
         ys.append(y)
     return torch.stack(ys, dim=1)
+
+
+def delta_memory(
+    v: Tensor, k: Tensor, q: Tensor, beta: Tensor, log_decay: Tensor, start: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """M_t = g_t M_{t-1} + b_t (v_t - g_t M_{t-1} k_t) k_t^T, h_t = M_t q_t; M_{t-1} is zero where start[t]."""
+    M, h = state, []
+    for t in range(v.shape[1]):
+        M = torch.where(start[:, t, None, None], 0, M) * log_decay[:, t, None, None].exp()
+        u = beta[:, t, None] * (v[:, t] - torch.einsum("bvk,bk->bv", M, k[:, t]))
+        M = M + u[:, :, None] * k[:, t, None, :]
+        h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
+    return torch.stack(h, dim=1), M
+
+
+def slstm_empty(like: Tensor) -> Tensor:
+    """An sLSTM's h, c, n, m before the first step: (4, 1, 1), in the dtype and on the device of `like`."""
+    return torch.tensor([0, 0, 0, -torch.inf], dtype=like.dtype, device=like.device)[:, None, None]
+
+
+def slstm(x: Tensor, recurrent: Tensor, start: Tensor, state: Tensor, exponential_forget: bool) -> tuple[Tensor, Tensor]:
+    """The equations of `ops.slstm`, shapes as there."""
+    outputs = []
+    for t in range(x.shape[1]):
+        h, c, n, m = torch.where(start[:, t, None, None, None], slstm_empty(state), state).unbind(1)
+        z, o, i, f = (x[:, t] + torch.einsum("bnd,ndge->bnge", h, recurrent.unflatten(2, (4, -1)))).unbind(2)
+        log_f = f if exponential_forget else torch.nn.functional.logsigmoid(f)
+        new_m = torch.maximum(log_f + m, i)
+        i, f = torch.exp(i - new_m), torch.exp(log_f + m - new_m)
+        c, n = f * c + i * torch.tanh(z), f * n + i
+        h = torch.sigmoid(o) * c / n
+        outputs.append(h)
+        state = torch.stack([h, c, n, new_m], dim=1)
+    return torch.stack(outputs, dim=1), state
