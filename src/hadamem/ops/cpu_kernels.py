@@ -16,16 +16,14 @@ Memory: outputs, plus B * (T / chunk) * H_v * H_k floats of checkpoints when gra
 from __future__ import annotations
 
 import functools
-import pathlib
 import sys
 import threading
-import zlib
 from typing import Any
 
 import numpy as np
 from numba import carray, cfunc, njit
 
-from . import cpu_parts, simd
+from . import cpu_parts
 from .cpu_parts import (
     COLUMN,
     DENSE,
@@ -51,7 +49,7 @@ from .cpu_parts import (
     unpack_rows,
     unpack_steps,
 )  # fmt: skip
-from .simd import LANES, as_pointer, at, load, load_pair, splat, store, store_totals, take
+from .simd import LANES, as_pointer, at, load, load_pair, splat, stamp, store, store_totals, take
 
 CHUNK = 32  # steps between checkpoints of M: C and M of a group for that long should fit the first-level cache
 
@@ -111,13 +109,11 @@ def space_size(kind: int, backward: bool, steps: int, V: int, K: int) -> int:
 
 
 def _build(kind: int) -> tuple[Any, Any]:
-    # Numba's cache knows a function again by the age of its file and by the values it is closed over: so these are numbers
-    # (no other function is the same from one process to the next), and one of them stands for what the other files say
-    sources = zlib.crc32(b"".join(pathlib.Path(str(module.__file__)).read_bytes() for module in (cpu_parts, simd)))
+    version = stamp(cpu_parts.__file__)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def forward(pointer):
-        given = carray(pointer, _ARGUMENTS if sources else 0)
+        given = carray(pointer, _ARGUMENTS if version else 0)
         splits, chunk, T, V, K = given[_SPLITS], given[_STEPS], given[_T], given[_V], given[_K]
         left, right, a, k, q = floats(given, 0), floats(given, 1), floats(given, 2), floats(given, 3), floats(given, 4)
         start, M0 = flags(given, 5), floats(given, 6)
@@ -192,7 +188,7 @@ def _build(kind: int) -> tuple[Any, Any]:
 
     @cfunc("void(CPointer(int64))", cache=True)
     def backward(pointer):
-        given = carray(pointer, _ARGUMENTS if sources else 0)
+        given = carray(pointer, _ARGUMENTS if version else 0)
         splits, chunk, B, T, V, K = given[_SPLITS], given[_STEPS], given[_B], given[_T], given[_V], given[_K]
         left, right, a, k, q = floats(given, 0), floats(given, 1), floats(given, 2), floats(given, 3), floats(given, 4)
         start, saved, dh, dM1 = flags(given, 5), floats(given, 6), floats(given, 7), floats(given, 8)

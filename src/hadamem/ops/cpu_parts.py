@@ -39,7 +39,7 @@ KINDS = {"ones": ONES, "scalar": ROW, "column": COLUMN, "tanh_outer": TANH, "exp
 
 ROWS = 4  # rows of M taken through a chunk together: as many as keep their sums in registers
 
-# not cached one by one: Numba looks at the age of one file only, and these come from several. The kernels are, as a whole
+# parts are not cached, kernels are: see simd.stamp
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 # tanh(x) ~ x P(x^2) / Q(x^2) on |x| <= 7.905 (beyond, float32 tanh is +-1): the classical [13/6] minimax fit, error < 3e-7.
