@@ -32,7 +32,7 @@ from .agents.training import (
 )
 from .agents.training import train as run_training
 from .envs import list_tasks
-from .experiments.recipes import preset_config
+from .experiments.recipes import default_preset, preset_config
 from .memory import MEMORIES, make_memory, memory_class, memory_options
 from .run import read_config, write_whole
 
@@ -44,10 +44,9 @@ class Train:
     """Train an agent with a memory. The folder of the run is the last line printed."""
 
     config: Annotated[TrainConfig, tyro.conf.OmitArgPrefixes]
-    agent: Literal["ppo"] = "ppo"
-    """learning algorithm"""
-    preset: str = "fast"
-    """recipe that gives the defaults: fast or popgym-paper"""
+    preset: str | None = None
+    """recipe that gives the defaults. ppo: fast (its default), popgym-paper; sac: meta-fast (its default), credit-fast, meta-paper,
+    credit-paper"""
     out: pathlib.Path | None = None
     """folder of the run; none: runs/TASK/MEMORY-AGENT-sSEED-TIME"""
     resume: pathlib.Path | None = None
@@ -75,18 +74,19 @@ def train(arguments: Sequence[str]) -> None:
         config.steps = resumed.steps or config.steps
         config.device = resumed.device or config.device
     else:
-        chosen = {"env": TrainConfig.env, "memory": TrainConfig.memory, "preset": Train.preset}
+        chosen: dict[str, Any] = {"env": TrainConfig.env, "memory": TrainConfig.memory, "agent": None, "preset": None}
         for i, word in enumerate(arguments):  # what the defaults of the other options depend on
             name, equals, value = word.removeprefix("--").partition("=")
             following = "".join(arguments[i + 1 : i + 2])
             if word.startswith("--") and name in chosen and (equals or (following and not following.startswith("--"))):
                 chosen[name] = value if equals else following
         memory_class(chosen["memory"])  # a mistyped name is answered before anything else
-        preset = preset_config(chosen["preset"], chosen["env"], chosen["memory"])
+        preset = preset_config(default_preset(chosen["agent"], chosen["preset"]), chosen["env"], chosen["memory"])
         default = Train(replace(preset, memory_options=()))
-        given = tyro.cli(Train, args=arguments, default=default, prog="hadamem train")
+        # of the options of all agents, only the chosen one's are there
+        given = tyro.cli(Train, args=arguments, default=default, prog="hadamem train", config=(tyro.conf.AvoidSubcommands,))
         config = replace(given.config, memory_options=preset.memory_options + given.config.memory_options)
-        folder = f"{config.memory}-{given.agent}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = f"{config.memory}-{config.agent}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         path = given.out or pathlib.Path("runs") / config.env.replace(":", ".").replace("/", ".") / folder
     complete = run_training(config, path, resume)
     if not complete:

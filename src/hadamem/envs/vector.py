@@ -39,6 +39,7 @@ class Transition(NamedTuple):
         final_obs: (N, D) float32, the last observation of the episodes that were truncated, zeros in all other rows;
             its action and reward inputs are those of the step just made. None if nothing was truncated.
         episodes: the episodes that ended, in the order of the true entries of `start`.
+        at_goal: (N,) bool, where the info of this step says that it ended in the goal; all false if it says nothing.
     """
 
     obs: Tensor
@@ -48,6 +49,7 @@ class Transition(NamedTuple):
     start: Tensor
     final_obs: Tensor | None
     episodes: list[Episode]
+    at_goal: Tensor
 
 
 def make_vector(
@@ -168,10 +170,7 @@ class VectorEnvironment:
         rows = np.empty((self.num_envs, self.layout.size), np.float32)
         if self._obs_input:
             self._obs_input.write(observation, rows)
-        if self._action_input:
-            self._action_input.write(done_actions, rows)
-        if self._reward_input:
-            rows[:, -1] = reward
+        self._write_history(done_actions, reward, rows)
         self._returns += reward
         self._lengths += 1
         final, episodes = None, []
@@ -191,7 +190,24 @@ class VectorEnvironment:
             torch.from_numpy(start.copy()),
             final,
             episodes,
+            torch.from_numpy(_at_goal(info, self.num_envs)),
         )
+
+    def write_history(self, actions: np.ndarray, rewards: np.ndarray, rows: np.ndarray) -> None:
+        """Fill the columns of observations that tell of the previous step, for replaying what was stored without them.
+
+        Args:
+            actions: (M, K), as an agent gives them, for any M.
+            rewards: (M,).
+            rows: (M, D) float32, written in place.
+        """
+        self._write_history(self._actions.to_environment(actions), rewards, rows)
+
+    def _write_history(self, actions: np.ndarray, rewards: np.ndarray, rows: np.ndarray) -> None:
+        if self._action_input:
+            self._action_input.write(actions, rows)
+        if self._reward_input:
+            rows[:, -1] = rewards
 
     def random_actions(self) -> Tensor:
         """Actions drawn by a private generator, as an agent would give them: int64, or float32 for Box."""
@@ -290,3 +306,13 @@ def _success(info: dict[str, Any], i: int) -> bool | None:
         if key in info and info[f"_{key}"][i]:
             return bool(info[key][i])
     return None
+
+
+def _at_goal(info: dict[str, Any], N: int) -> np.ndarray:
+    """(N,) bool: "at_goal" of the info of this step, which for an episode that ended lies in its final info."""
+    reached = np.zeros(N, np.bool_)
+    for told in (info, info.get("final_info", {})):
+        if "at_goal" in told:
+            where = told["_at_goal"]
+            reached[where] = told["at_goal"][where]
+    return reached
