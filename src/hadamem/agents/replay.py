@@ -44,7 +44,7 @@ class Replay:
     Args:
         env: whose experience it is.
         action_size, discrete: K numbers in an action, and whether they are integers.
-        capacity: steps to remember, of all environments together.
+        capacity: steps (and last observations) to remember, of all environments together.
         sequence_length: cut episodes into slices of so many steps; None for whole episodes.
         burn_in: steps before a slice that warm up the memory and are not learned from; at most sequence_length.
         most_unsaved: entries that each lane must take between two checkpoints, at least.

@@ -184,7 +184,7 @@ class SAC:
         """The losses of critic, actor and temperature, each a mean over the steps to learn from, and what to tell."""
         config, obs, here = self.config, batch.obs, batch.obs[:, :-1]
         weight = batch.mask.to(obs.dtype) / batch.mask.sum()
-        temperature = self.log_temperature.exp().detach().to(obs.dtype)
+        temperature = self.log_temperature.exp().detach()
         nothing_before = torch.zeros(obs.shape[:2], dtype=torch.bool, device=obs.device)
         parameters, _ = self.policy(obs, self.policy.initial_state(len(obs), batch.clock), nothing_before)
         choice = self._choice(parameters)
@@ -208,7 +208,7 @@ class SAC:
         entropy = (entropy.detach() * weight).sum()
         losses = [critic_loss, actor_loss]
         if config.tune_temperature:
-            losses.append((self.log_temperature.exp() * (entropy - self.target_entropy)))
+            losses.append(self.log_temperature.exp() * (entropy - self.target_entropy))
         terms = {"critic_loss": critic_loss, "actor_loss": actor_loss, "entropy": entropy, "temperature": temperature}
         terms["q"] = (q.mean(0) * weight).sum()
         return losses, {name: term.detach() for name, term in terms.items()}

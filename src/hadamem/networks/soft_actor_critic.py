@@ -191,7 +191,7 @@ def _mlp(sizes: list[int], last: float) -> nn.Sequential:
     """Linear layers with ReLUs between them; the last one begins nearly at zero (Lillicrap et al., 2016)."""
     layers: list[nn.Module] = []
     for before, after in zip(sizes, sizes[1:], strict=False):
-        layers += [nn.Linear(before, after), nn.ReLU()]
+        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
     for parameter in layers[-2].parameters():
         nn.init.uniform_(parameter, -last, last)
     return nn.Sequential(*layers[:-1])
