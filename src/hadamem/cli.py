@@ -15,19 +15,17 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import gymnasium
-import torch
 import tyro
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
 from . import __version__
-from .agents.evaluation import evaluate as play
 from .agents.training import (
     TrainConfig,
     config_from_dict,
+    evaluate_task,
     load_policy,
-    make_environment,
     seed_for,
 )
 from .agents.training import train as run_training
@@ -45,8 +43,8 @@ class Train:
 
     config: Annotated[TrainConfig, tyro.conf.OmitArgPrefixes]
     preset: str | None = None
-    """recipe that gives the defaults. ppo: fast (its default), popgym-paper; sac: meta-fast (its default), credit-fast, meta-paper,
-    credit-paper"""
+    """recipe that gives the defaults. For ppo: fast (its default), popgym-paper. For sac: meta-fast (its default), credit-fast,
+    meta-paper, credit-paper"""
     out: pathlib.Path | None = None
     """folder of the run; none: runs/TASK/MEMORY-AGENT-sSEED-TIME"""
     resume: pathlib.Path | None = None
@@ -100,8 +98,10 @@ class Evaluate:
 
     run: tyro.conf.Positional[pathlib.Path]
     """folder of the run"""
-    episodes: int = 200
-    """how many"""
+    episodes: int | None = None
+    """how many; none: 200, or every task once where the environment has a list of tasks"""
+    env_options: tuple[str, ...] = ()
+    """options of the environment, as name=value, that differ from those of the training, such as split=eval"""
     seed: int = 0
     """of the evaluation's environments, which the training never met"""
     mode: Literal["greedy", "sampled"] = "greedy"
@@ -118,30 +118,31 @@ def evaluate(arguments: Sequence[str]) -> None:
     """Play whole episodes with a trained policy, beside a random one"""
     given = tyro.cli(Evaluate, args=arguments, prog="hadamem evaluate")
     for name in ("episodes", "num_envs"):
-        if getattr(given, name) < 1:
-            raise ValueError(f"{name} is {getattr(given, name)}; it must be at least 1")
+        number = getattr(given, name)
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}; it must be at least 1")
     policy, config = load_policy(given.run, given.device)
-    torch.manual_seed(seed_for(given.seed, "evaluation"))
+    config.evaluate_options += given.env_options
     results = {}
+    seed, greedy = seed_for(given.seed, "evaluation"), given.mode == "greedy"
     for name, player in ((config.memory, policy), ("random", None)):
-        env = make_environment(config, min(given.episodes, given.num_envs), seed_for(given.seed, "evaluation"))
-        with console.status(f"{name}: playing {given.episodes} episodes") as status:
-            told = _told(status, name, given.episodes)
-            results[name] = play(env, player, given.episodes, given.mode == "greedy", told)
-        env.close()
-    table = _table(f"{config.env}, {given.mode}", ["policy", "mean return", "95 % interval", "std", "episodes", "success"])
+        with console.status(f"{name}: playing") as status:
+            told = _told(status, name)
+            results[name] = evaluate_task(config, player, seed, given.episodes, given.num_envs, greedy, told)
+    title = ", ".join([config.env, *config.env_options, *config.evaluate_options, given.mode])
+    table = _table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success", "inner episodes"])
     for name, result in results.items():
         low, high = result["mean"] - result["ci95"], result["mean"] + result["ci95"]
         success = f"{result['success_rate']:.1%}" if "success_rate" in result else "-"
-        table.add_row(
-            name, f"{result['mean']:.3f}", f"{low:.3f} to {high:.3f}", f"{result['std']:.3f}", str(result["episodes"]), success
-        )  # fmt: skip
+        mean, std, inner = f"{result['mean']:.3f}", f"{result['std']:.3f}", result.get("inner_means", [])
+        inner = ", ".join(f"{mean:.2f}" for mean in inner) or "-"
+        table.add_row(name, mean, f"{low:.3f} to {high:.3f}", std, str(result["episodes"]), success, inner)
     _out().print(table)
     _write(given.json, {**results[config.memory], "random": results["random"]})
 
 
-def _told(status: Status, name: str, episodes: int) -> Callable[[int], None]:
-    return lambda done: status.update(f"{name}: {done} of {episodes} episodes")
+def _told(status: Status, name: str) -> Callable[[int], None]:
+    return lambda done: status.update(f"{name}: {done} episodes")
 
 
 @dataclass
@@ -237,14 +238,22 @@ def bench_limit(arguments: Sequence[str]) -> None:
     _write(given.json, rows)
 
 
+@dataclass
+class BenchTrain(Bench):
+    """Measure whole training on this machine."""
+
+    agent: Literal["ppo", "sac"] = "ppo"
+    """environment steps per second of PPO, or gradient updates per second of SAC"""
+
+
 def bench_train(arguments: Sequence[str]) -> None:
-    """Measure environment steps per second of whole training"""
+    """Measure the speed of training, see --agent"""
     from .bench import train
 
-    given = tyro.cli(Bench, args=arguments, prog="hadamem bench train")
+    given = tyro.cli(BenchTrain, args=arguments, prog="hadamem bench train")
     with console.status("") as status:
-        rows = train.measure_all(status.update)
-    _print(f"PPO on {train.ENV}, 64 environments x 128 steps, 4 epochs, 8 minibatches", rows)
+        rows = train.measure_all(given.agent, status.update)
+    _print(train.ABOUT[given.agent], rows)
     _write(given.json, rows)
 
 

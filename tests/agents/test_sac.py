@@ -18,7 +18,8 @@ from torch import Tensor
 
 from hadamem.agents.replay import Batch
 from hadamem.agents.sac import SAC, SACConfig
-from hadamem.agents.training import TrainConfig, load_policy, make_agent, make_environment, train
+from hadamem.agents.training import TrainConfig, evaluate_task, load_policy, make_agent, make_environment, train
+from hadamem.experiments.recipes import preset_config
 from hadamem.memory import MEMORIES
 from hadamem.networks import SACNetworkConfig
 from hadamem.run import read_checkpoint, read_metrics
@@ -272,6 +273,31 @@ def test_load_policy(tmp_path: pathlib.Path) -> None:
     assert config.sac.actor_memory == "gru"
     assert policy.head.action_size == 1
     assert config.sac.network.hidden_sizes == (9,)
+
+
+def test_evaluation_meets_every_unseen_task_once(tmp_path: pathlib.Path) -> None:
+    options = ("horizon=5", "num_tasks=9", "num_train=2")
+    point = small("hadamem/PointRobot-v0", num_steps=10, updates_per_step=0.1)
+    point = replace(point, env_options=options, evaluate_options=("split=eval",), steps=60, evaluate_every=40)
+    train(point, tmp_path / "run")
+    assert ["evaluation_success" in line for line in read_metrics(tmp_path / "run")] == [False, True, False]
+    policy, config = load_policy(tmp_path / "run")
+    result = evaluate_task(config, policy, seed=0)
+    assert result["episodes"] == 7
+    assert len(result["inner_means"]) == 2
+    assert evaluate_task(config, policy, seed=0, episodes=3)["episodes"] == 3
+
+
+def test_learns_a_task_that_needs_memory() -> None:
+    """A T-maze of 11 steps: without memory 0.5 is the best return. Some seconds."""
+    config = preset_config("credit-fast", "hadamem/TMazePassive-v0", "gru")
+    sac = replace(config.sac, num_steps=11, warmup_steps=1_000)
+    trained = agent(replace(config, env_options=("corridor_length=10",), sac=sac))
+    while trained.step < 30_000:
+        metrics = trained.iterate()
+        if metrics["return"] > 0.8:
+            return
+    assert metrics["return"] > 0.8
 
 
 @pytest.mark.parametrize(

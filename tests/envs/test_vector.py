@@ -5,6 +5,7 @@ import torch
 from gymnasium import spaces
 
 from hadamem.envs import Episode, list_tasks, make_vector
+from hadamem.envs.worlds import WORLDS
 
 ALL = ("obs", "action", "reward")
 
@@ -282,7 +283,7 @@ def test_list_tasks_names_what_can_be_made():
     assert rows["CartPole-v1"]["max_steps"] == 500
     assert not rows["CartPole-v1"]["batched"]
     assert not {"CartPole-v0", "Ant-v2", "GymV26Environment-v0"} & set(rows)  # old, or only there to raise an error
-    assert sum(row["batched"] for row in rows.values()) == 12
+    assert sum(row["batched"] for row in rows.values()) == 12 + len(WORLDS)
     assert sum(row["source"] == "popgym" for row in rows.values()) >= 42
     for name, row in rows.items():
         if row["source"] == "popgym" or name in ("CartPole-v1", "Taxi-v4", "Blackjack-v1"):

@@ -6,7 +6,7 @@ Taking the first episodes that end would favour short ones; so each environment 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ def evaluate(
     episodes: int,
     greedy: bool = True,
     progress: Callable[[int], None] | None = None,
+    tasks: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Play `episodes` episodes.
 
@@ -33,17 +34,18 @@ def evaluate(
         episodes: how many, at least 1.
         greedy: the most likely action instead of a random one.
         progress: called with the number of episodes played so far.
+        tasks: which of `env.num_tasks` tasks each environment begins with; none: drawn by the environment.
 
     Returns:
         mean, std (of single episodes), ci95 (half the width of the 95 % interval of the mean), episodes, mean_length,
-        and success_rate where the task tells success.
+        success_rate where the task tells success, and inner_means, the mean returns of inner episodes, where it has several.
     """
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}; it must be at least 1")
     N = env.num_envs
     wanted = [episodes // N + (i < episodes % N) for i in range(N)]
     device = next(policy.parameters()).device if policy is not None else torch.device("cpu")
-    obs, start = env.reset().to(device), torch.ones(N, dtype=torch.bool, device=device)
+    obs, start = env.reset(tasks).to(device), torch.ones(N, dtype=torch.bool, device=device)
     state = policy.initial_state(N) if policy is not None else {}
     played: list[Episode] = []
     while len(played) < episodes:
@@ -61,7 +63,7 @@ def evaluate(
             progress(len(played))
     returns = torch.tensor([episode.return_ for episode in played], dtype=torch.float64)
     std = returns.std().item() if episodes > 1 else 0.0
-    result = {
+    result: dict[str, Any] = {
         "mean": returns.mean().item(),
         "std": std,
         "ci95": 1.96 * std / math.sqrt(episodes),
@@ -71,4 +73,7 @@ def evaluate(
     successes = [episode.success for episode in played if episode.success is not None]
     if successes:
         result["success_rate"] = sum(successes) / len(successes)
+    inner = torch.tensor([episode.inner_returns for episode in played], dtype=torch.float64)
+    if inner.shape[1] > 1:
+        result["inner_means"] = inner.mean(0).tolist()
     return result

@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     clock: Tensor  # (B,) int64, the clock of the memory before the first step
 
 
-#: What is known of a stored sequence: its lane, first entry, steps, the steps before the first one to learn from, and its clock.
+#: What is known of a stored sequence: lane, first entry, steps, how many of them are burn-in, and the clock of the first.
 LANE, BEGIN, LENGTH, BURN_IN, CLOCK = range(5)
 
 

@@ -1,11 +1,11 @@
 """Soft actor-critic (Haarnoja et al., 2018; for discrete actions Christodoulou, 2019) for policies with a memory.
 
-Actor, critic and target critic each run a memory of their own over whole replayed episodes, once an update: the losses of actor,
-critic and temperature are all taken at the same weights, and one step follows.
+Actor, critic and target critic each run a memory of their own over whole replayed episodes, once an update: the losses of
+actor, critic and temperature are all taken at the same weights, and one step follows.
 
-SHM calibrates with random rows of theta, drawn by a clock. Each episode is given a clock when it starts; the actor plays it with
-that clock, the replay keeps it, and whoever meets the episode again begins with it. So online and target critic see the same
-rows for the same data, today and at the next update.
+SHM calibrates with random rows of theta, drawn by a clock. Each episode is given a clock when it starts; the actor plays it
+with that clock, the replay keeps it, and whoever meets the episode again begins with it. So online and target critic see the
+same rows for the same data, today and at the next update.
 """
 
 from __future__ import annotations

@@ -6,15 +6,15 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
-from ..envs import VectorEnvironment, make_vector
+from ..envs import VectorEnvironment, make_vector, tasks
 from ..memory import parse_options
 from ..networks import ActorCritic, MemoryChoice, NetworkConfig, Policy, SACNetworkConfig, SoftActor, TwinCritic
 from ..run import Run, read_checkpoint, read_config
@@ -23,8 +23,6 @@ from .ppo import PPO, PPOConfig
 from .progress import Progress
 from .sac import SAC, SACConfig
 
-_EVALUATE_ENVS = 50  # side by side
-
 
 @dataclass
 class TrainConfig:
@@ -32,6 +30,8 @@ class TrainConfig:
 
     env: str = "popgym-RepeatPreviousEasy-v0"
     """task: any Gymnasium id, or package.module:Name-v0 for one of your own"""
+    env_options: tuple[str, ...] = ()
+    """options of the task, as name=value: the keyword arguments of its environment"""
     agent: Literal["ppo", "sac"] = "ppo"
     """learning algorithm; its own options are below"""
     memory: str = "shm"
@@ -48,7 +48,7 @@ class TrainConfig:
     """what the agent is fed: obs, action, reward (the last two of the previous step); none: with ppo obs, and action where the
     task says that it is needed; with sac whatever has an embedding"""
     batched: bool = True
-    """use the batched version of a POPGym task, equal step by step to the original, where there is one"""
+    """use the batched version of a task, equal step by step to single environments, where there is one"""
     device: str = "cpu"
     """of the network: cpu, cuda, ..."""
     threads: int | None = None
@@ -57,8 +57,10 @@ class TrainConfig:
     """seconds between checkpoints"""
     evaluate_every: int | None = None
     """environment steps between evaluations during training, greedily and always on the same episodes; none: never"""
-    evaluate_episodes: int = 20
-    """of each of them"""
+    evaluate_episodes: int | None = None
+    """of each of them; none: every task once where the environment has a list of tasks, 200 elsewhere"""
+    evaluate_options: tuple[str, ...] = ()
+    """options of the task that differ in every evaluation, such as split=eval"""
     ppo: PPOConfig | None = None
     """of the agent, if it is ppo"""
     sac: SACConfig | None = None
@@ -116,7 +118,8 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int) -> VectorEnv
     inputs = config.inputs
     if inputs is None and config.sac is not None:
         inputs = config.sac.network.inputs
-    return make_vector(config.env, num_envs, seed, inputs=inputs, batched=config.batched)
+    options = tasks.parse_options(config.env, config.env_options)
+    return make_vector(config.env, num_envs, seed, inputs=inputs, batched=config.batched, **options)
 
 
 def make_policy(config: TrainConfig, env: VectorEnvironment) -> Policy:
@@ -124,9 +127,8 @@ def make_policy(config: TrainConfig, env: VectorEnvironment) -> Policy:
     policy: Policy
     if config.ppo is not None:
         memory = _memory(config)
-        policy = ActorCritic(
-            env.layout, env.action_space, memory.name, memory.size, memory.options, config.ppo.network
-        )  # fmt: skip
+        choice = memory.name, memory.size, memory.options
+        policy = ActorCritic(env.layout, env.action_space, *choice, config.ppo.network)
     else:
         assert config.sac is not None
         other = config.sac.actor_memory
@@ -251,14 +253,42 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
     return complete
 
 
+def evaluate_task(
+    config: TrainConfig,
+    policy: Policy | None,
+    seed: int,
+    episodes: int | None = None,
+    num_envs: int = 50,
+    greedy: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Play the task of a configuration as it is evaluated; see `evaluate`, and `evaluate_options` of TrainConfig.
+
+    Args:
+        config: of the run.
+        policy: who plays; None for random actions.
+        seed: of everything random.
+        episodes: how many; None: every task once where the environment has a list of tasks, 200 elsewhere.
+        num_envs: environments side by side, at most.
+        greedy, progress: see `evaluate`.
+    """
+    config = replace(config, env_options=config.env_options + config.evaluate_options)
+    env = make_environment(config, 1, 0)
+    num_tasks = None if episodes else env.num_tasks
+    env.close()
+    episodes = episodes or num_tasks or 200
+    torch.manual_seed(seed)
+    env = make_environment(config, num_tasks or min(episodes, num_envs), seed)
+    try:
+        return evaluate(env, policy, episodes, greedy, progress, range(num_tasks) if num_tasks else None)
+    finally:
+        env.close()
+
+
 def _evaluate(config: TrainConfig, policy: Policy) -> dict[str, float]:
     """Greedy play on the same episodes every time; the training goes on as if it had not been."""
     random = _random_state()
-    seed = seed_for(config.seed, "evaluation during training")
-    torch.manual_seed(seed)
-    env = make_environment(config, min(config.evaluate_episodes, _EVALUATE_ENVS), seed)
-    result = evaluate(env, policy, config.evaluate_episodes)
-    env.close()
+    result = evaluate_task(config, policy, seed_for(config.seed, "evaluation during training"), config.evaluate_episodes)
     _set_random_state(random)
     return {"evaluation_return": result["mean"], "evaluation_success": result.get("success_rate", float("nan"))}
 

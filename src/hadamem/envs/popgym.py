@@ -7,138 +7,36 @@ with the same seed and actions every observation, reward and flag equals that of
 
 from abc import abstractmethod
 from collections.abc import Callable
-from copy import deepcopy
 from functools import partial
 from math import ceil
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+
+from .batched import BatchedTask, FixedLength
 
 SUITS, COLORS, RANKS, DECK = 4, 2, 13, 52
 
 
-def generator_state(generator: np.random.Generator) -> tuple[int, int, int, int]:
-    """The exact state of a PCG64 generator as plain integers."""
-    state = generator.bit_generator.state
-    return state["state"]["state"], state["state"]["inc"], state["has_uint32"], state["uinteger"]
+class CardSequence(FixedLength):
+    """Tasks that show the suits of shuffled cards one by one. The cards lie time first: (T, N)."""
 
-
-def set_generator_state(generator: np.random.Generator, numbers: tuple[int, int, int, int]) -> None:
-    """Put a PCG64 generator into a state that `generator_state` returned."""
-    state, inc, has_uint32, uinteger = numbers
-    generator.bit_generator.state = {
-        "bit_generator": "PCG64",
-        "state": {"state": state, "inc": inc},
-        "has_uint32": has_uint32,
-        "uinteger": uinteger,
-    }
-
-
-class BatchedTask(VectorEnv):
-    """N environments of one task, with same-step autoreset.
-
-    A task says how one environment begins (`_begin`), how all of them advance (`_advance`), and what they show
-    (`_observe`). All that decides its future is in the attributes named in `mutable`: arrays, or an int that all share.
-    """
-
-    obs_requires_prev_action = False
-    max_steps: int
-    mutable: tuple[str, ...]
-
-    def __init__(self, num_envs: int, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-        self.num_envs = num_envs
-        self.single_observation_space = observation_space
-        self.single_action_space = action_space
-        self.observation_space = batch_space(observation_space, num_envs)
-        self.action_space = batch_space(action_space, num_envs)
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self._generators: list[np.random.Generator] = []
-        self._all = np.arange(num_envs)
-
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode everywhere; environment i is seeded with `seed + i`, or goes on drawing if there is none."""
-        if seed is not None or not self._generators:
-            if seed is None or isinstance(seed, int):
-                seed = [None if seed is None else seed + i for i in range(self.num_envs)]
-            self._generators = [seeding.np_random(s)[0] for s in seed]
-        self._begin(self._all)
-        return self._observe(), {}
-
-    def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Advance all environments, those that end begin anew at once; the last observations are in the info."""
-        reward, terminated, truncated = self._advance(actions)
-        observation, info = self._observe(), {}
-        done = terminated | truncated
-        if done.any():
-            rows = np.flatnonzero(done)
-            final = np.full(self.num_envs, None, object)
-            for i in rows:
-                final[i] = tuple(o[i] for o in observation) if isinstance(observation, tuple) else observation[i]
-            info = {"final_obs": final, "_final_obs": done, "final_info": {}, "_final_info": done.copy()}
-            self._begin(rows)
-            observation = self._observe()
-        return observation, reward, terminated, truncated, info
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that decides the future: arrays, ints, and the generators as tuples of ints."""
-        state: dict[str, Any] = {"generators": [generator_state(g) for g in self._generators]}
-        return state | {name: deepcopy(getattr(self, name)) for name in self.mutable}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state_dict` was called."""
-        self._generators = [seeding.np_random(0)[0] for _ in self._all]
-        for generator, numbers in zip(self._generators, state["generators"], strict=True):
-            set_generator_state(generator, numbers)
-        for name in self.mutable:
-            setattr(self, name, deepcopy(state[name]))
-
-    @abstractmethod
-    def _begin(self, rows: np.ndarray) -> None:
-        """Begin a new episode in the environments `rows` (ascending indices)."""
-
-    @abstractmethod
-    def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Take one step: reward (N,) float64, terminated and truncated (N,) bool."""
-
-    @abstractmethod
-    def _observe(self) -> Any:
-        """Return the current observation of all environments, in arrays of its own."""
-
-
-class CardSequence(BatchedTask):
-    """Tasks that show the suits of shuffled cards one by one, and whose episodes all have the same length.
-
-    So all environments begin and end together, one clock serves them all, and the cards lie time first: (T, N).
-    """
-
-    mutable = ("cards", "clock")
+    mutable = ("clock", "cards")
 
     def __init__(self, num_envs: int, decks: int, max_steps: int, observation_space: spaces.Space) -> None:
-        super().__init__(num_envs, observation_space, spaces.Discrete(SUITS))
-        self.max_steps = max_steps
-        self.clock = 0
+        super().__init__(num_envs, max_steps, observation_space, spaces.Discrete(SUITS))
         self.cards = np.empty((DECK * decks, num_envs), np.int64)
         self._sorted = np.arange(DECK * decks) % SUITS
 
-    def _begin(self, rows: np.ndarray) -> None:
-        self.clock = 0
-        for i in rows:
+    def _draw(self) -> None:
+        for i, generator in enumerate(self._generators):
             deck = self._sorted.copy()
-            self._generators[i].shuffle(deck)
+            generator.shuffle(deck)
             self.cards[:, i] = deck[::-1]  # dealt from the end
 
-    def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _move(self, actions: np.ndarray) -> np.ndarray:
         answer, scale = self._graded()
-        reward = np.zeros(self.num_envs) if answer is None else np.where(actions == answer, scale, -scale)
-        self.clock += 1
-        over = np.full(self.num_envs, self.clock == self.max_steps)
-        return reward, over, np.zeros(self.num_envs, np.bool_)
+        return np.zeros(self.num_envs) if answer is None else np.where(actions == answer, scale, -scale)
 
     @abstractmethod
     def _graded(self) -> tuple[np.ndarray | None, float]:

@@ -3,13 +3,17 @@
 import difflib
 import importlib
 import importlib.util
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
+from ..options import read_options
 from .popgym import TASKS
+from .worlds import WORLDS
 
 # Gymnasium registers families whose simulator may not be installed: what each of them imports.
 _NEEDS = {"box2d": "Box2D", "mujoco": "mujoco", "phys2d": "jax", "tabular": "jax"}
@@ -28,7 +32,7 @@ def list_tasks() -> list[dict[str, Any]]:
         source, _, path = str(spec.entry_point).partition(".")
         family = path.removeprefix("envs.").partition(".")[0]
         if source in ("gymnasium", "hadamem") and _installed(_NEEDS.get(family)) and spec is _newest(spec):
-            rows.append(_row(spec.id, "", "", spec.max_episode_steps, source))
+            rows.append(_world_row(spec.id) if spec.id in WORLDS else _row(spec.id, "", "", spec.max_episode_steps, source))
     return sorted(rows, key=lambda row: (row["source"], row["name"]))
 
 
@@ -55,6 +59,15 @@ def load(id: str) -> str:
     return name
 
 
+def parse_options(id: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Options of an environment from the command line, see `hadamem.options`."""
+    if id not in WORLDS:
+        return read_options(id, texts, None)
+    allowed = dict(inspect.signature(WORLDS[id], eval_str=True).parameters)
+    del allowed["num_envs"], allowed["render_mode"]
+    return read_options(id, texts, allowed)
+
+
 def unknown(id: str) -> ValueError:
     """Build the error for an id that nobody has registered, with the names that are nearest to it."""
     known = {row["name"] for row in list_tasks()} | set(gymnasium.registry)
@@ -75,6 +88,11 @@ def _popgym_rows() -> list[dict[str, Any]]:
     return rows
 
 
+def _world_row(id: str) -> dict[str, Any]:
+    env = WORLDS[id](1)
+    return _row(id, _words(env.single_observation_space), _words(env.single_action_space), env.max_steps, "hadamem")
+
+
 def _row(name: str, observation: str, action: str, max_steps: int | None, source: str) -> dict[str, Any]:
     return {
         "name": name,
@@ -82,7 +100,7 @@ def _row(name: str, observation: str, action: str, max_steps: int | None, source
         "action": action,
         "max_steps": max_steps,
         "source": source,
-        "batched": name in TASKS,
+        "batched": name in TASKS or name in WORLDS,
     }
 
 

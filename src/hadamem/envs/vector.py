@@ -13,18 +13,23 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from torch import Tensor
 
 from . import tasks
+from .batched import BatchedTask, generator_state, set_generator_state
 from .layout import Actions, Encoder, Layout, Leaf
-from .popgym import TASKS, BatchedTask, generator_state, set_generator_state
+from .point import PointTask
+from .popgym import TASKS
+from .worlds import WORLDS
 
 INPUTS = ("obs", "action", "reward")
 
 
 class Episode(NamedTuple):
-    """A finished episode: undiscounted sum of rewards, number of steps, and success if the environment tells it."""
+    """A finished episode: undiscounted sum of rewards, number of steps, and what the environment tells beside: success, and
+    the returns of inner episodes where there are several."""
 
     return_: float
     length: int
     success: bool | None
+    inner_returns: tuple[float, ...] = ()
 
 
 class Transition(NamedTuple):
@@ -64,8 +69,8 @@ def make_vector(
         seed: not negative; environment i is seeded with `seed + i`.
         inputs: what an observation is made of, out of "obs", "action" (the previous one) and "reward" (the previous
             one), always in this order. Default: "obs", and "action" where the task says that it needs it.
-        batched: use our batched version of a POPGym task where there is one. It equals the original step by step.
-        **env_kwargs: for the environment itself; with any of these the original is used.
+        batched: use the batched version of a task where there is one. It equals single environments step by step.
+        **env_kwargs: for the environment itself; with any of these, POPGym tasks are not batched.
 
     Raises:
         ValueError: for an unknown id, input, or space, or an argument out of range.
@@ -77,16 +82,21 @@ def make_vector(
     if inputs is not None and (not inputs or not set(inputs) <= set(INPUTS)):
         raise ValueError(f"inputs are {list(inputs)}, but must be some of {list(INPUTS)}")
     env: VectorEnv
-    if batched and not env_kwargs and id in TASKS:
-        env = TASKS[id](num_envs)
-    else:
-        name = tasks.load(id)
-        try:
+    try:
+        if batched and id in WORLDS:
+            env = WORLDS[id](num_envs, **env_kwargs)
+        elif batched and id in TASKS and not env_kwargs:
+            env = TASKS[id](num_envs)
+        else:
             # the checker would look at the first steps of every copy, and warn once for each
-            make = partial(_make, name, env_kwargs)
+            make = partial(_make, tasks.load(id), env_kwargs)
             env = SyncVectorEnv([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-        except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-            raise tasks.unknown(id) from error
+    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
+        raise tasks.unknown(id) from error
+    except TypeError as error:
+        if not env_kwargs:
+            raise
+        raise ValueError(f"{id} cannot be made with {env_kwargs}: {error}") from error
     try:
         return VectorEnvironment(id, env, seed, inputs)
     except ValueError:
@@ -100,6 +110,7 @@ class VectorEnvironment:
     Attributes:
         id: the id they were made from.
         num_envs: N.
+        num_tasks: how many tasks `reset` can be asked for, None where the environment has no list of them.
         layout: what the D columns of an observation mean.
         action_space: of a single environment. An agent acts with (N,) or (N, 1) integers in 0..n-1 for Discrete, (N, K)
             integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for Box; the space's
@@ -110,6 +121,7 @@ class VectorEnvironment:
     def __init__(self, id: str, env: VectorEnv, seed: int, inputs: Sequence[str] | None = None) -> None:
         self.id = id
         self.num_envs = env.num_envs
+        self.num_tasks = len(env.tasks) if isinstance(env, PointTask) else None
         self.action_space = env.single_action_space
         self.start = np.ones(self.num_envs, np.bool_)
         self._env = env
@@ -134,9 +146,21 @@ class VectorEnvironment:
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
 
-    def reset(self) -> Tensor:
-        """Begin an episode everywhere: (N, D) float32. Seeds the first time; later calls go on with the streams."""
-        observation, _ = self._env.reset(seed=self._seed)
+    def reset(self, tasks: Sequence[int] | None = None) -> Tensor:
+        """Begin an episode everywhere: (N, D) float32. Seeds the first time; later calls go on with the streams.
+
+        Args:
+            tasks: N numbers below `num_tasks`: which task each environment begins with.
+
+        Raises:
+            ValueError: if the environment has no such tasks, or their number is wrong.
+        """
+        if tasks is not None and (self.num_tasks is None or len(tasks) != self.num_envs):
+            raise ValueError(
+                f"{len(tasks)} tasks are asked of {self.num_envs} environments of {self.id}, "
+                f"which {'choose among ' + str(self.num_tasks) if self.num_tasks else 'have no list of tasks'}"
+            )
+        observation, _ = self._env.reset(seed=self._seed, options=None if tasks is None else {"task": tasks})
         self._seed = None
         self.start = np.ones(self.num_envs, np.bool_)
         self._returns[:] = self._lengths[:] = 0
@@ -270,7 +294,9 @@ class VectorEnvironment:
         return final
 
     def _finish(self, ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:
-        episodes = [Episode(float(self._returns[i]), int(self._lengths[i]), _success(info, i)) for i in ended]
+        episodes = [
+            Episode(float(self._returns[i]), int(self._lengths[i]), _success(info, i), _inner_returns(info, i)) for i in ended
+        ]
         self._returns[ended] = self._lengths[ended] = 0
         return episodes
 
@@ -298,6 +324,12 @@ def _convert(state: dict[str, Any], kind: type, convert: Callable[[Any], Any]) -
     """Convert the values of one kind in a nested dict, keep the others."""
     nested = {key: _convert(value, kind, convert) for key, value in state.items() if isinstance(value, dict)}
     return {k: convert(v) if isinstance(v, kind) else v for k, v in state.items()} | nested
+
+
+def _inner_returns(info: dict[str, Any], i: int) -> tuple[float, ...]:
+    """The returns of the inner episodes of the episode that ended in environment i, if its last info tells."""
+    told = "inner_returns" in info and info["_inner_returns"][i]
+    return tuple(info["inner_returns"][i].tolist()) if told else ()
 
 
 def _success(info: dict[str, Any], i: int) -> bool | None:

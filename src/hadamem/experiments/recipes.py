@@ -21,6 +21,8 @@ DEFAULTS = {"ppo": "fast", "sac": "meta-fast"}
 
 _ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 32}
 
+_UNSEEN = {"evaluate_options": ("split=eval",)}
+_PICTURES = {"network": {"observation_embed": 100, "action_embed": 0}}
 _FAST_SHM = {"shm": {"size": 32, "options": ("feature_map=softmax", "read_norm=true")}}
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -86,9 +88,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "network": {"observation_embed": 32, "action_embed": 8, "reward_embed": 0, "memory_output_size": 64},
         "memory": {"shm": {"size": 24, "options": ("shortcut=true",)}},
-        "train": {"steps": 510_000, "evaluate_every": 4_000, "evaluate_episodes": 150},
+        "train": {"steps": 510_000, "evaluate_every": 4_000},
         "tasks": {
-            "*PointRobot*": {
+            "hadamem/Wind-v0": {"train": _UNSEEN},
+            "hadamem/PointRobot-v0": {
                 "algorithm": {
                     "num_envs": 25,
                     "num_steps": 200,
@@ -98,8 +101,8 @@ PRESETS: dict[str, dict[str, Any]] = {
                     "replay_capacity": 4_000_000,
                 },
                 "network": {"action_embed": 0, "reward_embed": 8, "memory_output_size": 128},
-                "train": {"steps": 1_080_000, "evaluate_every": 20_000},
-            }
+                "train": {"steps": 1_080_000, "evaluate_every": 20_000, **_UNSEEN},
+            },
         },
     },
     "credit-paper": {
@@ -122,23 +125,30 @@ PRESETS: dict[str, dict[str, Any]] = {
     "meta-fast": {
         "agent": "sac",
         "about": "fewer and larger steps, for 2 cores",
-        "algorithm": {"num_envs": 16, "updates_per_step": 0.05, "gamma": 0.95, "learning_rate": 1e-3},
+        "algorithm": {"num_envs": 20, "updates_per_step": 0.05, "gamma": 0.95, "learning_rate": 1e-3},
         "memory": _FAST_SHM,
-        "train": {"steps": 300_000, "evaluate_every": 20_000, "evaluate_episodes": 50},
+        "train": {"steps": 300_000, "evaluate_every": 20_000},
+        "tasks": {
+            "hadamem/Wind-v0": {"train": _UNSEEN},
+            "hadamem/PointRobot-v0": {"network": {"action_embed": 0, "reward_embed": 8}, "train": _UNSEEN},
+        },
     },
     "credit-fast": {
         "agent": "sac",
         "about": "fewer and larger steps and a low temperature, for 2 cores",
         "algorithm": {
-            "num_envs": 16,
+            "num_envs": 20,
             "updates_per_step": 0.05,
             "learning_rate": 1e-3,
             "temperature": 0.03,
             "tune_temperature": False,
         },
-        "network": {"observation_embed": 64, "action_embed": 0},
         "memory": _FAST_SHM,
-        "train": {"steps": 1_000_000, "evaluate_every": 20_000},
+        "train": {"steps": 1_000_000, "evaluate_every": 20_000, "evaluate_episodes": 100},
+        "tasks": {
+            "hadamem/KeyToDoor-v0": _PICTURES,
+            "hadamem/VisualMatch-v0": _PICTURES,
+        },
     },
 }
 
@@ -155,22 +165,21 @@ def preset_config(preset: str, env: str, memory: str) -> TrainConfig:
     agent = layers[0]["agent"]
     algorithm: PPOConfig | SACConfig = PPOConfig() if agent == "ppo" else SACConfig()
     network: Any = algorithm.network
-    train: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     known: dict[str, Any] = {}
     for layer in layers:
         network = replace(network, **layer.get("network", {}))
         algorithm = replace(algorithm, **layer.get("algorithm", {}))
         known = layer.get("memory", {}).get(memory, known)
-        train |= layer.get("train", {})
-    algorithm = replace(algorithm, network=replace(network, **known.get("network", {})))
+        given |= layer.get("train", {})
+    given[agent] = replace(algorithm, network=replace(network, **known.get("network", {})))
     return TrainConfig(
         env=env,
         agent=agent,
         memory=memory,
         memory_size=known.get("size"),
         memory_options=known.get("options", ()),
-        **{agent: algorithm},
-        **train,
+        **given,
     )
 
 

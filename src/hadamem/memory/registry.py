@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import types
-import typing
+from collections.abc import Sequence
 from typing import Any
 
+from ..options import read_options
 from .base import Memory
 from .mlp import MLP
 from .recurrent import GRU, LSTM
@@ -57,47 +57,9 @@ def memory_options(name: str) -> dict[str, inspect.Parameter]:
     """The keyword arguments of a memory's constructor beside its sizes."""
     cls = memory_class(name)
     known = {"self", "input_size", "output_size", MEMORIES[name][1]}
-    return {n: p for n, p in inspect.signature(cls.__init__).parameters.items() if n not in known}
+    return {n: p for n, p in inspect.signature(cls.__init__, eval_str=True).parameters.items() if n not in known}
 
 
-def parse_options(name: str, texts: typing.Sequence[str]) -> dict[str, Any]:
-    """Options from the command line, such as ["theta=fixed", "read_norm=true"], in the types the constructor declares.
-
-    Raises:
-        ValueError: not of the form name=value, unknown, or not of the declared type.
-    """
-    allowed = memory_options(name)
-    hints = typing.get_type_hints(memory_class(name).__init__)
-    options = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or key not in allowed:
-            has = ", ".join(f"{n} (default {p.default})" for n, p in allowed.items()) or "none"
-            raise ValueError(f"memory option {text!r}: must be name=value with a name that {name!r} has: {has}")
-        options[key] = _convert(text, value, hints[key])
-    return options
-
-
-def _convert(text: str, value: str, hint: Any) -> Any:
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value.lower() == "none" and type(None) in kinds:
-        return None
-    for kind in kinds:
-        if typing.get_origin(kind) is typing.Literal:
-            if value in typing.get_args(kind):
-                return value
-        elif kind is bool:
-            if value.lower() in ("true", "false"):
-                return value.lower() == "true"
-        elif kind is not type(None):
-            try:
-                return kind(value)
-            except ValueError:
-                continue
-    raise ValueError(f"memory option {text!r}: the value must be {hint if len(kinds) > 1 else _describe(kinds[0])}")
-
-
-def _describe(kind: Any) -> str:
-    if typing.get_origin(kind) is typing.Literal:
-        return "one of " + ", ".join(typing.get_args(kind))
-    return "true or false" if kind is bool else f"of type {kind.__name__}"
+def parse_options(name: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Options of a memory from the command line, see `hadamem.options`."""
+    return read_options(f"memory {name!r}", texts, memory_options(name))

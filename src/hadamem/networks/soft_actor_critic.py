@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -190,7 +191,7 @@ def soft_head(space: spaces.Space) -> Categorical | SquashedGaussian:
 def _mlp(sizes: list[int], last: float) -> nn.Sequential:
     """Linear layers with ReLUs between them; the last one begins nearly at zero (Lillicrap et al., 2016)."""
     layers: list[nn.Module] = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
     for parameter in layers[-2].parameters():
         nn.init.uniform_(parameter, -last, last)

@@ -1,0 +1,41 @@
+"""The tasks of hadamem by id, registered with Gymnasium when `hadamem.envs` is imported."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium
+
+from .batched import BatchedTask, SingleTask
+from .catch import DelayedCatch
+from .grid import KeyToDoor, VisualMatch
+from .point import PointRobot, Wind
+from .tmaze import TMaze
+
+WORLDS: dict[str, Callable[..., BatchedTask]] = {
+    "hadamem/Wind-v0": Wind,
+    "hadamem/PointRobot-v0": PointRobot,
+    "hadamem/KeyToDoor-v0": KeyToDoor,
+    "hadamem/VisualMatch-v0": VisualMatch,
+    "hadamem/TMazePassive-v0": TMaze,
+    "hadamem/TMazeActive-v0": partial(TMaze, corridor_length=20, oracle_length=1),
+    "hadamem/DelayedCatch-v0": DelayedCatch,
+}
+
+
+class World(SingleTask):
+    """One environment of the task registered as `id`."""
+
+    def __init__(self, id: str, **options: Any) -> None:
+        super().__init__(WORLDS[id], **options)
+
+
+def batched_world(id: str, num_envs: int, **options: Any) -> BatchedTask:
+    """N environments of the task registered as `id`, for `gymnasium.make_vec`."""
+    return WORLDS[id](num_envs, **options)
+
+
+for _id in WORLDS:
+    gymnasium.register(
+        _id, "hadamem.envs.worlds:World", vector_entry_point="hadamem.envs.worlds:batched_world", kwargs={"id": _id}
+    )
