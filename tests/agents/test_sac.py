@@ -289,15 +289,15 @@ def test_evaluation_meets_every_unseen_task_once(tmp_path: pathlib.Path) -> None
 
 
 def test_learns_a_task_that_needs_memory() -> None:
-    """A T-maze of 11 steps: without memory 0.5 is the best return. Some seconds."""
-    config = preset_config("credit-fast", "hadamem/TMazePassive-v0", "gru")
-    sac = replace(config.sac, num_steps=11, warmup_steps=1_000)
+    """A T-maze of 11 steps: without memory 0.5 is the best mean return. Some seconds: 7,000 steps and 350 updates."""
+    config = preset_config("credit-fast", "hadamem/TMazePassive-v0", "shm")
+    sac = replace(config.sac, num_steps=11, warmup_steps=1_000, learning_rate=2e-3, tau=0.02)
     trained = agent(replace(config, env_options=("corridor_length=10",), sac=sac))
-    while trained.step < 30_000:
-        metrics = trained.iterate()
-        if metrics["return"] > 0.8:
-            return
-    assert metrics["return"] > 0.8
+    returns = []
+    while trained.step < 15_000 and (not returns or returns[-1] < 0.9):
+        returns.append(trained.iterate()["return"])
+    assert returns[0] < -0.5
+    assert returns[-1] > 0.9
 
 
 @pytest.mark.parametrize(

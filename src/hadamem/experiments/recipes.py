@@ -125,7 +125,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "meta-fast": {
         "agent": "sac",
         "about": "fewer and larger steps, for 2 cores",
-        "algorithm": {"num_envs": 20, "updates_per_step": 0.05, "gamma": 0.95, "learning_rate": 1e-3},
+        "algorithm": {"num_envs": 20, "updates_per_step": 0.05, "gamma": 0.95, "learning_rate": 1e-3, "tau": 0.02},
         "memory": _FAST_SHM,
         "train": {"steps": 300_000, "evaluate_every": 20_000},
         "tasks": {
@@ -140,6 +140,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "num_envs": 20,
             "updates_per_step": 0.05,
             "learning_rate": 1e-3,
+            "tau": 0.02,
             "temperature": 0.03,
             "tune_temperature": False,
         },
