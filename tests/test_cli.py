@@ -62,6 +62,19 @@ def test_train_evaluate_resume(tmp_path: pathlib.Path) -> None:
     assert {"mean", "std", "ci95", "episodes"} <= result["random"].keys()
 
 
+def test_options_of_the_environment_and_every_task_of_a_split(tmp_path: pathlib.Path) -> None:
+    run, result = tmp_path / "run", tmp_path / "result.json"
+    options = ("variant=original", "horizon=12", "radius=0.5")
+    hadamem("train", "--env", "hadamem/PointRobot-v0", "--memory", "gru", "--env-options", *options, "--out", run, *SMALL)
+    assert json.loads((run / "config.json").read_text())["config"]["env_options"] == list(options)
+    done = hadamem("evaluate", run, "--env-options", "split=eval", "horizon=8", "--json", result)
+    assert "split=eval" in done.stdout
+    told = json.loads(result.read_text())
+    assert (told["episodes"], told["mean_length"]) == (20, 16)  # each of the tasks once, two inner episodes
+    assert sum(told["inner_means"]) == pytest.approx(told["mean"])
+    assert 0 <= told["success_rate"] <= 1
+
+
 def test_the_default_folder_is_named_after_the_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = hadamem("train", "--memory", "mlp", "--seed", 3, *SMALL)
@@ -162,6 +175,8 @@ def test_lists(tmp_path: pathlib.Path) -> None:
         (["train", "--agent", "sac", "--env", "CartPole-v1", "--burn-in", "3"], ["burn_in is 3", "sequence_length"]),
         (["train", "--memory-options", "theta=rnd"], ["theta=rnd", "random, fixed, learned"]),
         (["train", "--memory-options", "thta=fixed"], ["thta=fixed", "theta"]),
+        (["train", "--env", "hadamem/Wind-v0", "--env-options", "raduis=1"], ["raduis=1", "radius"]),
+        (["train", "--env", "CartPole-v1", "--env-options", "length=1"], ["CartPole-v1", "'length'"]),
         (["train", "--minibatches", "7"], ["minibatches is 7", "64"]),
         (["train", "--steps", "0"], ["steps is 0"]),
         (["train", "--inputs", "pixels"], ["pixels", "obs"]),

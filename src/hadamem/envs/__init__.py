@@ -1,7 +1,21 @@
-"""From any Gymnasium id to float tensors, and fast batched versions of the POPGym memory tasks."""
+"""From any Gymnasium id to float tensors, fast batched tasks, and wrappers that take away what makes memory needless.
+
+Importing it registers the tasks of hadamem ("hadamem/Wind-v0", ...) with Gymnasium.
+"""
 
 from .layout import Layout, Leaf
 from .tasks import list_tasks
 from .vector import Episode, Transition, VectorEnvironment, make_vector
+from .wrappers import MaskVelocity, RepeatTrials
 
-__all__ = ["Episode", "Layout", "Leaf", "Transition", "VectorEnvironment", "list_tasks", "make_vector"]
+__all__ = [
+    "Episode",
+    "Layout",
+    "Leaf",
+    "MaskVelocity",
+    "RepeatTrials",
+    "Transition",
+    "VectorEnvironment",
+    "list_tasks",
+    "make_vector",
+]

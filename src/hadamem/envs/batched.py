@@ -43,6 +43,7 @@ class BatchedTask(VectorEnv):
     """
 
     obs_requires_prev_action = False
+    obs_requires_prev_reward = False
     max_steps: int
     mutable: tuple[str, ...]
 
@@ -181,6 +182,8 @@ class SingleTask(gymnasium.Env):
         self.observation_space = self.batch.single_observation_space
         self.action_space = self.batch.single_action_space
         self.render_mode = self.batch.render_mode
+        self.obs_requires_prev_action = self.batch.obs_requires_prev_action
+        self.obs_requires_prev_reward = self.batch.obs_requires_prev_reward
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode, see `BatchedTask.reset`."""

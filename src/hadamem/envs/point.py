@@ -21,9 +21,9 @@ class PointTask(FixedLength):
 
     Actions (2,) in [-1, 1] are scaled by `step_size`. Each step that ends within `radius` of the goal pays 1. A trial is
     `trials` inner episodes of `horizon` steps with the same task, and is then truncated: the goal may be held for ever.
-    Infos hold `task` (its index in `tasks`) and `at_goal` at every step, `success` (the goal was reached at least once) and
-    `inner_returns` (one per inner episode) at the last. `reset(options={"task": i})` begins task i, an array of N begins one in
-    each environment; other episodes draw theirs uniformly.
+    Infos hold `task` (its index in `tasks`) and `at_goal` at every step, `success` (the goal was reached at least once) and,
+    where there are several inner episodes, `inner_returns` at the last. `reset(options={"task": i})` begins task i, an
+    array of N begins one in each environment; other episodes draw theirs uniformly.
 
     Attributes:
         tasks: (K, 2) float64, the tasks of the split.
@@ -86,7 +86,8 @@ class PointTask(FixedLength):
         return {"task": self.task.copy(), "at_goal": self.at_goal.copy()}
 
     def _final_info(self) -> dict[str, np.ndarray]:
-        return {"success": self.returns.max(axis=1) > 0, "inner_returns": self.returns.copy()}
+        told = {"success": self.returns.max(axis=1) > 0}
+        return told if self.returns.shape[1] == 1 else told | {"inner_returns": self.returns.copy()}
 
     @abstractmethod
     def _place(self) -> None:
@@ -123,6 +124,7 @@ class Wind(PointTask):
         render_mode: None or "rgb_array".
     """
 
+    obs_requires_prev_action = True
     variants = {  # noqa: RUF012
         "shm": {"num_tasks": 200, "num_train": 50, "max_wind": 0.1, "radius": 0.01, "horizon": 100},
         "original": {"num_tasks": 60, "num_train": 40, "max_wind": 0.08, "radius": 0.03, "horizon": 75},
@@ -189,6 +191,7 @@ class PointRobot(PointTask):
         render_mode: None or "rgb_array".
     """
 
+    obs_requires_prev_reward = True
     variants = {  # noqa: RUF012
         "shm": {"num_tasks": 200, "num_train": 50, "radius": 0.05, "horizon": 100},
         "original": {"num_tasks": 100, "num_train": 80, "radius": 0.2, "horizon": 60},

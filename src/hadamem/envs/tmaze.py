@@ -27,6 +27,7 @@ class TMaze(FixedLength):
         render_mode: None or "rgb_array".
     """
 
+    obs_requires_prev_action = True
     mutable = ("clock", "side", "x", "y", "told")
 
     def __init__(
@@ -84,5 +85,5 @@ class TMaze(FixedLength):
         cells[1, 0] = BLUE
         cells[1 - self.side[i], -1], cells[1 + self.side[i], -1] = GREEN, RED
         cells[1 - self.y[i], self.x[i]] = ORANGE
-        first = min(max(self.x[i] - 20, 0), max(self.junction - 39, 0))  # a window of at most 40 cells
-        return enlarge(np.pad(cells[:, first : first + 40], ((1, 1), (1, 1), (0, 0))), 16)
+        first = min(max(self.x[i] - 30, 0), max(self.junction - 59, 0))  # a window of at most 60 cells
+        return enlarge(np.pad(cells[:, first : first + 60], ((1, 1), (1, 1), (0, 0))), 12)

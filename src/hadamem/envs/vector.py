@@ -68,7 +68,7 @@ def make_vector(
         num_envs: N, at least 1.
         seed: not negative; environment i is seeded with `seed + i`.
         inputs: what an observation is made of, out of "obs", "action" (the previous one) and "reward" (the previous
-            one), always in this order. Default: "obs", and "action" where the task says that it needs it.
+            one), always in this order. Default: "obs", and what of the others the task says that it needs.
         batched: use the batched version of a task where there is one. It equals single environments step by step.
         **env_kwargs: for the environment itself; with any of these, POPGym tasks are not batched.
 
@@ -131,7 +131,7 @@ class VectorEnvironment:
         env.action_space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
 
         if inputs is None:
-            inputs = ("obs", "action") if _needs_action(env) else ("obs",)
+            inputs = ("obs", *_needed_inputs(env))
         self._obs_input = Encoder(env.single_observation_space) if "obs" in inputs else None
         end = self._obs_input.end if self._obs_input else 0
         self._history = slice(end, None)  # columns that tell of the previous step, zero when there was none
@@ -315,9 +315,10 @@ def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
     return _OwnFinalObservation(gymnasium.make(id, disable_env_checker=True, **kwargs))
 
 
-def _needs_action(env: VectorEnv) -> bool:
+def _needed_inputs(env: VectorEnv) -> list[str]:
+    """Which parts of the previous step are needed to tell what goes on, if the environment says so, as POPGym's do."""
     single = env.envs[0].unwrapped if isinstance(env, SyncVectorEnv) else env
-    return bool(getattr(single, "obs_requires_prev_action", False))
+    return [name for name in ("action", "reward") if getattr(single, f"obs_requires_prev_{name}", False)]
 
 
 def _convert(state: dict[str, Any], kind: type, convert: Callable[[Any], Any]) -> dict[str, Any]:
