@@ -45,8 +45,8 @@ class TrainConfig:
     seed: int = 0
     """of everything random"""
     inputs: tuple[str, ...] | None = None
-    """what the agent is fed: obs, action, reward (the last two of the previous step); none: obs, and of the others what the task
-    says that it needs (ppo), or what has an embedding (sac)"""
+    """what the agent is fed: obs, action, reward (the last two of the previous step); none: obs, and of the others what
+    the task says that it needs (ppo), or what has an embedding (sac)"""
     batched: bool = True
     """use the batched version of a task, equal step by step to single environments, where there is one"""
     device: str = "cpu"
