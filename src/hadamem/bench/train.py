@@ -38,12 +38,12 @@ def measure_sac(memory: str, size: int, updates: int = 30) -> dict[str, Any]:
     """Gradient updates per second of SAC, sampling included: the median one."""
     config = preset_config("meta-paper", "hadamem/Wind-v0", memory)
     assert config.sac is not None
-    sac = replace(config.sac, actor_memory=None, warmup_steps=6_400)  # random episodes, and no update yet
+    sac = replace(config.sac, actor_memory=None)
     config = replace(config, memory_size=size, sac=sac)
     env = make_environment(config, sac.num_envs, 0)
     agent = make_agent(config, env)
     assert isinstance(agent, SAC)
-    while agent.step < sac.warmup_steps:
+    while agent.step < sac.warmup_steps:  # random episodes, and no update yet
         agent.iterate()
     agent.replay.settle()
     speed = 1 / median_seconds(lambda: agent.update(agent.replay.sample(sac.batch_size)), budget=1e9, most=updates)
