@@ -19,7 +19,6 @@ from numba import njit
 
 from .simd import (
     LANES,
-    alternate,
     clamp,
     evens,
     interleave,
@@ -110,13 +109,6 @@ def back(kind, d, m, c, left, right, a, h, k, q):
 
 
 @njit(forceinline=True, **OPTIONS)
-def split_add(x, y, both):
-    """Add the even lanes of a vector to one sum and its odd lanes to another."""
-    zero = splat(_ZERO)
-    return x + alternate(both, zero), y + alternate(zero, both)
-
-
-@njit(forceinline=True, **OPTIONS)
 def right_factors(kind, S, step, rows):
     """The columns' factor of four rows: one at S[step] for all of them, or where each row has its own, from S[rows] on."""
     if kind in (EXP, DENSE):
@@ -187,15 +179,18 @@ def pack_steps(kind, source, at, K, S, to, stride, by, steps):
 
 
 @njit(**OPTIONS)
-def unpack_steps(kind, S, at, stride, by, out, to, K, steps):
-    """Gradients of what `pack_steps` packed. If paired, the two lanes of a column are added up."""
+def unpack_steps(kind, S, at, stride, by, out, to, K, steps, add):
+    """Gradients of what `pack_steps` packed. If paired, the two lanes of a column are added up. If `add`, to what is there."""
     paired, whole, _ = columns_of(kind, K)
-    width = whole if paired else K
-    copy(S, at, stride, by, out, to, K, 1, steps, width, width)
-    if paired:
-        for t in range(steps):
-            last = load(S, at + t * stride + whole * by)
-            store_first(out, to + t * K + whole, evens(last) + odds(last), K - whole)
+    for t in range(steps):
+        x, y = at + t * stride, to + t * K
+        for j in range(0, K, LANES):
+            value = load(S, x + j * by)
+            if paired and j == whole:
+                value = evens(value) + odds(value)
+            if add:
+                value = value + load_first(out, y + j, K - j)
+            store_first(out, y + j, value, K - j)
 
 
 @njit(**OPTIONS)
