@@ -14,12 +14,14 @@ from typing import Any
 
 
 def median_seconds(function: Callable[[], Any], budget: float = 2.0, most: int = 101) -> float:
-    """The median time of a call. A first call warms up; then as many as fit the budget (seconds), at least one."""
+    """The median time of a call. A first call warms up, then come as many as fit the budget (seconds); if none does, the first
+    counts."""
     begin = time.perf_counter()
     function()
-    first = time.perf_counter() - begin
-    times = []
-    for _ in range(max(1, min(most, int(budget / max(first, 1e-9))))):
+    times = [time.perf_counter() - begin]
+    for n in range(min(most, int(budget / max(times[0], 1e-9)))):
+        if n == 0:
+            times.clear()
         begin = time.perf_counter()
         function()
         times.append(time.perf_counter() - begin)
