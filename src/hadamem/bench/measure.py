@@ -16,16 +16,15 @@ from typing import Any
 def median_seconds(function: Callable[[], Any], budget: float = 2.0, most: int = 101) -> float:
     """The median time of a call. A first call warms up, then come as many as fit the budget (seconds); if none does, the first
     counts."""
+    first = _seconds(function)
+    count = min(most, int(budget / max(first, 1e-9)))
+    return statistics.median([_seconds(function) for _ in range(count)] or [first])
+
+
+def _seconds(function: Callable[[], Any]) -> float:
     begin = time.perf_counter()
     function()
-    times = [time.perf_counter() - begin]
-    for n in range(min(most, int(budget / max(times[0], 1e-9)))):
-        if n == 0:
-            times.clear()
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    return time.perf_counter() - begin
 
 
 def peak_extra_mb(function: Callable[[], Any]) -> float:
