@@ -1,0 +1,93 @@
+"""The commands `hadamem bench ...`. What they measure is imported when they are called: it takes a while to load."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+from ..console import console, make_table, print_rows, print_table, say, write_json
+
+
+@dataclass
+class Bench:
+    """Measure on this machine."""
+
+    json: pathlib.Path | None = None
+    """write the rows there, too"""
+
+
+def bench_ops(arguments: Sequence[str]) -> None:
+    """Measure every backend of the Hadamard recurrence against the released form"""
+    from . import ops
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench ops")
+    with console.status("") as status:
+        tables = ops.measure_all(status.update)
+    rows = tables["sizes"]
+    for size in ops.SIZES:
+        here = [row for row in rows if (row["B"], row["T"], row["H"]) == size]
+        first = here[0]
+        table = make_table(
+            f"(B, T, H) = {size}: µs for one step of one row; faster and less memory than {first['backend']}",
+            ["backend", "forward", "of floor", "both ways", "of floor", "faster", "extra MB", "less memory"],
+        )
+        for row in here:
+            cells = [f"{row['forward_us']:.3f}", _of_floor(row, "forward"), f"{row['forward_backward_us']:.3f}"]
+            cells += [_of_floor(row, "forward_backward")]
+            cells += [f"{first['forward_backward_us'] / row['forward_backward_us']:.1f}x"]
+            if row["extra_mb"] is not None:
+                cells += [f"{row['extra_mb']:.1f}", f"{first['extra_mb'] / max(row['extra_mb'], 1e-3):.1f}x"]
+            table.add_row(row["backend"], *cells)
+        print_table(table)
+    if not any("jax" in row["backend"] for row in rows):
+        say("JAX is not compared with: that takes a checkout and pip install 'hadamem[bench]'")
+    print_rows("how many times as fast all threads are as one", tables["threads"])
+    print_rows("memory of one pass of the kernels, and of one training step of a whole SHM", tables["memory"])
+    write_json(given.json, tables)
+
+
+def _of_floor(row: dict[str, Any], name: str) -> str:
+    return f"{row[f'{name}_of_floor']:.2f}x" if f"{name}_of_floor" in row else "-"
+
+
+def bench_limit(arguments: Sequence[str]) -> None:
+    """Measure what this processor can do, and the floor under the kernels"""
+    from . import limit, ops
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench limit")
+    with console.status("") as status:
+        rows = limit.measure_all(status.update)
+    print_rows("limits (the kernels' own tanh and fused multiply-adds in the first-level cache)", rows)
+    table = make_table("floor in µs for one step of one row", ["threads", "H", "forward", "forward + backward"])
+    for row in rows:
+        for H in sorted({size[2] for size in ops.SIZES}):
+            floors = [limit.floor_us(row, H, *parts) for parts in ((limit.FORWARD,), (limit.FORWARD, limit.BACKWARD))]
+            table.add_row(str(row["threads"]), str(H), *(f"{floor:.3f}" for floor in floors))
+    print_table(table)
+    write_json(given.json, rows)
+
+
+def bench_train(arguments: Sequence[str]) -> None:
+    """Measure environment steps per second of whole training"""
+    from . import train
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench train")
+    with console.status("") as status:
+        rows = train.measure_all(status.update)
+    print_rows(f"PPO on {train.ENV}, 64 environments x 128 steps, 4 epochs, 8 minibatches", rows)
+    write_json(given.json, rows)
+
+
+def bench_compile(arguments: Sequence[str]) -> None:
+    """Measure a policy with SHM inside under torch.compile"""
+    from . import compiled
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench compile")
+    with console.status("") as status:
+        rows = compiled.measure_all(status.update)
+    print_rows("forward and backward of a policy over 8 rows of 128 steps", rows)
+    write_json(given.json, rows)
