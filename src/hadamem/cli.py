@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import pathlib
-import re
 import shlex
 import sys
 import time
@@ -33,8 +32,8 @@ from .bench import commands as bench
 from .console import console, make_table, print_rows, print_table, say, write_json
 from .envs import list_tasks
 from .experiments.recipes import preset_config
-from .memory import MEMORIES, make_memory, memory_class, memory_options
-from .run import read_config
+from .memory import memory_class
+from .run import read_config, write_whole
 
 
 @dataclass
@@ -168,24 +167,34 @@ def tasks(arguments: Sequence[str]) -> None:
     write_json(given.json, rows)
 
 
+@dataclass
+class ListMemories(List):
+    """List the memories, or write the page about them."""
+
+    markdown: pathlib.Path | None = None
+    """write docs/memories.md there instead; results that it holds already are kept"""
+    recall: pathlib.Path | None = None
+    """what `hadamem bench recall --json` wrote, for that page"""
+    costs: pathlib.Path | None = None
+    """what `hadamem bench memories --json` wrote, for that page"""
+    returns: pathlib.Path | None = None
+    """what `hadamem bench returns --json` wrote, for that page"""
+
+
 def memories(arguments: Sequence[str]) -> None:
     """List the memories, their sizes and options"""
-    given = tyro.cli(List, args=arguments, prog="hadamem list memories")
-    rows = []
-    for name, (cls, size) in MEMORIES.items():
-        memory = make_memory(name, 64, 64)
-        state = memory.initial_state(1)
-        rows.append(
-            {
-                "name": name,
-                "about": re.split(r"[:(.]", cls.__doc__ or "")[0].strip(),
-                "size": f"{size} = {getattr(memory, size, '')}".removesuffix(" = "),
-                "parameters": sum(p.numel() for p in memory.parameters()),
-                "state_bytes": sum(leaf.numel() * leaf.element_size() for leaf in state.values()),
-                "options": " ".join(f"{n}={p.default}" for n, p in memory_options(name).items()),
-            }
-        )
-    print_rows("memories, at 64 features in and out and their default size", rows)
+    from .bench import catalogue
+
+    given = tyro.cli(ListMemories, args=arguments, prog="hadamem list memories")
+    if given.markdown is not None:
+        old = given.markdown.read_text() if given.markdown.exists() else ""
+        write_whole(given.markdown, catalogue.page({name: getattr(given, name) for name in catalogue.RESULTS}, old))
+        return
+    with console.status("measuring a step of each"):
+        rows = catalogue.rows()
+    B, T = catalogue.SHAPE
+    title = f"memories, at 64 features in and out and their default size; µs per step forward and backward at ({B}, {T})"
+    print_rows(title, rows)
     write_json(given.json, rows)
 
 
@@ -232,6 +241,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "bench ops": bench.bench_ops,
     "bench limit": bench.bench_limit,
     "bench train": bench.bench_train,
+    "bench recall": bench.bench_recall,
+    "bench memories": bench.bench_memories,
+    "bench returns": bench.bench_returns,
     "bench compile": bench.bench_compile,
 }
 
@@ -268,7 +280,7 @@ def _usage(arguments: Sequence[str]) -> None:
         near = near or [name for name in COMMANDS if name.startswith(typed)]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         say(f"error: no command is called {typed!r}{hint}", style="red")
-    lines = [f"  {name:<14} {command.__doc__}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<15} {command.__doc__}" for name, command in COMMANDS.items()]
     about = "hadamem: agents that remember. Usage: hadamem COMMAND [options]; `hadamem COMMAND --help` explains them."
     out.print("\n".join([about, "", *lines]), markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(0 if asked else 2)

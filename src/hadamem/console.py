@@ -39,17 +39,20 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     """Rows of equal keys as a table."""
     table = Table(title=title, title_justify="left")
     for name, value in rows[0].items():
-        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+        table.add_column(name, justify="right" if as_text(value)[:1].isdigit() else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_text(value) for value in row.values()))
+        table.add_row(*(as_text(value) for value in row.values()))
     print_table(table)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value of a table."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
     return "" if value is None else str(value)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import tyro
 
 from ..console import console, make_table, print_rows, print_table, say, write_json
+from ..memory import MEMORIES, memory_class
 
 
 @dataclass
@@ -90,4 +91,82 @@ def bench_compile(arguments: Sequence[str]) -> None:
     with console.status("") as status:
         rows = compiled.measure_all(status.update)
     print_rows("forward and backward of a policy over 8 rows of 128 steps", rows)
+    write_json(given.json, rows)
+
+
+@dataclass
+class BenchMemories(Bench):
+    """Measure memories on this machine."""
+
+    memories: tuple[str, ...] = tuple(MEMORIES)
+    """by name"""
+
+    def __post_init__(self) -> None:
+        for name in self.memories:
+            memory_class(name)
+
+
+@dataclass
+class Recall(BenchMemories):
+    """Train every memory on three toys of recall, and compare what it learned with what is known about it."""
+
+    jobs: int = 1
+    """memories at a time, each on one thread"""
+
+
+def bench_recall(arguments: Sequence[str]) -> None:
+    """Train every memory on three toys of recall"""
+    from . import recall
+
+    given = tyro.cli(Recall, args=arguments, prog="hadamem bench recall")
+    with console.status("") as status:
+        rows = recall.measure_all(given.memories, given.jobs, status.update)
+    about = "; ".join(f"{name}: {toy.about}" for name, (toy, _) in recall.TOYS.items())
+    print_rows(f"accuracy after a short training, chance {1 / recall.toys.SYMBOLS} ({about})", recall.shown(rows))
+    write_json(given.json, rows)
+
+
+@dataclass
+class Costs(BenchMemories):
+    """Measure what every memory costs at equal state size and at equal parameter count."""
+
+    plot: pathlib.Path | None = None
+    """measure cost against length, too, and draw it there (PNG)"""
+
+
+def bench_memories(arguments: Sequence[str]) -> None:
+    """Measure what every memory costs, with resets, next to torch.nn.GRU without"""
+    from . import memories
+
+    given = tyro.cli(Costs, args=arguments, prog="hadamem bench memories")
+    with console.status("") as status:
+        tables = memories.measure_all(given.memories, given.plot is not None, status.update)
+    for title, rows in memories.shown(tables).items():
+        print_rows(title, rows)
+    write_json(given.json, tables)
+    if given.plot is not None:
+        memories.draw_lengths(tables["lengths"], given.plot)
+        say(f"drawn in {given.plot}")
+
+
+@dataclass
+class Returns(BenchMemories):
+    """Train PPO with every memory, and tell its returns. Started again, it goes on with what is there."""
+
+    out: pathlib.Path = pathlib.Path("runs/returns")
+    """folder of the run folders"""
+    steps: int = 300_000
+    """environment steps of each run"""
+    jobs: int = 1
+    """memories at a time, each on one thread"""
+
+
+def bench_returns(arguments: Sequence[str]) -> None:
+    """Train PPO with every memory, and compare the returns"""
+    from . import returns
+
+    given = tyro.cli(Returns, args=arguments, prog="hadamem bench returns")
+    with console.status("") as status:
+        rows = returns.measure_all(given.memories, given.out, given.steps, given.jobs, status.update)
+    print_rows(f"PPO on {returns.ENV}: returns lie between -1 and 1", returns.shown(rows))
     write_json(given.json, rows)

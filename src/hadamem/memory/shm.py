@@ -60,6 +60,8 @@ class SHM(Memory):
     State: "memory" (B, H, H) and "clock" (B,) int64, which starts at a random draw and never resets.
     """
 
+    paper = "Le et al. 2025, arXiv:2410.10132"
+
     def __init__(
         self,
         input_size: int,
