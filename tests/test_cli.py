@@ -153,6 +153,18 @@ def test_bench_rows() -> None:
     assert {*keys, "updates_per_s"} == train.measure_sac("shm", 8, updates=1).keys()
 
 
+def test_bench_returns(tmp_path: pathlib.Path) -> None:
+    command = ("bench", "returns", "--memories", "mlp", "mingru", "--steps", 300, "--jobs", 2, "--out", tmp_path / "runs")
+    done = hadamem(*command, "--json", tmp_path / "returns.json")
+    rows = json.loads((tmp_path / "returns.json").read_text())
+    assert [row["memory"] for row in rows] == ["mlp", "mingru"]
+    assert all(row["episodes"] == 200 and row["steps"] >= 300 and -1 <= row["mean"] <= 1 for row in rows)
+    assert "mingru" in done.stdout
+    written = (tmp_path / "runs" / "mlp" / "checkpoint.pt").stat().st_mtime_ns
+    hadamem(*command)
+    assert (tmp_path / "runs" / "mlp" / "checkpoint.pt").stat().st_mtime_ns == written  # complete: not trained again
+
+
 def test_lists(tmp_path: pathlib.Path) -> None:
     hadamem("list", "memories", "--json", tmp_path / "memories.json")
     rows = json.loads((tmp_path / "memories.json").read_text())
@@ -185,6 +197,8 @@ def test_lists(tmp_path: pathlib.Path) -> None:
         (["train", "--threads", "0"], ["threads is 0"]),
         (["train", "--embed-size", "0"], ["embed_size is 0"]),
         (["train", "--max-grad-norm", "-1"], ["max_grad_norm is -1"]),
+        (["bench", "recall", "--memories", "smh"], ["'smh'", "shm"]),
+        (["bench", "returns", "--jobs", "0"], ["jobs is 0"]),
         (["evaluate", "nowhere", "--episodes", "0"], ["episodes is 0"]),
         (["[/x]"], ["'[/x]'"]),
         (["train", "--resume", "nowhere"], ["nowhere", "no run folder"]),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import pathlib
-import re
 import shlex
 import sys
 import time
@@ -18,7 +16,6 @@ import gymnasium
 import tyro
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table
 
 from . import __version__
 from .agents.training import (
@@ -29,12 +26,12 @@ from .agents.training import (
     seed_for,
 )
 from .agents.training import train as run_training
+from .bench import commands as bench
+from .console import console, make_table, print_rows, print_table, say, write_json
 from .envs import list_tasks
 from .experiments.recipes import default_preset, preset_config
-from .memory import MEMORIES, make_memory, memory_class, memory_options
+from .memory import memory_class
 from .run import read_config, write_whole
-
-console = Console(stderr=True)
 
 
 @dataclass
@@ -88,7 +85,7 @@ def train(arguments: Sequence[str]) -> None:
         path = given.out or pathlib.Path("runs") / config.env.replace(":", ".").replace("/", ".") / folder
     complete = run_training(config, path, resume)
     if not complete:
-        _say(f"stopped; go on with: hadamem train --resume {shlex.quote(str(path))}")
+        say(f"stopped; go on with: hadamem train --resume {shlex.quote(str(path))}")
     print(path)
 
 
@@ -130,15 +127,15 @@ def evaluate(arguments: Sequence[str]) -> None:
             told = _told(status, name)
             results[name] = evaluate_task(config, player, seed, given.episodes, given.num_envs, greedy, told)
     title = ", ".join([config.env, *config.env_options, *config.evaluate_options, given.mode])
-    table = _table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success", "inner episodes"])
+    table = make_table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success", "inner episodes"])
     for name, result in results.items():
         low, high = result["mean"] - result["ci95"], result["mean"] + result["ci95"]
         success = f"{result['success_rate']:.1%}" if "success_rate" in result else "-"
         mean, std, inner = f"{result['mean']:.3f}", f"{result['std']:.3f}", result.get("inner_means", [])
         inner = ", ".join(f"{mean:.2f}" for mean in inner) or "-"
         table.add_row(name, mean, f"{low:.3f} to {high:.3f}", std, str(result["episodes"]), success, inner)
-    _out().print(table)
-    _write(given.json, {**results[config.memory], "random": results["random"]})
+    print_table(table)
+    write_json(given.json, {**results[config.memory], "random": results["random"]})
 
 
 def _told(status: Status, name: str) -> Callable[[int], None]:
@@ -157,118 +154,39 @@ def tasks(arguments: Sequence[str]) -> None:
     """List the environments that can be trained on here"""
     given = tyro.cli(List, args=arguments, prog="hadamem list tasks")
     rows = list_tasks()
-    _print("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows)
-    _write(given.json, rows)
+    print_rows("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows)
+    write_json(given.json, rows)
+
+
+@dataclass
+class ListMemories(List):
+    """List the memories, or write the page about them."""
+
+    markdown: pathlib.Path | None = None
+    """write docs/memories.md there instead; results that it holds already are kept"""
+    recall: pathlib.Path | None = None
+    """what `hadamem bench recall --json` wrote, for that page"""
+    costs: pathlib.Path | None = None
+    """what `hadamem bench memories --json` wrote, for that page"""
+    returns: pathlib.Path | None = None
+    """what `hadamem bench returns --json` wrote, for that page"""
 
 
 def memories(arguments: Sequence[str]) -> None:
     """List the memories, their sizes and options"""
-    given = tyro.cli(List, args=arguments, prog="hadamem list memories")
-    rows = []
-    for name, (cls, size) in MEMORIES.items():
-        memory = make_memory(name, 64, 64)
-        state = memory.initial_state(1)
-        rows.append(
-            {
-                "name": name,
-                "about": re.split(r"[:(.]", cls.__doc__ or "")[0].strip(),
-                "size": f"{size} = {getattr(memory, size, '')}".removesuffix(" = "),
-                "parameters": sum(p.numel() for p in memory.parameters()),
-                "state_bytes": sum(leaf.numel() * leaf.element_size() for leaf in state.values()),
-                "options": " ".join(f"{n}={p.default}" for n, p in memory_options(name).items()),
-            }
-        )
-    _print("memories, at 64 features in and out and their default size", rows)
-    _write(given.json, rows)
+    from .bench import catalogue
 
-
-@dataclass
-class Bench:
-    """Measure on this machine."""
-
-    json: pathlib.Path | None = None
-    """write the rows there, too"""
-
-
-def bench_ops(arguments: Sequence[str]) -> None:
-    """Measure every backend of the Hadamard recurrence against the released form"""
-    from .bench import ops
-
-    given = tyro.cli(Bench, args=arguments, prog="hadamem bench ops")
-    with console.status("") as status:
-        tables = ops.measure_all(status.update)
-    rows = tables["sizes"]
-    for size in ops.SIZES:
-        here = [row for row in rows if (row["B"], row["T"], row["H"]) == size]
-        first = here[0]
-        table = _table(
-            f"(B, T, H) = {size}: µs for one step of one row; faster and less memory than {first['backend']}",
-            ["backend", "forward", "of floor", "both ways", "of floor", "faster", "extra MB", "less memory"],
-        )
-        for row in here:
-            cells = [f"{row['forward_us']:.3f}", _of_floor(row, "forward"), f"{row['forward_backward_us']:.3f}"]
-            cells += [_of_floor(row, "forward_backward")]
-            cells += [f"{first['forward_backward_us'] / row['forward_backward_us']:.1f}x"]
-            if row["extra_mb"] is not None:
-                cells += [f"{row['extra_mb']:.1f}", f"{first['extra_mb'] / max(row['extra_mb'], 1e-3):.1f}x"]
-            table.add_row(row["backend"], *cells)
-        _out().print(table)
-    if not any("jax" in row["backend"] for row in rows):
-        _say("JAX is not compared with: that takes a checkout and pip install 'hadamem[bench]'")
-    _print("how many times as fast all threads are as one", tables["threads"])
-    _print("memory of one pass of the kernels, and of one training step of a whole SHM", tables["memory"])
-    _write(given.json, tables)
-
-
-def _of_floor(row: dict[str, Any], name: str) -> str:
-    return f"{row[f'{name}_of_floor']:.2f}x" if f"{name}_of_floor" in row else "-"
-
-
-def bench_limit(arguments: Sequence[str]) -> None:
-    """Measure what this processor can do, and the floor under the kernels"""
-    from .bench import limit, ops
-
-    given = tyro.cli(Bench, args=arguments, prog="hadamem bench limit")
-    with console.status("") as status:
-        rows = limit.measure_all(status.update)
-    _print("limits (the kernels' own tanh and fused multiply-adds in the first-level cache)", rows)
-    table = _table("floor in µs for one step of one row", ["threads", "H", "forward", "forward + backward"])
-    for row in rows:
-        for H in sorted({size[2] for size in ops.SIZES}):
-            floors = [limit.floor_us(row, H, *parts) for parts in ((limit.FORWARD,), (limit.FORWARD, limit.BACKWARD))]
-            table.add_row(str(row["threads"]), str(H), *(f"{floor:.3f}" for floor in floors))
-    _out().print(table)
-    _write(given.json, rows)
-
-
-@dataclass
-class BenchTrain(Bench):
-    """Measure whole training on this machine."""
-
-    agent: Literal["ppo", "sac"] = "ppo"
-    """environment steps per second of PPO, or gradient updates per second of SAC"""
-
-
-def bench_train(arguments: Sequence[str]) -> None:
-    """Measure the speed of training, see --agent"""
-    from .bench import train
-
-    given = tyro.cli(BenchTrain, args=arguments, prog="hadamem bench train")
-    with console.status("") as status:
-        rows = train.measure_all(given.agent, status.update)
-    _print(train.ABOUT[given.agent], rows)
-    _write(given.json, rows)
-
-
-def bench_compile(arguments: Sequence[str]) -> None:
-    """Measure a policy with SHM inside under torch.compile"""
-    from .bench import compiled
-
-    given = tyro.cli(Bench, args=arguments, prog="hadamem bench compile")
-    with console.status("") as status:
-        rows = compiled.measure_all(status.update)
-    _print("forward and backward of a policy over 8 rows of 128 steps", rows)
-    _write(given.json, rows)
+    given = tyro.cli(ListMemories, args=arguments, prog="hadamem list memories")
+    if given.markdown is not None:
+        old = given.markdown.read_text() if given.markdown.exists() else ""
+        write_whole(given.markdown, catalogue.page({name: getattr(given, name) for name in catalogue.RESULTS}, old))
+        return
+    with console.status("measuring a step of each"):
+        rows = catalogue.rows()
+    B, T = catalogue.SHAPE
+    title = f"memories, at 64 features in and out and their default size; µs per step forward and backward at ({B}, {T})"
+    print_rows(title, rows)
+    write_json(given.json, rows)
 
 
 @dataclass
@@ -292,13 +210,15 @@ def showcase(arguments: Sequence[str]) -> None:
     given = tyro.cli(Showcase, args=arguments, prog="hadamem showcase")
     rows = experiment.showcase(given.out, given.steps, given.episodes, given.seed)
     if rows is None:
-        _say("stopped; the same command goes on from here")
+        say("stopped; the same command goes on from here")
         return
-    table = _table(f"{experiment.TASK}: returns lie between -1 and 1", ["policy", "memory", "mean return", "episodes", "steps"])
+    table = make_table(
+        f"{experiment.TASK}: returns lie between -1 and 1", ["policy", "memory", "mean return", "episodes", "steps"]
+    )
     for row in rows:
         mean = f"{row['mean']:.3f} ± {row['ci95']:.3f}"
         table.add_row(row["policy"], row["memory"], mean, str(row["episodes"]), f"{row['steps']:,}")
-    _out().print(table)
+    print_table(table)
     print(f"table: {given.out / 'results.json'}\nplot: {given.out / 'curves.png'}\nruns: {given.out}")
     print(f"curves in TensorBoard: tensorboard --logdir {given.out}")
 
@@ -309,10 +229,13 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "showcase": showcase,
     "list tasks": tasks,
     "list memories": memories,
-    "bench ops": bench_ops,
-    "bench limit": bench_limit,
-    "bench train": bench_train,
-    "bench compile": bench_compile,
+    "bench ops": bench.bench_ops,
+    "bench limit": bench.bench_limit,
+    "bench train": bench.bench_train,
+    "bench recall": bench.bench_recall,
+    "bench memories": bench.bench_memories,
+    "bench returns": bench.bench_returns,
+    "bench compile": bench.bench_compile,
 }
 
 
@@ -332,15 +255,10 @@ def main() -> None:
     except (ValueError, FloatingPointError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
         if os.environ.get("HADAMEM_DEBUG"):
             raise
-        _say(f"error: {error}", style="red")
+        say(f"error: {error}", style="red")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-def _say(text: str, style: str | None = None) -> None:
-    """A message as it is, on one line, so that what it says to type can be copied."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _usage(arguments: Sequence[str]) -> None:
@@ -352,47 +270,11 @@ def _usage(arguments: Sequence[str]) -> None:
         near = difflib.get_close_matches(typed, COMMANDS, n=2, cutoff=0.5)
         near = near or [name for name in COMMANDS if name.startswith(typed)]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        _say(f"error: no command is called {typed!r}{hint}", style="red")
-    lines = [f"  {name:<14} {command.__doc__}" for name, command in COMMANDS.items()]
+        say(f"error: no command is called {typed!r}{hint}", style="red")
+    lines = [f"  {name:<15} {command.__doc__}" for name, command in COMMANDS.items()]
     about = "hadamem: agents that remember. Usage: hadamem COMMAND [options]; `hadamem COMMAND --help` explains them."
     out.print("\n".join([about, "", *lines]), markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(0 if asked else 2)
-
-
-def _out() -> Console:
-    """Where tables go: on a terminal as wide as it is, elsewhere (a file, a log) as wide as they want to be."""
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150)
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-    return table
-
-
-def _print(title: str, rows: list[dict[str, Any]]) -> None:
-    """Rows of equal keys as a table."""
-    table = Table(title=title, title_justify="left")
-    for name, value in rows[0].items():
-        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(value) for value in row.values()))
-    _out().print(table)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return "" if value is None else str(value)
-
-
-def _write(path: pathlib.Path | None, content: Any) -> None:
-    if path is not None:
-        write_whole(path, json.dumps(content, indent=2))
-        _say(f"written to {path}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,2 @@
-"""Timed comparisons. Every figure is a median of repeats measured in the run that prints it; none is part of the tests."""
+"""Measurements: what things cost, what memories learn. Every figure is measured in the run that prints it, every time is a
+median of repeats; none is part of the tests."""

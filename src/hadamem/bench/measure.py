@@ -9,7 +9,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 
@@ -70,3 +71,34 @@ def in_fresh_process(module: str, *arguments: object, environment: Mapping[str, 
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def side_by_side(
+    module: str, names: Sequence[str], jobs: int, told: Callable[[str], None], *arguments: object
+) -> list[dict[str, Any]]:
+    """`in_fresh_process(module, name, *arguments)` for every name, `jobs` at a time, with one thread each.
+
+    Returns:
+        The results in the order of names.
+
+    Raises:
+        ValueError: jobs is not positive.
+        RuntimeError: one of them failed; those not yet begun are left out.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs is {jobs}; it must be at least 1")
+
+    def work(name: str) -> dict[str, Any]:
+        result = in_fresh_process(module, name, *arguments, environment={"OMP_NUM_THREADS": "1"})
+        done.append(name)
+        told(f"{len(done)} of {len(names)} done, the latest: {name}")
+        return result
+
+    done: list[str] = []
+    told(f"0 of {len(names)} done")
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            return list(pool.map(work, names))
+        except BaseException:  # Ctrl-C above all
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

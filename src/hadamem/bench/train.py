@@ -11,19 +11,20 @@ from ..agents.training import make_agent, make_environment
 from ..experiments.recipes import preset_config
 from .measure import median_seconds
 
+ENV = "popgym-RepeatPreviousEasy-v0"  # of everything measured on one task with PPO
 CASES: dict[str, tuple[tuple[str, int], ...]] = {
     "ppo": (("shm", 32), ("shm", 128), ("gru", 256), ("mlp", 64)),
     "sac": (("shm", 24), ("gru", 64), ("mlp", 64)),
 }
 ABOUT = {
-    "ppo": "PPO on popgym-RepeatPreviousEasy-v0, 64 environments x 128 steps, 4 epochs, 8 minibatches",
+    "ppo": f"PPO on {ENV}, 64 environments x 128 steps, 4 epochs, 8 minibatches",
     "sac": "SAC on hadamem/Wind-v0, updates from 64 whole episodes of 100 steps, released sizes, the same memory everywhere",
 }
 
 
 def measure_ppo(memory: str, size: int, iterations: int = 15) -> dict[str, Any]:
     """Environment steps per second of PPO: the median iteration, acting and learning."""
-    config = preset_config("fast", "popgym-RepeatPreviousEasy-v0", memory)
+    config = preset_config("fast", ENV, memory)
     assert config.ppo is not None
     ppo = replace(config.ppo, num_envs=64, num_steps=128, epochs=4, minibatches=8)
     config = replace(config, memory_size=size, ppo=ppo)

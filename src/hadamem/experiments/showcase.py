@@ -8,15 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import matplotlib
-import torch
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from ..agents.evaluation import evaluate
-from ..agents.training import config_from_dict, load_policy, make_environment, seed_for, train
-from ..run import read_config, read_metrics, write_whole
+from ..agents.training import evaluate_task, seed_for
+from ..run import read_metrics, write_whole
 from .recipes import preset_config
+from .runs import evaluate_run, train_once
 
 TASK = "popgym-RepeatPreviousEasy-v0"
 MEMORIES = ("shm", "mlp")
@@ -31,20 +30,14 @@ def showcase(out: pathlib.Path, steps: int, episodes: int, seed: int) -> list[di
     """
     rows = []
     for memory in MEMORIES:
-        path = out / memory
         config = replace(preset_config("fast", TASK, memory), steps=steps, seed=seed)
-        if path.exists() and config_from_dict(read_config(path)) != config:
-            raise ValueError(f"{path} holds a run with other settings; give --out a new folder, or delete it")
-        if not (path / "result.json").exists() and not train(config, path, resume=(path / "checkpoint.pt").exists()):
+        result = train_once(config, out / memory)
+        if result is None:
             return None
-        policy, config = load_policy(path)
-        torch.manual_seed(seed_for(seed, "evaluation"))
-        env = make_environment(config, min(episodes, 50), seed_for(seed, "evaluation"))
-        result = evaluate(env, policy, episodes)
-        taken = json.loads((path / "result.json").read_text())["steps"]
-        rows.append({"policy": "trained", "memory": memory, "steps": taken, **_kept(result)})
-    env = make_environment(config, min(episodes, 50), seed_for(seed, "evaluation"))
-    rows.append({"policy": "random", "memory": "none", "steps": 0, **_kept(evaluate(env, None, episodes))})
+        row = {"policy": "trained", "memory": memory, "steps": result["steps"]}
+        rows.append(row | _kept(evaluate_run(out / memory, episodes)))
+    random = evaluate_task(config, None, seed_for(seed, "evaluation"), episodes)
+    rows.append({"policy": "random", "memory": "none", "steps": 0, **_kept(random)})
     write_whole(out / "results.json", json.dumps(rows, indent=2))
     draw_curves(out, out / "curves.png")
     return rows

@@ -10,6 +10,8 @@ from .base import Memory, State
 class MLP(Memory):
     """Two layers applied to each step alone. The state is empty.
 
+        y_t = relu(W_2 relu(W_1 x_t + b_1) + b_2)
+
     Args:
         input_size: features of x.
         output_size: features of the output.

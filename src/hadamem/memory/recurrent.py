@@ -38,6 +38,10 @@ class _Recurrent(Memory):
 class GRU(_Recurrent):
     """Gated recurrent unit (Cho et al., 2014), torch.nn.GRU's arithmetic.
 
+        z_t = sigmoid(W_z x_t + U_z h_{t-1} + b_z)          how much is kept
+        r_t = sigmoid(W_r x_t + U_r h_{t-1} + b_r)
+        h_t = z_t * h_{t-1} + (1 - z_t) * tanh(W x_t + b + r_t * (U h_{t-1} + c))
+
     Args:
         input_size: features of x.
         output_size: features of the output.
@@ -46,6 +50,7 @@ class GRU(_Recurrent):
     State: "hidden" (B, hidden_size).
     """
 
+    paper = "Cho et al. 2014, arXiv:1406.1078"
     names = ("hidden",)
     cell = nn.GRU
 
@@ -53,8 +58,13 @@ class GRU(_Recurrent):
 class LSTM(_Recurrent):
     """Long short-term memory (Hochreiter & Schmidhuber, 1997), torch.nn.LSTM's arithmetic. Arguments as GRU.
 
+        c_t = f_t * c_{t-1} + i_t * tanh(W_c x_t + U_c h_{t-1} + b_c)
+        h_t = o_t * tanh(c_t)
+        i_t, f_t, o_t = sigmoid(W x_t + U h_{t-1} + b), each with its own W, U, b
+
     State: "hidden" and "cell" (B, hidden_size).
     """
 
+    paper = "Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735"
     names = ("hidden", "cell")
     cell = nn.LSTM

@@ -1,0 +1,278 @@
+"""What every memory costs, at equal state size and at equal parameter count, resets included, next to torch.nn.GRU without."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..console import as_text
+from ..memory import MEMORIES, Memory, State, make_memory, memory_options
+from .measure import in_fresh_process, median_seconds, peak_extra_mb
+
+FEATURES = 64  # of input and output
+SHAPE = (64, 128)  # (B, T)
+LONG = (8, 1024)  # of the comparison with a loop over time
+LENGTHS = (64, 256, 1024, 4096, 16384)  # of the plot, one row
+EPISODE = 50  # steps, on average
+TARGETS = {"state": 4096, "parameters": 25_000}  # bytes of one row's state; numbers
+TORCH_GRU = "torch.nn.GRU"
+
+
+class TorchGRU(Memory):
+    """torch.nn.GRU as it is, deaf to `start`: what resets are compared with."""
+
+    def __init__(self, input_size: int, output_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, output_size)
+        self.rnn = nn.GRU(input_size, hidden_size, batch_first=True)
+        self.output = nn.Identity() if hidden_size == output_size else nn.Linear(hidden_size, output_size)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Zeros."""
+        return {"hidden": self._zeros(batch_size, self.rnn.hidden_size)}
+
+    def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        """See Memory."""
+        y, last = self.rnn(x, state["hidden"][None].contiguous())
+        return self.output(y), {"hidden": last[0]}
+
+
+def build(name: str, size: int | None, **options: Any) -> Memory:
+    """A memory of the registry, or torch.nn.GRU, with FEATURES in and out."""
+    if name == TORCH_GRU:
+        return TorchGRU(FEATURES, FEATURES, size or FEATURES)
+    return make_memory(name, FEATURES, FEATURES, size, **options)
+
+
+def state_bytes(memory: Memory) -> int:
+    """Bytes of one row's state."""
+    return sum(leaf.numel() * leaf.element_size() for leaf in memory.initial_state(1).values())
+
+
+def count_parameters(memory: Memory) -> int:
+    """Numbers that are learned."""
+    return sum(p.numel() for p in memory.parameters())
+
+
+_COUNTS: dict[str, Callable[[Memory], int]] = {"state": state_bytes, "parameters": count_parameters}
+
+
+def size_for(name: str, equal: str) -> int | None:
+    """The size, a multiple of 4 (heads share it), that brings "state" or "parameters" nearest to TARGETS.
+
+    None (the memory's own default) where the size has no influence on them.
+    """
+
+    def count(fours: int) -> int:
+        return _COUNTS[equal](build(name, 4 * fours))
+
+    target, low, high = TARGETS[equal], 1, 2
+    if count(low) == count(high):
+        return None
+    while count(high) < target:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if count(middle) >= target else (middle, high)
+    return 4 * min((low, high), key=lambda fours: abs(count(fours) - target))
+
+
+class Case:
+    """A memory, an input, and resets at random places."""
+
+    def __init__(self, memory: Memory, B: int, T: int) -> None:
+        torch.manual_seed(0)
+        self.memory, self.steps = memory, B * T
+        self.x, self.gradient = torch.randn(B, T, FEATURES), torch.randn(B, T, FEATURES)
+        self.state = memory.initial_state(B)
+        self.resets, self.no_resets = torch.rand(B, T) < 1 / EPISODE, torch.zeros(B, T, dtype=torch.bool)
+        self.parameters = list(memory.parameters())
+
+    @torch.no_grad()
+    def forward(self, start: Tensor) -> None:
+        """Forward alone."""
+        self.memory(self.x, self.state, start)
+
+    def both_ways(self, start: Tensor) -> None:
+        """Forward and backward, down to the parameters and to x."""
+        x = self.x.requires_grad_()
+        y, _ = self.memory(x, self.state, start)
+        torch.autograd.grad(y, [x, *self.parameters], self.gradient, allow_unused=True)
+        self.x = x.detach()
+
+
+def in_turn(calls: dict[str, Callable[[], Any]], steps: int, seconds: float = 4.0, rounds: int = 9) -> dict[str, list[float]]:
+    """Microseconds per step, round by round: what else runs here slows all alike. At least three rounds, of which the medians
+    forget that the first was cold, then more while there is time; quick calls are repeated within a round."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    begin = time.perf_counter()
+    for done in range(rounds):
+        if done >= 3 and time.perf_counter() - begin > seconds:
+            break
+        for name, call in calls.items():
+            found[name].append(1e6 * _seconds(call) / steps)
+    return found
+
+
+def _seconds(call: Callable[[], Any], at_least: float = 0.05) -> float:
+    """The mean time of as many calls as fill `at_least` seconds."""
+    count, begin = 0, time.perf_counter()
+    while (taken := time.perf_counter() - begin) < at_least or not count:
+        call()
+        count += 1
+    return taken / count
+
+
+def ratio(found: dict[str, list[float]], above: str, below: str) -> float:
+    """The median over the rounds of the ratio within a round."""
+    return statistics.median(a / b for a, b in zip(found[above], found[below], strict=True))
+
+
+def measure(name: str, equal: str, shape: tuple[int, int] = SHAPE) -> dict[str, Any]:
+    """One row: microseconds per step of one row, and megabytes above the inputs."""
+    size = size_for(name, equal)
+    memory = build(name, size)
+    small = Case(memory, 2, 3)
+    small.both_ways(small.resets)  # compile, open the thread pool
+    case = Case(memory, *shape)
+    extra = peak_extra_mb(lambda: case.both_ways(case.resets))
+    calls: dict[str, Callable[[], Any]] = {
+        "forward": lambda: case.forward(case.resets),
+        "forward_backward": lambda: case.both_ways(case.resets),
+        "without_resets": lambda: case.both_ways(case.no_resets),
+    }
+    found = in_turn(calls, case.steps)
+    acting = Case(memory, shape[0], 1)
+    return {
+        "memory": name,
+        "size": size if size is not None or name not in MEMORIES else getattr(memory, MEMORIES[name][1], None),
+        "state_bytes": state_bytes(memory),
+        "parameters": count_parameters(memory),
+        "forward_us": statistics.median(found["forward"]),
+        "forward_backward_us": statistics.median(found["forward_backward"]),
+        "resets": None if name == TORCH_GRU else ratio(found, "forward_backward", "without_resets"),
+        "acting_us": 1e6 * median_seconds(lambda: acting.forward(acting.no_resets), budget=0.5) / shape[0],
+        "extra_mb": extra,
+    }
+
+
+def measure_loop(name: str, shape: tuple[int, int] = LONG) -> dict[str, Any]:
+    """How many times as fast a memory of default size is as itself with a loop over time in PyTorch, both ways."""
+    cases = {}
+    for backend in ("auto", "reference"):
+        torch.manual_seed(0)
+        cases[backend] = Case(build(name, None, backend=backend), *shape)
+    found = in_turn({b: lambda case=case: case.both_ways(case.resets) for b, case in cases.items()}, shape[0] * shape[1])  # type: ignore[misc]
+    row = {"memory": name, "fused_us": statistics.median(found["auto"]), "loop_us": statistics.median(found["reference"])}
+    return row | {"times_faster": ratio(found, "reference", "auto")}
+
+
+def measure_gru(size: int = 256, shape: tuple[int, int] = SHAPE) -> dict[str, Any]:
+    """The memory gru with resets beside torch.nn.GRU without."""
+    ours, theirs = (Case(build(name, size), *shape) for name in ("gru", TORCH_GRU))
+    calls = {"gru": lambda: ours.both_ways(ours.resets), TORCH_GRU: lambda: theirs.both_ways(theirs.no_resets)}
+    found = in_turn(calls, ours.steps)
+    row = {"size": size, "gru_us": statistics.median(found["gru"]), "torch_us": statistics.median(found[TORCH_GRU])}
+    return row | {"ratio": ratio(found, "gru", TORCH_GRU)}
+
+
+def measure_lengths(name: str, lengths: Sequence[int] = LENGTHS) -> dict[str, Any]:
+    """Microseconds per step, both ways, of one row of so many steps with resets, at equal parameter count."""
+    memory, taken = build(name, size_for(name, "parameters")), []
+    for T in lengths:
+        case = Case(memory, 1, T)
+        taken.append(1e6 * median_seconds(lambda case=case: case.both_ways(case.resets), budget=0.5) / T)  # type: ignore[misc]
+    return {"memory": name, "lengths": list(lengths), "us": taken}
+
+
+def with_backends(names: Sequence[str]) -> list[str]:
+    """Those that run on the shared operators, which have a definition to compare with."""
+    return [name for name in names if "backend" in memory_options(name)]
+
+
+def measure_all(names: Sequence[str], lengths: bool, told: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
+    """All that is said above for memories by name, each in a fresh process; cost against length only if asked for."""
+    jobs: list[tuple[str, str, str]] = [("state", "state", name) for name in [*names, TORCH_GRU]]
+    jobs += [("parameters", "parameters", name) for name in [*names, TORCH_GRU]]
+    jobs += [("loop", "loop", name) for name in with_backends(names)]
+    jobs += [("gru", "gru", "gru")] * ("gru" in names)
+    jobs += [("lengths", "lengths", name) for name in [*names, TORCH_GRU] if lengths]
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for i, (table, what, name) in enumerate(jobs):
+        told(f"{i + 1} of {len(jobs)}: {name}, {what}")
+        tables.setdefault(table, []).append(in_fresh_process(__name__, what, name))
+    return tables
+
+
+def shown(tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, str]]]:
+    """The tables as texts, by their titles."""
+    titles = {
+        "state": f"At equal state size, about {TARGETS['state']:,} bytes (where it depends on the size):",
+        "parameters": f"At equal parameter count, about {TARGETS['parameters']:,}:",
+        "loop": f"The models on the shared operators beside their own loop over time in PyTorch, both ways at {LONG}:",
+        "gru": f"GRU with resets beside torch.nn.GRU without, both ways at {SHAPE}:",
+        "lengths": "One row of T steps, both ways:",
+    }
+    formats = {"memory": as_text, "resets": _times, "times_faster": _times, "ratio": _times, "extra_mb": "{:,.1f}".format}
+    found = {}
+    for table, rows in tables.items():
+        if table == "lengths":
+            rows = [{"memory": r["memory"]} | {f"{T:,}": us for T, us in zip(r["lengths"], r["us"], strict=True)} for r in rows]
+        found[titles[table]] = [{_HEADS.get(n, n): formats.get(n, as_text)(x) for n, x in row.items()} for row in rows]
+    return found
+
+
+_HEADS = {
+    "state_bytes": "state, bytes",
+    "forward_us": "forward",
+    "forward_backward_us": "both ways",
+    "acting_us": "acting",
+    "extra_mb": "extra MB",
+    "fused_us": "fused",
+    "loop_us": "loop",
+    "times_faster": "faster",
+    "gru_us": "gru",
+    "torch_us": TORCH_GRU,
+}
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}x"
+
+
+def draw_lengths(rows: list[dict[str, Any]], file: pathlib.Path) -> None:
+    """Cost of a step against the length of the sequence, a line for each memory, on log axes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
+    colours = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    for i, row in enumerate(rows):
+        style = ("-", "--", ":")[i // len(colours)] if row["memory"] != TORCH_GRU else "k-."
+        axes.plot(row["lengths"], row["us"], style, marker="o", markersize=3, color=colours[i % 20], label=row["memory"])
+    axes.set(xscale="log", yscale="log", xlabel="T, steps of one row (mean episode length 50)")
+    axes.set(ylabel="µs per step, forward and backward", title=f"about {TARGETS['parameters']:,} parameters each")
+    axes.set_xticks(rows[0]["lengths"], [f"{T:,}" for T in rows[0]["lengths"]])
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, ncols=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    what, name = sys.argv[1:]
+    if what in TARGETS:
+        row = measure(name, what)
+    else:
+        row = measure_gru() if what == "gru" else {"loop": measure_loop, "lengths": measure_lengths}[what](name)
+    print(json.dumps(row))

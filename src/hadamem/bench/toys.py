@@ -1,0 +1,117 @@
+"""Three supervised toys that ask for a memory, and the network that every memory is put into to learn them.
+
+The network is a policy's: symbols through a layer with ReLU, beside them a sine code of the step (without it, memories that are
+addressed by content could not tell one step from another; a network with a counter of its own has nothing from it), a linear
+map into the memory, and two layers behind it. The memory has the size and options that the preset "fast" gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..memory import make_memory
+from ..memory.window import sine_code
+
+SYMBOLS = 8
+_SKIP = -100  # the target of a step at which nothing is asked
+_CODE = 32  # features of the sine code
+_FEATURES = 64  # into and out of the memory
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A task that is drawn, not stored. The answer is always one of SYMBOLS: guessing is right once in eight times."""
+
+    about: str
+    """one line"""
+    features: int
+    """of x"""
+    scored: int
+    """accuracy counts the last so many steps"""
+    draw: Callable[[int], tuple[Tensor, Tensor]]
+    """of the batch size B: x (B, T, features), one-hot, and targets (B, T) int64"""
+
+
+def copy(length: int = 8, delay: int = 32) -> Toy:
+    """`length` symbols, one a step; each is asked for `delay` steps after it was shown. Between: nothing."""
+
+    def draw(B: int) -> tuple[Tensor, Tensor]:
+        symbols = torch.randint(SYMBOLS, (B, length))
+        x, target = torch.zeros(B, delay + length, SYMBOLS + 1), torch.full((B, delay + length), _SKIP)
+        x[:, :length, :SYMBOLS] = F.one_hot(symbols, SYMBOLS)
+        x[:, delay:, SYMBOLS] = 1  # you are asked
+        target[:, delay:] = symbols
+        return x, target
+
+    return Toy(f"copy {length} symbols after {delay} steps", SYMBOLS + 1, length, draw)
+
+
+def associative(pairs: int = 8) -> Toy:
+    """`pairs` of a key and a value, one pair a step; then each key, in another order: what was its value?"""
+
+    def draw(B: int) -> tuple[Tensor, Tensor]:
+        keys, asked = (torch.rand(B, pairs).argsort(dim=1) for _ in range(2))
+        values = torch.randint(SYMBOLS, (B, pairs))
+        x, target = torch.zeros(B, 2 * pairs, pairs + SYMBOLS), torch.full((B, 2 * pairs), _SKIP)
+        x[:, :, :pairs] = F.one_hot(torch.cat([keys, keys.gather(1, asked)], dim=1), pairs)
+        x[:, :pairs, pairs:] = F.one_hot(values, SYMBOLS)
+        target[:, pairs:] = values.gather(1, asked)
+        return x, target
+
+    return Toy(f"value of a key, {pairs} pairs", pairs + SYMBOLS, pairs, draw)
+
+
+def first(steps: int = 128) -> Toy:
+    """A random symbol at each of `steps`, the first one marked. Which was it? Asked at every step, counted at the last."""
+
+    def draw(B: int) -> tuple[Tensor, Tensor]:
+        symbols = torch.randint(SYMBOLS, (B, steps))
+        x = F.pad(F.one_hot(symbols, SYMBOLS).float(), (0, 1))
+        x[:, 0, SYMBOLS] = 1
+        return x, symbols[:, :1].expand(-1, steps)
+
+    return Toy(f"first of {steps} symbols", SYMBOLS + 1, 1, draw)
+
+
+class Reader(nn.Module):
+    """(B, T, toy.features) -> logits (B, T, SYMBOLS): a memory between the layers that a policy has around it."""
+
+    def __init__(self, toy: Toy, memory: str, size: int | None = None, **options: Any) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(toy.features, _FEATURES), nn.ReLU())
+        self.before = nn.Linear(_FEATURES + _CODE, _FEATURES)
+        self.memory = make_memory(memory, _FEATURES, _FEATURES, size, **options)
+        self.after = nn.Sequential(nn.Linear(_FEATURES, _FEATURES), nn.ReLU(), nn.Linear(_FEATURES, SYMBOLS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        code = sine_code(torch.arange(x.shape[1]), _CODE, x.dtype).expand(x.shape[0], -1, -1)
+        x = self.before(torch.cat([self.encoder(x), code], dim=-1))
+        return self.after(self.memory(x)[0])
+
+
+def train(reader: Reader, toy: Toy, steps: int, batch_size: int = 32, learning_rate: float = 3e-3) -> None:
+    """Adam, with a learning rate that falls linearly to zero."""
+    optimiser = torch.optim.Adam(reader.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1, 0, steps)
+    for _ in range(steps):
+        x, target = toy.draw(batch_size)
+        loss = F.cross_entropy(reader(x).flatten(0, 1), target.flatten(), ignore_index=_SKIP)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+
+
+@torch.no_grad()
+def accuracy(reader: Reader, toy: Toy, batch_size: int = 512) -> float:
+    """How often the most likely answer is right, on fresh rows."""
+    x, target = toy.draw(batch_size)
+    return (reader(x)[:, -toy.scored :].argmax(-1) == target[:, -toy.scored :]).float().mean().item()
