@@ -147,7 +147,7 @@ def test_bench_rows() -> None:
     keys = {"backend", "B", "T", "H", "forward_us", "forward_backward_us", "extra_mb"}
     for backend in ("released", "cpu"):
         assert keys <= ops.measure(backend, 1, 3, 4, rounds=1).keys()
-    assert ops.measure_memory(1, 1000, 32)["kernels_extra_mb"] > 0
+    assert ops.measure_memory(1, 1000, 32)["process_mb"] > 50
     keys = {"agent", "memory", "memory_size"}
     assert {*keys, "steps_per_s"} == train.measure_ppo("shm", 8, iterations=1).keys()
     assert {*keys, "updates_per_s"} == train.measure_sac("shm", 8, updates=1).keys()

@@ -31,7 +31,6 @@ def run_with_resets(run: Run, x: Tensor, states: list[Tensor], start: Tensor) ->
     return _run_segments(run, x, states, start.cpu())
 
 
-@torch.compiler.disable  # shapes that depend on data
 def _run_segments(run: Run, x: Tensor, states: list[Tensor], start: Tensor) -> tuple[Tensor, list[Tensor]]:
     """A row with resets is several sequences that know nothing of each other, each of a length of its own.
 
