@@ -90,6 +90,15 @@ def test_kinds_of_environments(env: str, tmp_path: pathlib.Path, monkeypatch: py
     hadamem("train", "--env", env, "--out", tmp_path / "run", *SMALL)
 
 
+@pytest.mark.parametrize("env", ["Pendulum-v1", "CartPole-v1"])
+def test_sac_from_training_to_evaluation(env: str, tmp_path: pathlib.Path) -> None:
+    sac = ("--agent", "sac", "--num-envs", 2, "--num-steps", 50, "--warmup-steps", 450, "--hidden-sizes", 16, "--threads", 1)
+    run = tmp_path / "run"
+    hadamem("train", "--env", env, "--memory", "gru", "--steps", 600, "--out", run, *sac)
+    hadamem("evaluate", run, "--episodes", 3, "--json", tmp_path / "result.json")
+    assert json.loads((tmp_path / "result.json").read_text())["episodes"] == 3
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a POSIX signal here")
 def test_ctrl_c_leaves_a_checkpoint(tmp_path: pathlib.Path) -> None:
     run = tmp_path / "run"
@@ -139,7 +148,9 @@ def test_bench_rows() -> None:
     for backend in ("released", "cpu"):
         assert keys <= ops.measure(backend, 1, 3, 4, rounds=1).keys()
     assert ops.measure_memory(1, 1000, 32)["kernels_extra_mb"] > 0
-    assert {"agent", "memory", "memory_size", "steps_per_s"} == train.measure("shm", 8, iterations=1).keys()
+    keys = {"agent", "memory", "memory_size"}
+    assert {*keys, "steps_per_s"} == train.measure_ppo("shm", 8, iterations=1).keys()
+    assert {*keys, "updates_per_s"} == train.measure_sac("shm", 8, updates=1).keys()
 
 
 def test_bench_returns(tmp_path: pathlib.Path) -> None:
@@ -171,6 +182,10 @@ def test_lists(tmp_path: pathlib.Path) -> None:
         (["train", "--env", "popgym-RepeatPreviousEsy-v0"], ["popgym-RepeatPreviousEsy-v0", "popgym-RepeatPreviousEasy-v0"]),
         (["train", "--env", "no_such_module:Task-v0"], ["no_such_module"]),
         (["train", "--preset", "fats"], ["'fats'", "fast"]),
+        (["train", "--agent", "ppo", "--preset", "meta-fast"], ["'meta-fast' is for the agent sac", "popgym-paper"]),
+        (["train", "--agent", "sca"], ["sca", "sac"]),
+        (["train", "--agent", "sac", "--env", "popgym-BattleshipEasy-v0"], ["MultiDiscrete", "PPO"]),
+        (["train", "--agent", "sac", "--env", "CartPole-v1", "--burn-in", "3"], ["burn_in is 3", "sequence_length"]),
         (["train", "--memory-options", "theta=rnd"], ["theta=rnd", "random, fixed, learned"]),
         (["train", "--memory-options", "thta=fixed"], ["thta=fixed", "theta"]),
         (["train", "--env", "hadamem/Wind-v0", "--env-options", "raduis=1"], ["raduis=1", "radius"]),
@@ -203,5 +218,9 @@ def test_help_explains_every_option() -> None:
     text = hadamem("train", "--help").stdout
     for option in ("--memory", "--preset", "--seed", "--steps", "--device", "--resume", "--gamma", "--hidden-size"):
         assert option in text
+    assert "--tau" not in text
+    text = hadamem("train", "--agent", "sac", "--help").stdout
+    assert "--tau" in text
+    assert "--clip" not in text
     for command in (["evaluate"], ["bench", "ops"], ["bench", "train"], ["list", "tasks"], ["showcase"]):
         assert "--json" in (text := hadamem(*command, "--help").stdout) or "--out" in text

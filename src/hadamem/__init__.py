@@ -1,7 +1,9 @@
 """hadamem: agents that remember. Stable Hadamard Memory and its peers for any Gymnasium environment."""
 
-from .memory import GRU, LSTM, MEMORIES, MLP, SHM, Memory, make_memory
-from .ops import hadamard_memory
+from . import memory as _memory
+from .memory import *  # noqa: F403 (what it names in __all__)
+from .ops import delta_memory, hadamard_memory, linear_recurrence
 
 __version__ = "0.1.0"
-__all__ = ["GRU", "LSTM", "MEMORIES", "MLP", "SHM", "Memory", "hadamard_memory", "make_memory"]
+__all__ = ["delta_memory", "hadamard_memory", "linear_recurrence"]
+__all__ += _memory.__all__

@@ -10,28 +10,26 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import gymnasium
-import torch
 import tyro
 from rich.console import Console
 from rich.status import Status
 
 from . import __version__
-from .agents.evaluation import evaluate as play
 from .agents.training import (
     TrainConfig,
     config_from_dict,
+    evaluate_task,
     load_policy,
-    make_environment,
     seed_for,
 )
 from .agents.training import train as run_training
 from .bench import commands as bench
 from .console import console, make_table, print_rows, print_table, say, write_json
 from .envs import list_tasks
-from .experiments.recipes import preset_config
+from .experiments.recipes import default_preset, preset_config
 from .memory import memory_class
 from .run import read_config, write_whole
 
@@ -41,10 +39,9 @@ class Train:
     """Train an agent with a memory. The folder of the run is the last line printed."""
 
     config: Annotated[TrainConfig, tyro.conf.OmitArgPrefixes]
-    agent: Literal["ppo"] = "ppo"
-    """learning algorithm"""
-    preset: str = "fast"
-    """recipe that gives the defaults: fast or popgym-paper"""
+    preset: str | None = None
+    """recipe that gives the defaults. For ppo: fast (its default), popgym-paper. For sac: meta-fast (its default), credit-fast,
+    meta-paper, credit-paper"""
     out: pathlib.Path | None = None
     """folder of the run; none: runs/TASK/MEMORY-AGENT-sSEED-TIME"""
     resume: pathlib.Path | None = None
@@ -72,18 +69,19 @@ def train(arguments: Sequence[str]) -> None:
         config.steps = resumed.steps or config.steps
         config.device = resumed.device or config.device
     else:
-        chosen = {"env": TrainConfig.env, "memory": TrainConfig.memory, "preset": Train.preset}
+        chosen: dict[str, Any] = {"env": TrainConfig.env, "memory": TrainConfig.memory, "agent": None, "preset": None}
         for i, word in enumerate(arguments):  # what the defaults of the other options depend on
             name, equals, value = word.removeprefix("--").partition("=")
             following = "".join(arguments[i + 1 : i + 2])
             if word.startswith("--") and name in chosen and (equals or (following and not following.startswith("--"))):
                 chosen[name] = value if equals else following
         memory_class(chosen["memory"])  # a mistyped name is answered before anything else
-        preset = preset_config(chosen["preset"], chosen["env"], chosen["memory"])
+        preset = preset_config(default_preset(chosen["agent"], chosen["preset"]), chosen["env"], chosen["memory"])
         default = Train(replace(preset, memory_options=()))
-        given = tyro.cli(Train, args=arguments, default=default, prog="hadamem train")
+        # of the options of all agents, only the chosen one's are there
+        given = tyro.cli(Train, args=arguments, default=default, prog="hadamem train", config=(tyro.conf.AvoidSubcommands,))
         config = replace(given.config, memory_options=preset.memory_options + given.config.memory_options)
-        folder = f"{config.memory}-{given.agent}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = f"{config.memory}-{config.agent}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         path = given.out or pathlib.Path("runs") / config.env.replace(":", ".").replace("/", ".") / folder
     complete = run_training(config, path, resume)
     if not complete:
@@ -121,34 +119,27 @@ def evaluate(arguments: Sequence[str]) -> None:
         if number is not None and number < 1:
             raise ValueError(f"{name} is {number}; it must be at least 1")
     policy, config = load_policy(given.run, given.device)
-    config.env_options += given.env_options
-    torch.manual_seed(seed_for(given.seed, "evaluation"))
+    config.evaluate_options += given.env_options
     results = {}
-    env = make_environment(config, 1, 0)
-    num_tasks = None if given.episodes else env.num_tasks
-    env.close()
-    episodes = given.episodes or num_tasks or 200
-    every_task = range(num_tasks) if num_tasks else None
+    seed, greedy = seed_for(given.seed, "evaluation"), given.mode == "greedy"
     for name, player in ((config.memory, policy), ("random", None)):
-        env = make_environment(config, num_tasks or min(episodes, given.num_envs), seed_for(given.seed, "evaluation"))
-        with console.status(f"{name}: playing {episodes} episodes") as status:
-            told = _told(status, name, episodes)
-            results[name] = play(env, player, episodes, given.mode == "greedy", told, every_task)
-        env.close()
-    title = ", ".join([config.env, *config.env_options, given.mode])
-    table = make_table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success"])
+        with console.status(f"{name}: playing") as status:
+            told = _told(status, name)
+            results[name] = evaluate_task(config, player, seed, given.episodes, given.num_envs, greedy, told)
+    title = ", ".join([config.env, *config.env_options, *config.evaluate_options, given.mode])
+    table = make_table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success", "inner episodes"])
     for name, result in results.items():
         low, high = result["mean"] - result["ci95"], result["mean"] + result["ci95"]
         success = f"{result['success_rate']:.1%}" if "success_rate" in result else "-"
-        table.add_row(
-            name, f"{result['mean']:.3f}", f"{low:.3f} to {high:.3f}", f"{result['std']:.3f}", str(result["episodes"]), success
-        )  # fmt: skip
+        mean, std, inner = f"{result['mean']:.3f}", f"{result['std']:.3f}", result.get("inner_means", [])
+        inner = ", ".join(f"{mean:.2f}" for mean in inner) or "-"
+        table.add_row(name, mean, f"{low:.3f} to {high:.3f}", std, str(result["episodes"]), success, inner)
     print_table(table)
     write_json(given.json, {**results[config.memory], "random": results["random"]})
 
 
-def _told(status: Status, name: str, episodes: int) -> Callable[[int], None]:
-    return lambda done: status.update(f"{name}: {done} of {episodes} episodes")
+def _told(status: Status, name: str) -> Callable[[int], None]:
+    return lambda done: status.update(f"{name}: {done} episodes")
 
 
 @dataclass

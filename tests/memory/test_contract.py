@@ -20,6 +20,14 @@ CASES |= {
     "shm fixed theta": ("shm", {"theta": "fixed"}),
     "shm learned theta": ("shm", {"theta": "learned"}),
     "shm softmax, read norm, shortcut": ("shm", {"feature_map": "softmax", "read_norm": True, "shortcut": True}),
+    "two layers of shm": ("shm", {"layers": 2}),
+    "two layers of mamba": ("mamba", {"layers": 2}),
+    "shm C = 1": ("shm", {"calibration": "ones"}),
+    "shm random C": ("shm", {"calibration": "random"}),
+    "shm fixed C": ("shm", {"calibration": "fixed"}),
+    "shm neural C": ("shm", {"calibration": "neural"}),
+    "shm heads, convolution": ("shm", {"heads": 3, "convolution": 4, "theta": "learned"}),
+    "shm two heads": ("shm", {"heads": 2}),
     "shm parallel": ("shm", {"backend": "parallel"}),
     "shm reference": ("shm", {"backend": "reference"}),
     "indrnn tanh": ("indrnn", {"activation": "tanh"}),
@@ -116,8 +124,7 @@ def test_resets_equal_separate_rows(case: str) -> None:
         bounds = sorted({0, T, *start[b].nonzero().flatten().tolist()})
         for first, end in itertools.pairwise(bounds):
             own = memory.initial_state(1) if start[b, first] else {n: leaf[b : b + 1] for n, leaf in state.items()}
-            if "clock" in own:  # the clock goes on through resets
-                own["clock"] = state["clock"][b : b + 1] + first
+            own |= {n: state[n][b : b + 1] + first for n in own if n.endswith("clock")}  # it goes on through resets
             y, own_last = memory(x[b : b + 1, first:end], own)
             close(y[0], got[b, first:end])
         close({n: leaf[0] for n, leaf in own_last.items()}, {n: leaf[b] for n, leaf in last.items()})

@@ -16,7 +16,7 @@ def released(memory: SHM, x: Tensor, rows: Tensor) -> Tensor:
     """The released forward pass (stand-alone file), with the rows of theta given: everything materialised, a loop over T."""
     H = memory.memory_size
     x = F.layer_norm(x, x.shape[-1:], memory.norm.weight, memory.norm.bias)
-    k, q, v, c, gate = (F.linear(x, w) for w in memory.project.weight.split([H, H, H, H, 1]))
+    k, q, v, gate, c = (F.linear(x, w) for w in memory.project.weight.split([H, H, H, 1, H]))
     k, q = torch.relu(k), torch.relu(q)
     k, q = k / (1e-5 + k.sum(-1, keepdim=True)), q / (1e-5 + q.sum(-1, keepdim=True))
     theta = memory.table[rows]
@@ -42,7 +42,7 @@ def test_sizes_are_the_released_ones() -> None:
     assert parameters == {
         "norm.weight": (64,),
         "norm.bias": (64,),
-        "project.weight": (4 * 24 + 1, 64),  # k, q, v, v_c and the gate, without bias
+        "project.weight": (4 * 24 + 1, 64),  # k, q, v, the gate and v_c, without bias
         "table": (128, 24),
         "output.weight": (32, 24),
         "output.bias": (32,),

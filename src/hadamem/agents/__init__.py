@@ -1,7 +1,8 @@
-"""Learning algorithms, one readable file each, and what they share: rollouts, training, evaluation."""
+"""Learning algorithms, one readable file each, and what they share: rollouts, replay, training, evaluation."""
 
 from .evaluation import evaluate
 from .ppo import PPO, PPOConfig
+from .sac import SAC, SACConfig
 from .training import TrainConfig, load_policy, train
 
-__all__ = ["PPO", "PPOConfig", "TrainConfig", "evaluate", "load_policy", "train"]
+__all__ = ["PPO", "SAC", "PPOConfig", "SACConfig", "TrainConfig", "evaluate", "load_policy", "train"]

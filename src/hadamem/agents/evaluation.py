@@ -14,13 +14,13 @@ from torch import Tensor
 
 from ..envs import VectorEnvironment
 from ..envs.vector import Episode
-from ..networks import ActorCritic
+from ..networks import Policy
 
 
 @torch.no_grad()
 def evaluate(
     env: VectorEnvironment,
-    policy: ActorCritic | None,
+    policy: Policy | None,
     episodes: int,
     greedy: bool = True,
     progress: Callable[[int], None] | None = None,
@@ -52,8 +52,7 @@ def evaluate(
         if policy is None:
             action: Tensor = env.random_actions()
         else:
-            parameters, _, state = policy(obs[:, None], state, start[:, None])
-            action = policy.head.mode(parameters[:, 0]) if greedy else policy.head.sample(parameters[:, 0])
+            action, state = policy.act(obs, state, start, greedy)
         step = env.step(action)
         obs, start = step.obs.to(device), step.start.to(device)
         for i, episode in zip(step.start.nonzero().flatten().tolist(), step.episodes, strict=True):

@@ -8,7 +8,6 @@ gradient step of every update the probability ratio is 1.
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from ..envs import VectorEnvironment
 from ..networks import ActorCritic, NetworkConfig
-from .rollout import Actor, Rollout, advantages
+from .rollout import Actor, Rollout, Score, advantages
 
 
 @dataclass
@@ -98,7 +97,9 @@ class PPO:
         self.rollout = Rollout.empty(policy, env, config.num_steps, device)
         self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
         self.kl_coefficient = config.kl_coefficient
-        self.returns: deque[float] = deque(maxlen=100)
+        self.score = Score()
+
+    must_save = False  # a checkpoint holds all there is
 
     def iterate(self) -> dict[str, float]:
         """Act for one rollout, learn from it, and tell how it went."""
@@ -106,14 +107,8 @@ class PPO:
         if config.schedule == "linear":
             for group in self.optimiser.param_groups:
                 group["lr"] = config.learning_rate * max(0.0, 1 - self.step / self.total_steps)
-        episodes = self.actor.collect(self.rollout, config.gamma)
+        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma))
         self.step += config.num_envs * config.num_steps
-        self.returns.extend(episode.return_ for episode in episodes)
-        metrics = {
-            "return": sum(self.returns) / len(self.returns) if self.returns else float("nan"),
-            "episode_length": _mean([episode.length for episode in episodes]),
-            "success": _mean([float(e.success) for e in episodes if e.success is not None]),
-        }
         return metrics | self._learn()
 
     def _learn(self) -> dict[str, float]:
@@ -183,7 +178,7 @@ class PPO:
             "policy": self.policy.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "kl_coefficient": self.kl_coefficient,
-            "returns": list(self.returns),
+            "returns": list(self.score.returns),
             "actor": self.actor.state_dict(),
         }
 
@@ -192,9 +187,5 @@ class PPO:
         self.step, self.kl_coefficient = saved["step"], saved["kl_coefficient"]
         self.policy.load_state_dict(saved["policy"])
         self.optimiser.load_state_dict(saved["optimiser"])
-        self.returns.extend(saved["returns"])
+        self.score.returns.extend(saved["returns"])
         self.actor.load_state_dict(saved["actor"])
-
-
-def _mean(values: list[Any]) -> float:
-    return sum(values) / len(values) if values else float("nan")

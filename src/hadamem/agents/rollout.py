@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..envs import VectorEnvironment
 from ..envs.vector import Episode
 from ..memory import State
-from ..networks import ActorCritic
+from ..networks import ActorCritic, Policy
 
 
 @dataclass
@@ -44,14 +45,53 @@ class Rollout:
         )  # fmt: skip
 
 
-class Actor:
-    """A policy at play in a vector of environments, between rollouts too: it holds the observation, start and state."""
+@dataclass
+class Score:
+    """How the latest episodes went."""
 
-    def __init__(self, policy: ActorCritic, env: VectorEnvironment, device: torch.device) -> None:
-        self.policy, self.env, self.device = policy, env, device
+    returns: deque[float] = field(default_factory=lambda: deque(maxlen=100))
+
+    def tell(self, episodes: list[Episode]) -> dict[str, float]:
+        """Take in the episodes of an iteration: the mean return of the latest 100, mean length and success of these."""
+        self.returns.extend(episode.return_ for episode in episodes)
+        return {
+            "return": _mean(list(self.returns)),
+            "episode_length": _mean([episode.length for episode in episodes]),
+            "success": _mean([float(episode.success) for episode in episodes if episode.success is not None]),
+        }
+
+
+def _mean(values: list[Any]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+class Player:
+    """Where a policy is in a vector of environments: the observation, start and state before its next step."""
+
+    def __init__(self, policy: Policy, env: VectorEnvironment, device: torch.device) -> None:
+        self.env, self.device = env, device
         self.obs = env.reset().to(device)
         self.start = torch.ones(env.num_envs, dtype=torch.bool, device=device)
         self.state = policy.initial_state(env.num_envs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Enough to go on exactly where the environments can be saved, and with new episodes where not."""
+        return {"obs": self.obs, "start": self.start, "state": self.state, "env": self.env.state_dict()}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.state = saved["state"]
+        if saved["env"] is not None:
+            self.obs, self.start = self.env.load_state_dict(saved["env"]).to(self.device), saved["start"]
+        # else: the environments began new episodes, and `start` says so
+
+
+class Actor(Player):
+    """A policy at play that fills rollouts."""
+
+    def __init__(self, policy: ActorCritic, env: VectorEnvironment, device: torch.device) -> None:
+        super().__init__(policy, env, device)
+        self.policy = policy
 
     @torch.no_grad()
     def collect(self, rollout: Rollout, gamma: float) -> list[Episode]:
@@ -75,17 +115,6 @@ class Actor:
             episodes += step.episodes
         rollout.last_value = policy(self.obs[:, None], self.state, self.start[:, None])[1][:, 0]
         return episodes
-
-    def state_dict(self) -> dict[str, Any]:
-        """Enough to go on exactly where the environments can be saved, and with new episodes where not."""
-        return {"obs": self.obs, "start": self.start, "state": self.state, "env": self.env.state_dict()}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        self.state = saved["state"]
-        if saved["env"] is not None:
-            self.obs, self.start = self.env.load_state_dict(saved["env"]).to(self.device), saved["start"]
-        # else: the environments began new episodes, and `start` says so
 
 
 def advantages(rollout: Rollout, gamma: float, gae_lambda: float) -> Tensor:

@@ -6,20 +6,22 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
 from ..envs import VectorEnvironment, make_vector, tasks
 from ..memory import parse_options
-from ..networks import ActorCritic, NetworkConfig
+from ..networks import ActorCritic, MemoryChoice, NetworkConfig, Policy, SACNetworkConfig, SoftActor, TwinCritic
 from ..run import Run, read_checkpoint, read_config
+from .evaluation import evaluate
 from .ppo import PPO, PPOConfig
 from .progress import Progress
+from .sac import SAC, SACConfig
 
 
 @dataclass
@@ -30,6 +32,8 @@ class TrainConfig:
     """task: any Gymnasium id, or package.module:Name-v0 for one of your own"""
     env_options: tuple[str, ...] = ()
     """options of the task, as name=value: the keyword arguments of its environment"""
+    agent: Literal["ppo", "sac"] = "ppo"
+    """learning algorithm; its own options are below"""
     memory: str = "shm"
     """memory by name, see `hadamem list memories`"""
     memory_size: int | None = None
@@ -41,8 +45,8 @@ class TrainConfig:
     seed: int = 0
     """of everything random"""
     inputs: tuple[str, ...] | None = None
-    """what the agent is fed: obs, action, reward (the last two of the previous step); none: obs, and what of the
-    others the task says that it needs"""
+    """what the agent is fed: obs, action, reward (the last two of the previous step); none: obs, and of the others what
+    the task says that it needs (ppo), or what has an embedding (sac)"""
     batched: bool = True
     """use the batched version of a task, equal step by step to single environments, where there is one"""
     device: str = "cpu"
@@ -51,8 +55,16 @@ class TrainConfig:
     """processor threads to use; none: all"""
     checkpoint_every: float = 20.0
     """seconds between checkpoints"""
-    ppo: PPOConfig = field(default_factory=PPOConfig)
-    """of the agent"""
+    evaluate_every: int | None = None
+    """environment steps between evaluations during training, greedily and always on the same episodes; none: never"""
+    evaluate_episodes: int | None = None
+    """of each of them; none: every task once where the environment has a list of tasks, 200 elsewhere"""
+    evaluate_options: tuple[str, ...] = ()
+    """options of the task that differ in every evaluation, such as split=eval"""
+    ppo: PPOConfig | None = None
+    """of the agent, if it is ppo"""
+    sac: SACConfig | None = None
+    """of the agent, if it is sac"""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -61,17 +73,38 @@ class TrainConfig:
             raise ValueError(f"seed is {self.seed}; it must not be negative")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads}; it must be at least 1")
-        if self.memory_size is not None and self.memory_size < 1:
-            raise ValueError(f"memory_size is {self.memory_size}; it must be at least 1")
+        for name in ("memory_size", "evaluate_every", "evaluate_episodes"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.agent == "ppo" and self.ppo is None:
+            self.ppo = PPOConfig()
+        if self.agent == "sac" and self.sac is None:
+            self.sac = SACConfig()
+        for other in {"ppo", "sac"} - {self.agent}:
+            if getattr(self, other) is not None:
+                raise ValueError(f"there are options for {other}, but the agent is {self.agent}")
+
+    @property
+    def algorithm(self) -> PPOConfig | SACConfig:
+        """The options of the agent."""
+        algorithm = self.ppo if self.agent == "ppo" else self.sac
+        assert algorithm is not None
+        return algorithm
 
 
 def config_from_dict(saved: dict[str, Any]) -> TrainConfig:
     """The configuration that a run folder holds."""
-    ppo = dict(saved["ppo"])
-    ppo["network"] = NetworkConfig(**ppo["network"])
-    inputs = None if saved["inputs"] is None else tuple(saved["inputs"])
-    options = {name: tuple(saved.get(name, ())) for name in ("env_options", "memory_options")}
-    return TrainConfig(**{**saved, **options, "inputs": inputs, "ppo": PPOConfig(**ppo)})
+    saved = _tuples(saved)
+    for name, config, network in (("ppo", PPOConfig, NetworkConfig), ("sac", SACConfig, SACNetworkConfig)):
+        if (given := saved.get(name)) is not None:
+            saved[name] = config(**{**given, "network": network(**given["network"])})
+    return TrainConfig(**saved)
+
+
+def _tuples(saved: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows lists only; configurations hold tuples."""
+    nested = {key: _tuples(value) for key, value in saved.items() if isinstance(value, dict)}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()} | nested
 
 
 def seed_for(seed: int, purpose: str) -> int:
@@ -82,15 +115,67 @@ def seed_for(seed: int, purpose: str) -> int:
 
 def make_environment(config: TrainConfig, num_envs: int, seed: int) -> VectorEnvironment:
     """The task of a configuration, `num_envs` times."""
+    inputs = config.inputs
+    if inputs is None and config.sac is not None:
+        inputs = config.sac.network.inputs
     options = tasks.parse_options(config.env, config.env_options)
-    return make_vector(config.env, num_envs, seed, inputs=config.inputs, batched=config.batched, **options)
+    return make_vector(config.env, num_envs, seed, inputs=inputs, batched=config.batched, **options)
 
 
-def make_policy(config: TrainConfig, env: VectorEnvironment) -> ActorCritic:
-    """The network of a configuration, untrained, on its device."""
-    options = parse_options(config.memory, config.memory_options)
-    policy = ActorCritic(env.layout, env.action_space, config.memory, config.memory_size, options, config.ppo.network)
+def make_policy(config: TrainConfig, env: VectorEnvironment) -> Policy:
+    """The network that acts, untrained, on its device."""
+    policy: Policy
+    if config.ppo is not None:
+        memory = _memory(config)
+        choice = memory.name, memory.size, memory.options
+        policy = ActorCritic(env.layout, env.action_space, *choice, config.ppo.network)
+    else:
+        assert config.sac is not None
+        other = config.sac.actor_memory
+        memory = _memory(config) if other is None else MemoryChoice(other)
+        policy = SoftActor(env.layout, env.action_space, memory, config.sac.network)
     return policy.to(config.device)
+
+
+def _memory(config: TrainConfig) -> MemoryChoice:
+    return MemoryChoice(config.memory, config.memory_size, parse_options(config.memory, config.memory_options))
+
+
+class Agent(Protocol):
+    """What the training loop knows of a learning algorithm.
+
+    Attributes:
+        policy: who acts.
+        step: environment steps so far.
+    """
+
+    policy: Any
+    step: int
+
+    @property
+    def must_save(self) -> bool:
+        """Whether a checkpoint is needed before the next iteration."""
+
+    def iterate(self) -> dict[str, float]:
+        """A round of acting and learning, and how it went; with the mean return of the latest episodes as "return"."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything to go on with; the weights of the policy as "policy"."""
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from there."""
+
+
+def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path | None = None) -> Agent:
+    """The agent of a configuration; `folder` is where it may keep what does not fit into a checkpoint, such as a replay."""
+    policy = make_policy(config, env)
+    if isinstance(policy, ActorCritic):
+        assert config.ppo is not None
+        return PPO(policy, env, config.ppo, config.steps)
+    assert isinstance(policy, SoftActor)
+    assert config.sac is not None
+    critic = TwinCritic(env.layout, policy.head, _memory(config), config.sac.network).to(config.device)
+    return SAC(policy, critic, env, config.sac, folder)
 
 
 def check_device(device: str) -> None:
@@ -102,7 +187,7 @@ def check_device(device: str) -> None:
         raise ValueError(f"device is {device!r}; here there are: {there}") from error
 
 
-def load_policy(path: pathlib.Path, device: str = "cpu") -> tuple[ActorCritic, TrainConfig]:
+def load_policy(path: pathlib.Path, device: str = "cpu") -> tuple[Policy, TrainConfig]:
     """The trained policy of a run folder, and its configuration."""
     check_device(device)
     config = config_from_dict(read_config(path))
@@ -130,8 +215,8 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
     saved = read_checkpoint(path, config.device) if resume else None
     # where environments cannot be saved, a resumed run must not meet its first episodes again
     purpose = "environment" if saved is None else f"environment after {saved['agent']['step']}"
-    env = make_environment(config, config.ppo.num_envs, seed_for(config.seed, purpose))
-    agent = PPO(make_policy(config, env), env, config.ppo, config.steps)
+    env = make_environment(config, config.algorithm.num_envs, seed_for(config.seed, purpose))
+    agent = make_agent(config, env, path)
     seconds = 0.0
     if saved is not None:
         agent.load_state_dict(saved["agent"])
@@ -150,12 +235,14 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
             begin = time.monotonic()
             steps_before = agent.step
             metrics = agent.iterate()
-            took = time.monotonic() - begin
-            seconds += took
-            metrics["steps_per_second"] = (agent.step - steps_before) / took
+            metrics["steps_per_second"] = (agent.step - steps_before) / (time.monotonic() - begin)
+            every = config.evaluate_every
+            if every is not None and agent.step // every > steps_before // every:
+                metrics |= _evaluate(config, agent.policy)
+            seconds += time.monotonic() - begin
             run.log(agent.step, metrics | {"seconds": seconds})
             bar.update(agent.step, metrics["return"], metrics["steps_per_second"])
-            if time.monotonic() - saved_at > config.checkpoint_every:
+            if agent.must_save or time.monotonic() - saved_at > config.checkpoint_every:
                 save()
                 saved_at = time.monotonic()
         save()
@@ -164,6 +251,46 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
             run.finish({"steps": agent.step, "seconds": seconds, "return": _or_none(metrics["return"])})
     env.close()
     return complete
+
+
+def evaluate_task(
+    config: TrainConfig,
+    policy: Policy | None,
+    seed: int,
+    episodes: int | None = None,
+    num_envs: int = 50,
+    greedy: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Play the task of a configuration as it is evaluated; see `evaluate`, and `evaluate_options` of TrainConfig.
+
+    Args:
+        config: of the run.
+        policy: who plays; None for random actions.
+        seed: of everything random.
+        episodes: how many; None: every task once where the environment has a list of tasks, 200 elsewhere.
+        num_envs: environments side by side, at most.
+        greedy, progress: see `evaluate`.
+    """
+    config = replace(config, env_options=config.env_options + config.evaluate_options)
+    env = make_environment(config, 1, 0)
+    num_tasks = None if episodes else env.num_tasks
+    env.close()
+    episodes = episodes or num_tasks or 200
+    torch.manual_seed(seed)
+    env = make_environment(config, num_tasks or min(episodes, num_envs), seed)
+    try:
+        return evaluate(env, policy, episodes, greedy, progress, range(num_tasks) if num_tasks else None)
+    finally:
+        env.close()
+
+
+def _evaluate(config: TrainConfig, policy: Policy) -> dict[str, float]:
+    """Greedy play on the same episodes every time; the training goes on as if it had not been."""
+    random = _random_state()
+    result = evaluate_task(config, policy, seed_for(config.seed, "evaluation during training"), config.evaluate_episodes)
+    _set_random_state(random)
+    return {"evaluation_return": result["mean"], "evaluation_success": result.get("success_rate", float("nan"))}
 
 
 def _random_state() -> list[torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -72,14 +72,22 @@ def bench_limit(arguments: Sequence[str]) -> None:
     write_json(given.json, rows)
 
 
+@dataclass
+class BenchTrain(Bench):
+    """Measure whole training on this machine."""
+
+    agent: Literal["ppo", "sac"] = "ppo"
+    """environment steps per second of PPO, or gradient updates per second of SAC"""
+
+
 def bench_train(arguments: Sequence[str]) -> None:
-    """Measure environment steps per second of whole training"""
+    """Measure the speed of training, see --agent"""
     from . import train
 
-    given = tyro.cli(Bench, args=arguments, prog="hadamem bench train")
+    given = tyro.cli(BenchTrain, args=arguments, prog="hadamem bench train")
     with console.status("") as status:
-        rows = train.measure_all(status.update)
-    print_rows(f"PPO on {train.ENV}, 64 environments x 128 steps, 4 epochs, 8 minibatches", rows)
+        rows = train.measure_all(given.agent, status.update)
+    print_rows(train.ABOUT[given.agent], rows)
     write_json(given.json, rows)
 
 

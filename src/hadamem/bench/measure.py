@@ -15,16 +15,17 @@ from typing import Any
 
 
 def median_seconds(function: Callable[[], Any], budget: float = 2.0, most: int = 101) -> float:
-    """The median time of a call. A first call warms up; then as many as fit the budget (seconds), at least one."""
+    """The median time of a call. A first call warms up, then come as many as fit the budget (seconds); if none does, the first
+    counts."""
+    first = _seconds(function)
+    count = min(most, int(budget / max(first, 1e-9)))
+    return statistics.median([_seconds(function) for _ in range(count)] or [first])
+
+
+def _seconds(function: Callable[[], Any]) -> float:
     begin = time.perf_counter()
     function()
-    first = time.perf_counter() - begin
-    times = []
-    for _ in range(max(1, min(most, int(budget / max(first, 1e-9))))):
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    return time.perf_counter() - begin
 
 
 def peak_extra_mb(function: Callable[[], Any]) -> float:

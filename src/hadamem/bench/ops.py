@@ -40,10 +40,15 @@ def released_form(u: Tensor, w: Tensor, a: Tensor, k: Tensor, q: Tensor) -> Tens
     return torch.einsum("btvk,btk->btv", torch.stack(states, dim=1), q)
 
 
-def _function(backend: str) -> Callable[..., Tensor]:
+def _function(backend: str, B: int, T: int, H: int) -> Callable[..., Tensor]:
     if backend == "released":
         return released_form
-    return lambda u, w, a, k, q: hadamard_memory(a, k, q, factors=(u, w), backend=backend)[0]
+    start, state = torch.zeros(B, T, dtype=torch.bool), torch.zeros(B, H, H)  # agents always hand these over
+
+    def function(u: Tensor, w: Tensor, a: Tensor, k: Tensor, q: Tensor) -> Tensor:
+        return hadamard_memory(a, k, q, factors=(u, w), start=start, state=state, backend=backend)[0]
+
+    return function
 
 
 def _inputs(B: int, T: int, H: int) -> tuple[list[Tensor], Tensor]:
@@ -63,8 +68,8 @@ def _one_way(function: Callable[..., Tensor], tensors: list[Tensor]) -> None:
 def measure(backend: str, B: int, T: int, H: int, rounds: int = ROUNDS) -> dict[str, Any]:
     """One row: microseconds per row and step, and megabytes above the inputs; for cpu also as multiples of the floor."""
     torch.manual_seed(0)
-    function = _function(backend)
-    _both_ways(function, *_inputs(B, 2, H))  # compile, open the thread pool
+    _both_ways(_function(backend, B, 2, H), *_inputs(B, 2, H))  # compile, open the thread pool
+    function = _function(backend, B, T, H)
     tensors, gradient = _inputs(B, T, H)
     row: dict[str, Any] = {"backend": backend, "B": B, "T": T, "H": H}
     row["extra_mb"] = peak_extra_mb(lambda: _both_ways(function, tensors, gradient))
@@ -86,7 +91,7 @@ def measure(backend: str, B: int, T: int, H: int, rounds: int = ROUNDS) -> dict[
 
 def measure_threads(B: int, T: int, H: int) -> dict[str, Any]:
     """How much faster all threads are than one, the two taken in turn."""
-    threads, function = torch.get_num_threads(), _function("cpu")
+    threads, function = torch.get_num_threads(), _function("cpu", B, T, H)
     tensors, gradient = _inputs(B, T, H)
     faster: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
@@ -106,7 +111,7 @@ def measure_threads(B: int, T: int, H: int) -> dict[str, Any]:
 def measure_memory(B: int, T: int, H: int) -> dict[str, Any]:
     """What one training step of a whole SHM needs above its inputs, and what the process stands at then, in megabytes."""
     inputs = _inputs(B, T, H)
-    kernels = peak_extra_mb(lambda: _both_ways(_function("cpu"), *inputs))
+    kernels = peak_extra_mb(lambda: _both_ways(_function("cpu", B, T, H), *inputs))
     inputs[0].clear()
     memory, x = SHM(H, H, H), torch.randn(B, T, H)
     optimiser = torch.optim.Adam(memory.parameters())

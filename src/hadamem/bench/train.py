@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..agents.ppo import PPO
-from ..agents.training import make_environment, make_policy
+from ..agents.sac import SAC
+from ..agents.training import make_agent, make_environment
 from ..experiments.recipes import preset_config
+from .measure import median_seconds
 
-ENV = "popgym-RepeatPreviousEasy-v0"
-CASES = (("shm", 32), ("shm", 128), ("gru", 256), ("mlp", 64))
+ENV = "popgym-RepeatPreviousEasy-v0"  # of everything measured on one task with PPO
+CASES: dict[str, tuple[tuple[str, int], ...]] = {
+    "ppo": (("shm", 32), ("shm", 128), ("gru", 256), ("mlp", 64)),
+    "sac": (("shm", 24), ("gru", 64), ("mlp", 64)),
+}
+ABOUT = {
+    "ppo": f"PPO on {ENV}, 64 environments x 128 steps, 4 epochs, 8 minibatches",
+    "sac": "SAC on hadamem/Wind-v0, updates from 64 whole episodes of 100 steps, released sizes, the same memory everywhere",
+}
 
 
-def measure(memory: str, size: int, iterations: int = 15) -> dict[str, Any]:
-    """Environment steps per second of PPO with 64 environments x 128 steps, 4 epochs, 8 minibatches: the median iteration."""
+def measure_ppo(memory: str, size: int, iterations: int = 15) -> dict[str, Any]:
+    """Environment steps per second of PPO: the median iteration, acting and learning."""
     config = preset_config("fast", ENV, memory)
-    config = replace(
-        config,
-        memory_size=size,
-        ppo=replace(config.ppo, num_envs=64, num_steps=128, epochs=4, minibatches=8),
-    )
-    env = make_environment(config, config.ppo.num_envs, 0)
-    agent = PPO(make_policy(config, env), env, config.ppo, config.steps)
-    agent.iterate()
-    seconds = []
-    for _ in range(iterations):
-        begin = time.perf_counter()
-        agent.iterate()
-        seconds.append(time.perf_counter() - begin)
+    assert config.ppo is not None
+    ppo = replace(config.ppo, num_envs=64, num_steps=128, epochs=4, minibatches=8)
+    config = replace(config, memory_size=size, ppo=ppo)
+    env = make_environment(config, ppo.num_envs, 0)
+    agent = make_agent(config, env)
+    speed = ppo.num_envs * ppo.num_steps / median_seconds(agent.iterate, budget=1e9, most=iterations)
     env.close()
-    steps = config.ppo.num_envs * config.ppo.num_steps
-    speed = steps / statistics.median(seconds)
     return {"agent": "ppo", "memory": memory, "memory_size": size, "steps_per_s": speed}
 
 
-def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
-    """All cases, one after the other."""
+def measure_sac(memory: str, size: int, updates: int = 30) -> dict[str, Any]:
+    """Gradient updates per second of SAC, sampling included: the median one."""
+    config = preset_config("meta-paper", "hadamem/Wind-v0", memory)
+    assert config.sac is not None
+    sac = replace(config.sac, actor_memory=None)
+    config = replace(config, memory_size=size, sac=sac)
+    env = make_environment(config, sac.num_envs, 0)
+    agent = make_agent(config, env)
+    assert isinstance(agent, SAC)
+    while agent.step < sac.warmup_steps:  # random episodes, and no update yet
+        agent.iterate()
+    agent.replay.settle()
+    speed = 1 / median_seconds(lambda: agent.update(agent.replay.sample(sac.batch_size)), budget=1e9, most=updates)
+    env.close()
+    return {"agent": "sac", "memory": memory, "memory_size": size, "updates_per_s": speed}
+
+
+def measure_all(agent: str, told: Callable[[str], None]) -> list[dict[str, Any]]:
+    """All cases of an agent, one after the other."""
     rows = []
-    for memory, size in CASES:
+    for memory, size in CASES[agent]:
         told(f"{memory} of size {size}")
-        rows.append(measure(memory, size))
+        rows.append((measure_ppo if agent == "ppo" else measure_sac)(memory, size))
     return rows

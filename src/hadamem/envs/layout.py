@@ -16,12 +16,16 @@ Kind = Literal["vector", "image"]
 
 @dataclass(frozen=True)
 class Leaf:
-    """Columns `offset` to `offset + size` of a row: a vector of shape (size,) or an image of shape (C, H, W)."""
+    """Columns `offset` to `offset + size` of a row: a vector of shape (size,) or an image of shape (C, H, W).
+
+    Where `unit` is given, every value is one of 0 to 255 units, so that a byte can hold it.
+    """
 
     name: str
     kind: Kind
     shape: tuple[int, ...]
     offset: int
+    unit: float | None = None
 
     @property
     def size(self) -> int:
@@ -55,6 +59,10 @@ class Layout:
         """The leaves that are images."""
         return tuple(leaf for leaf in self.leaves if leaf.kind == "image")
 
+    def part(self, name: str) -> "Layout":
+        """The leaves of one input ("obs", "action" or "reward"), at the columns that they have in the whole row."""
+        return Layout(tuple(leaf for leaf in self.leaves if leaf.name.partition(".")[0] == name))
+
 
 class Encoder:
     """Writes batches of one space into their columns of a float32 buffer.
@@ -75,11 +83,11 @@ class Encoder:
         self.leaves: tuple[Leaf, ...] = ()
         self._plan: list[tuple[tuple[Any, ...], Leaf, Write]] = []
         self.offset = offset
-        for path, kind, shape, write in _parts(space, (), name):
-            leaf = Leaf(".".join([name, *map(str, path)]), kind, shape, offset)
+        for part in _parts(space, (), name):
+            leaf = Leaf(".".join([name, *map(str, part.path)]), part.kind, part.shape, offset, part.unit)
             offset += leaf.size
             self.leaves += (leaf,)
-            self._plan.append((path, leaf, write))
+            self._plan.append((part.path, leaf, part.write))
         self.end = offset
 
     def write(self, batch: Any, out: np.ndarray) -> None:
@@ -161,6 +169,7 @@ class _Part(NamedTuple):
     kind: Kind
     shape: tuple[int, ...]
     write: Write
+    unit: float | None
 
 
 def _parts(space: spaces.Space, path: tuple[Any, ...], name: str) -> Iterator[_Part]:
@@ -171,13 +180,14 @@ def _parts(space: spaces.Space, path: tuple[Any, ...], name: str) -> Iterator[_P
         for key, child in space.spaces.items():
             yield from _parts(child, (*path, key), name)
     elif isinstance(space, spaces.Discrete):
-        yield _Part(path, "vector", (int(space.n),), _one_hot(np.array([space.n]), np.array([space.start])))
+        yield _Part(path, "vector", (int(space.n),), _one_hot(np.array([space.n]), np.array([space.start])), 1.0)
     elif isinstance(space, spaces.MultiDiscrete):
-        yield _Part(path, "vector", (int(space.nvec.sum()),), _one_hot(space.nvec.ravel(), space.start.ravel()))
+        yield _Part(path, "vector", (int(space.nvec.sum()),), _one_hot(space.nvec.ravel(), space.start.ravel()), 1.0)
     elif isinstance(space, spaces.Box) and _is_image(space):
         yield _image(space, path)
     elif isinstance(space, (spaces.Box, spaces.MultiBinary)):
-        yield _Part(path, "vector", (int(np.prod(space.shape)),), _flat)
+        bytes_hold_it = isinstance(space, spaces.MultiBinary) or space.dtype == np.uint8
+        yield _Part(path, "vector", (int(np.prod(space.shape)),), _flat, 1.0 if bytes_hold_it else None)
     else:
         where = ".".join([name, *map(str, path)])
         raise ValueError(
@@ -226,4 +236,4 @@ def _image(space: spaces.Box, path: tuple[Any, ...]) -> _Part:
         pixels = out.reshape(len(out), *shape)  # splits the columns' own axis, so this is a view
         np.multiply(value.reshape(pixels.shape), scale, out=pixels, dtype=np.float32, casting="same_kind")
 
-    return _Part(path, "image", shape, write)
+    return _Part(path, "image", shape, write, scale if space.dtype == np.uint8 else None)

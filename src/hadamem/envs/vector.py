@@ -194,10 +194,7 @@ class VectorEnvironment:
         rows = np.empty((self.num_envs, self.layout.size), np.float32)
         if self._obs_input:
             self._obs_input.write(observation, rows)
-        if self._action_input:
-            self._action_input.write(done_actions, rows)
-        if self._reward_input:
-            rows[:, -1] = reward
+        self._write_history(done_actions, reward, rows)
         self._returns += reward
         self._lengths += 1
         final, episodes = None, []
@@ -219,6 +216,22 @@ class VectorEnvironment:
             episodes,
             torch.from_numpy(_at_goal(info, self.num_envs)),
         )
+
+    def write_history(self, actions: np.ndarray, rewards: np.ndarray, rows: np.ndarray) -> None:
+        """Fill the columns of observations that tell of the previous step, for replaying what was stored without them.
+
+        Args:
+            actions: (M, K), as an agent gives them, for any M.
+            rewards: (M,).
+            rows: (M, D) float32, written in place.
+        """
+        self._write_history(self._actions.to_environment(actions), rewards, rows)
+
+    def _write_history(self, actions: np.ndarray, rewards: np.ndarray, rows: np.ndarray) -> None:
+        if self._action_input:
+            self._action_input.write(actions, rows)
+        if self._reward_input:
+            rows[:, -1] = rewards
 
     def random_actions(self) -> Tensor:
         """Actions drawn by a private generator, as an agent would give them: int64, or float32 for Box."""

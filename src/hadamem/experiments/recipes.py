@@ -1,8 +1,8 @@
 """Training recipes: data, not code. A preset is a set of defaults; whatever the command line says wins over it.
 
-Keys: "ppo" and "network" override the fields of PPOConfig and NetworkConfig; "memory" gives a memory its size, options and
-network; "inputs" is what the agent is fed;
-"tasks" holds further overrides for task names that match a pattern (the first that matches).
+Keys: "agent" names the learning algorithm; "algorithm" and "network" override the fields of its configuration (PPOConfig or
+SACConfig) and of its network's; "memory" gives a memory its size, options and network; "train" overrides the fields of
+TrainConfig; "tasks" holds further overrides for task names that match a pattern (the first that matches).
 """
 
 from __future__ import annotations
@@ -13,15 +13,23 @@ from dataclasses import replace
 from typing import Any
 
 from ..agents.ppo import PPOConfig
+from ..agents.sac import SACConfig
 from ..agents.training import TrainConfig
-from ..networks import NetworkConfig
+
+#: The preset of an agent for which none is named.
+DEFAULTS = {"ppo": "fast", "sac": "meta-fast"}
 
 _ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 32}
 
+_UNSEEN = {"evaluate_options": ("split=eval",)}
+_PICTURES = {"network": {"observation_embed": 100, "action_embed": 0}}
+_FAST_SHM = {"shm": {"size": 32, "options": ("feature_map=softmax", "read_norm=true")}}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
+        "agent": "ppo",
         "about": "few epochs and a large step, for 2 cores; softmax features and a normalised read-out for SHM",
-        "ppo": {"schedule": "linear"},
+        "algorithm": {"schedule": "linear"},
         "network": {"memory_input_activation": False},
         "memory": {
             "shm": {"size": 64, "options": ("feature_map=softmax", "read_norm=true")},
@@ -30,13 +38,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "tasks": {
             # every reward answers one action, at once: no credit horizon, and curiosity at each step of its own
-            "popgym-RepeatPrevious*": {"ppo": _ONE_STEP},
-            "popgym-Autoencode*": {"ppo": _ONE_STEP},
+            "popgym-RepeatPrevious*": {"algorithm": _ONE_STEP},
+            "popgym-Autoencode*": {"algorithm": _ONE_STEP},
         },
     },
     "popgym-paper": {
+        "agent": "ppo",
         "about": "as released for POPGym with RLlib 2.3, fixed theta included: 30 epochs on 65,536 steps, KL penalty",
-        "ppo": {
+        "algorithm": {
             "num_envs": 64,
             "num_steps": 1024,
             "epochs": 30,
@@ -61,8 +70,90 @@ PRESETS: dict[str, dict[str, Any]] = {
             "lstm": {"size": 256, "network": {"position_code": False}},
             "mlp": {"size": 256},
         },
-        "inputs": ("obs",),
+        "train": {"inputs": ("obs",)},
         "tasks": {"popgym-*Hard-v0": {"memory": {"shm": {"size": 32, "options": ("theta=fixed", "shortcut=true")}}}},
+    },
+    "meta-paper": {
+        "agent": "sac",
+        "about": "as released for Wind and Point Robot, with a GRU for the actor whatever the memory of the critic is",
+        "algorithm": {
+            "num_envs": 10,
+            "num_steps": 100,
+            "updates_per_step": 0.5,
+            "warmup_steps": 10_000,
+            "batch_size": 64,
+            "gamma": 0.9,
+            "terminal_at_goal": True,
+            "actor_memory": "gru",
+        },
+        "network": {"observation_embed": 32, "action_embed": 8, "reward_embed": 0, "memory_output_size": 64},
+        "memory": {"shm": {"size": 24, "options": ("shortcut=true",)}},
+        "train": {"steps": 510_000, "evaluate_every": 4_000},
+        "tasks": {
+            "hadamem/Wind-v0": {"train": _UNSEEN},
+            "hadamem/PointRobot-v0": {
+                "algorithm": {
+                    "num_envs": 25,
+                    "num_steps": 200,
+                    "updates_per_step": 0.2,
+                    "warmup_steps": 80_000,
+                    "batch_size": 32,
+                    "replay_capacity": 4_000_000,
+                },
+                "network": {"action_embed": 0, "reward_embed": 8, "memory_output_size": 128},
+                "train": {"steps": 1_080_000, "evaluate_every": 20_000, **_UNSEEN},
+            },
+        },
+    },
+    "credit-paper": {
+        "agent": "sac",
+        "about": "for Visual Match and Key-to-Door: the recipe is not released; this is its forerunner's, with the GRU actor",
+        "algorithm": {
+            "num_envs": 1,
+            "num_steps": 100,
+            "updates_per_step": 0.25,
+            "warmup_steps": 500,
+            "batch_size": 32,
+            "temperature": 0.1,
+            "tune_temperature": False,
+            "actor_memory": "gru",
+        },
+        "network": {"observation_embed": 100, "action_embed": 0, "reward_embed": 0, "memory_output_size": 128},
+        "memory": {"shm": {"size": 24, "options": ("shortcut=true",)}},
+        "train": {"steps": 8_500_000, "evaluate_every": 5_000, "evaluate_episodes": 20},
+    },
+    "meta-fast": {
+        "agent": "sac",
+        "about": "fewer and larger steps, for 2 cores",
+        "algorithm": {"num_envs": 20, "updates_per_step": 0.05, "gamma": 0.95, "learning_rate": 1e-3, "tau": 0.02},
+        "memory": _FAST_SHM,
+        "train": {"steps": 300_000, "evaluate_every": 20_000},
+        "tasks": {
+            # at random, one episode in some hundred meets the goal: many of them first, and little reward for entropy
+            "hadamem/Wind-v0": {
+                "algorithm": {"num_envs": 100, "warmup_steps": 300_000, "temperature": 0.01},
+                "train": {"steps": 1_000_000, "evaluate_every": 50_000, **_UNSEEN},
+            },
+            "hadamem/PointRobot-v0": {"network": {"action_embed": 0, "reward_embed": 8}, "train": _UNSEEN},
+        },
+    },
+    "credit-fast": {
+        "agent": "sac",
+        "about": "fewer and larger steps and a low temperature, for 2 cores",
+        "algorithm": {
+            "num_envs": 20,
+            "updates_per_step": 0.05,
+            "learning_rate": 1e-3,
+            "tau": 0.02,
+            "temperature": 0.03,
+            "tune_temperature": False,
+        },
+        "memory": _FAST_SHM,
+        "train": {"steps": 1_000_000, "evaluate_every": 20_000, "evaluate_episodes": 100},
+        "tasks": {
+            "hadamem/KeyToDoor-v0": _PICTURES,
+            "hadamem/VisualMatch-v0": _PICTURES,
+        },
     },
 }
 
@@ -73,24 +164,46 @@ def preset_config(preset: str, env: str, memory: str) -> TrainConfig:
     Raises:
         ValueError: there is no such preset.
     """
-    if preset not in PRESETS:
-        near = difflib.get_close_matches(preset, PRESETS, n=1, cutoff=0.3) or list(PRESETS)
-        raise ValueError(f"no preset is called {preset!r}; did you mean {near[0]}? All: {', '.join(PRESETS)}")
+    _check(preset)
     layers = [PRESETS[preset]]
-    layers += [extra for pattern, extra in layers[0]["tasks"].items() if fnmatch.fnmatch(env, pattern)][:1]
-    ppo, network, inputs = PPOConfig(), NetworkConfig(), None
+    layers += [extra for pattern, extra in layers[0].get("tasks", {}).items() if fnmatch.fnmatch(env, pattern)][:1]
+    agent = layers[0]["agent"]
+    algorithm: PPOConfig | SACConfig = PPOConfig() if agent == "ppo" else SACConfig()
+    network: Any = algorithm.network
+    given: dict[str, Any] = {}
     known: dict[str, Any] = {}
     for layer in layers:
         network = replace(network, **layer.get("network", {}))
-        ppo = replace(ppo, **layer.get("ppo", {}))
+        algorithm = replace(algorithm, **layer.get("algorithm", {}))
         known = layer.get("memory", {}).get(memory, known)
-        inputs = layer.get("inputs", inputs)
-    network = replace(network, **known.get("network", {}))
+        given |= layer.get("train", {})
+    given[agent] = replace(algorithm, network=replace(network, **known.get("network", {})))
     return TrainConfig(
         env=env,
+        agent=agent,
         memory=memory,
         memory_size=known.get("size"),
         memory_options=known.get("options", ()),
-        inputs=inputs,
-        ppo=replace(ppo, network=network),
+        **given,
     )
+
+
+def default_preset(agent: str | None, preset: str | None) -> str:
+    """The preset that is meant, by an agent, a preset, or neither.
+
+    Raises:
+        ValueError: there is none of that name, or it is another agent's.
+    """
+    if preset is None:
+        return DEFAULTS.get(agent or "ppo", DEFAULTS["ppo"])
+    _check(preset)
+    if agent not in (None, (its := PRESETS[preset]["agent"])):
+        there = ", ".join(name for name, recipe in PRESETS.items() if recipe["agent"] == agent)
+        raise ValueError(f"preset {preset!r} is for the agent {its}, not {agent}, which has: {there or 'none'}")
+    return preset
+
+
+def _check(preset: str) -> None:
+    if preset not in PRESETS:
+        near = difflib.get_close_matches(preset, PRESETS, n=1, cutoff=0.3) or list(PRESETS)
+        raise ValueError(f"no preset is called {preset!r}; did you mean {near[0]}? All: {', '.join(PRESETS)}")

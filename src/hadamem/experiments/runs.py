@@ -6,10 +6,7 @@ import json
 import pathlib
 from typing import Any
 
-import torch
-
-from ..agents.evaluation import evaluate
-from ..agents.training import TrainConfig, config_from_dict, load_policy, make_environment, seed_for, train
+from ..agents.training import TrainConfig, config_from_dict, evaluate_task, load_policy, seed_for, train
 from ..run import read_config
 
 
@@ -33,6 +30,4 @@ def train_once(config: TrainConfig, path: pathlib.Path) -> dict[str, Any] | None
 def evaluate_run(path: pathlib.Path, episodes: int) -> dict[str, Any]:
     """Greedy play of a finished run in fresh episodes, see `agents.evaluation`."""
     policy, config = load_policy(path)
-    seed = seed_for(config.seed, "evaluation")
-    torch.manual_seed(seed)
-    return evaluate(make_environment(config, min(episodes, 50), seed), policy, episodes)
+    return evaluate_task(config, policy, seed_for(config.seed, "evaluation"), episodes)

@@ -12,8 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from ..agents.evaluation import evaluate
-from ..agents.training import make_environment, seed_for
+from ..agents.training import evaluate_task, seed_for
 from ..run import read_metrics, write_whole
 from .recipes import preset_config
 from .runs import evaluate_run, train_once
@@ -37,8 +36,8 @@ def showcase(out: pathlib.Path, steps: int, episodes: int, seed: int) -> list[di
             return None
         row = {"policy": "trained", "memory": memory, "steps": result["steps"]}
         rows.append(row | _kept(evaluate_run(out / memory, episodes)))
-    env = make_environment(config, min(episodes, 50), seed_for(seed, "evaluation"))
-    rows.append({"policy": "random", "memory": "none", "steps": 0, **_kept(evaluate(env, None, episodes))})
+    random = evaluate_task(config, None, seed_for(seed, "evaluation"), episodes)
+    rows.append({"policy": "random", "memory": "none", "steps": 0, **_kept(random)})
     write_whole(out / "results.json", json.dumps(rows, indent=2))
     draw_curves(out, out / "curves.png")
     return rows

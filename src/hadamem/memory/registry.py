@@ -14,16 +14,21 @@ from .elman import Elman
 from .ffm import FFM
 from .framestack import FrameStack
 from .fwp import FWP
+from .gla import GLA
 from .indrnn import IndRNN
+from .linear_attention import LinearAttention
 from .lmu import LMU
 from .lru import LRU
+from .mamba import Mamba
 from .mingru import MinGRU
 from .mlp import MLP
+from .mlstm import MLSTM
 from .positional_mlp import PositionalMLP
 from .recurrent import GRU, LSTM
 from .s5 import S5
 from .shm import SHM
 from .slstm import SLSTM
+from .stack import Stack
 from .transformer import GPT, GTrXL
 
 #: Every memory, and the argument of its constructor that says how large it is.
@@ -39,7 +44,11 @@ MEMORIES: dict[str, tuple[type[Memory], str]] = {
     "lru": (LRU, "state_size"),
     "s5": (S5, "state_size"),
     "mlp": (MLP, "hidden_size"),
+    "mlstm": (MLSTM, "memory_size"),
     "slstm": (SLSTM, "hidden_size"),
+    "mamba": (Mamba, "inner_size"),
+    "linear_attention": (LinearAttention, "memory_size"),
+    "gla": (GLA, "memory_size"),
     "fwp": (FWP, "memory_size"),
     "delta_net": (DeltaNet, "memory_size"),
     "gpt": (GPT, "hidden_size"),
@@ -65,7 +74,8 @@ def make_memory(name: str, input_size: int, output_size: int, size: int | None =
         input_size: features of its input.
         output_size: features of its output.
         size: how large it is, in its own measure (SHM: H of its H x H matrix; GRU: hidden units). Default: its own.
-        options: the other keyword arguments of its constructor.
+        options: the other keyword arguments of its constructor, and `layers`: more than one makes it a `Stack` (those that
+            have layers of their own know best what these are).
 
     Raises:
         ValueError: an unknown name or option.
@@ -77,14 +87,20 @@ def make_memory(name: str, input_size: int, output_size: int, size: int | None =
             raise ValueError(f"memory {name!r} has no option {option!r}; it has: {', '.join(allowed) or 'none'}")
     if size is not None:
         options[MEMORIES[name][1]] = size
-    return cls(input_size, output_size, **options)
+    if "layers" in inspect.signature(cls.__init__).parameters or (layers := options.pop("layers", 1)) == 1:
+        return cls(input_size, output_size, **options)
+    if layers < 1:
+        raise ValueError(f"layers is {layers}; it must be at least 1")
+    return Stack(input_size, output_size, [cls(output_size, output_size, **options) for _ in range(layers)])
 
 
 def memory_options(name: str) -> dict[str, inspect.Parameter]:
-    """The keyword arguments of a memory's constructor beside its sizes."""
+    """The keyword arguments of a memory's constructor beside its sizes, and how many layers."""
     cls = memory_class(name)
     known = {"self", "input_size", "output_size", MEMORIES[name][1]}
-    return {n: p for n, p in inspect.signature(cls.__init__, eval_str=True).parameters.items() if n not in known}
+    options = {n: p for n, p in inspect.signature(cls.__init__, eval_str=True).parameters.items() if n not in known}
+    layers = inspect.Parameter("layers", inspect.Parameter.KEYWORD_ONLY, default=1, annotation=int)
+    return {"layers": layers, **options}
 
 
 def parse_options(name: str, texts: Sequence[str]) -> dict[str, Any]:

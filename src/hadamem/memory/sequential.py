@@ -1,7 +1,7 @@
 """What the recurrent networks share that are nonlinear in their state: a loop over time, with resets by selection.
 
-A selection is one small operator a step. Rows cut apart at their resets (as `recurrent.py` does for torch's fused cells) would
-cost more: their steps have a batch size that changes all the time.
+A selection is one small operator a step, which a loop of small operators hardly feels. torch's fused cells cannot select:
+for them rows are cut apart at the resets instead (`segments.py`).
 """
 
 from __future__ import annotations

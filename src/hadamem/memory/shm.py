@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,12 @@ from torch.nn import functional as F
 
 from ..ops import hadamard_memory
 from .base import Memory, State
+from .convolution import CausalConvolution
 
 Theta = Literal["random", "fixed", "learned"]
 FeatureMap = Literal["relu_sum", "softmax"]
-_THETAS, _FEATURE_MAPS = get_args(Theta), get_args(FeatureMap)
+Calibration = Literal["tanh", "ones", "random", "fixed", "neural"]
+_THETAS, _FEATURE_MAPS, _CALIBRATIONS = get_args(Theta), get_args(FeatureMap), get_args(Calibration)
 _EPSILON = 1e-5
 
 
@@ -49,18 +51,24 @@ class SHM(Memory):
         input_size: D, features of x.
         output_size: features of the output.
         memory_size: H; M is (H, H).
+        calibration: "tanh" (the paper), or one of its ablation: "ones" (C = 1), "random" (entries of C_t uniform in (0, 2)),
+            "fixed" (1 + tanh of a learned matrix, the same at every step) or "neural" (1 + tanh of a linear map of x to all
+            entries). theta and rows count only for "tanh". The last three hold C of all steps in main memory.
         theta: "random" (the paper), "fixed" (always the first row, which is what the released POPGym code computes), or
             "learned" (a linear map of x).
         rows: L, rows of the table of theta.
         feature_map: of k and q, "relu_sum" (released) or "softmax".
         read_norm: layer norm on h; the released read-out is of order 1/H and learns slowly.
         shortcut: add a linear map of the (normalised) input to h, as the released agents do.
+        heads: matrices side by side, each with its own maps of x; 1 is the paper.
+        convolution: width of a causal convolution over the normalised input, in front of the maps; 0 (the paper) for none.
         backend: of `hadamem.ops.hadamard_memory`.
 
-    State: "memory" (B, H, H) and "clock" (B,) int64, which starts at a random draw and never resets.
+    State: "memory" (B, heads * H, H), one matrix below the other, and "clock" (B,) int64, which starts at a random draw and
+    never resets. With a convolution also "inputs" (B, convolution - 1, D).
     """
 
-    paper = "Le et al. 2025, arXiv:2410.10132"
+    paper: ClassVar[str] = "Le et al. 2025, arXiv:2410.10132"
 
     def __init__(
         self,
@@ -68,59 +76,99 @@ class SHM(Memory):
         output_size: int,
         memory_size: int = 32,
         *,
+        calibration: Calibration = "tanh",
         theta: Theta = "random",
         rows: int = 128,
         feature_map: FeatureMap = "relu_sum",
         read_norm: bool = False,
         shortcut: bool = False,
+        heads: int = 1,
+        convolution: int = 0,
         backend: str = "auto",
     ) -> None:
         super().__init__(input_size, output_size)
-        for name, choice, allowed in (("theta", theta, _THETAS), ("feature_map", feature_map, _FEATURE_MAPS)):
+        for name, choice, allowed in (
+            ("calibration", calibration, _CALIBRATIONS),
+            ("theta", theta, _THETAS),
+            ("feature_map", feature_map, _FEATURE_MAPS),
+        ):
             if choice not in allowed:
                 raise ValueError(f"{name} is {choice!r}; it must be one of {', '.join(allowed)}")
-        for name, size in (("memory_size", memory_size), ("rows", rows)):
+        for name, size in (("memory_size", memory_size), ("rows", rows), ("heads", heads)):
             if size < 1:
                 raise ValueError(f"{name} is {size}; it must be at least 1")
-        self.memory_size, self.theta, self.rows = memory_size, theta, rows
-        self.feature_map, self.backend = feature_map, backend
+        if convolution < 0:
+            raise ValueError(f"convolution is {convolution}; it must be at least 0")
+        self.memory_size, self.calibration, self.theta, self.rows = memory_size, calibration, theta, rows
+        self.feature_map, self.heads, self.backend = feature_map, heads, backend
         H = memory_size
         self.norm = nn.LayerNorm(input_size)
-        # k, q, v, v_c (and theta), and the gate: every map of x in one matrix product
-        self.sizes = [H, H, H, H, 1] + [H] * (theta == "learned")
-        self.project = nn.Linear(input_size, sum(self.sizes), bias=False)
-        if theta != "learned":
+        self.convolution = CausalConvolution(input_size, convolution) if convolution else None
+        # k, q, v, the gate and what C is made of: every map of x in one matrix product
+        of_calibration = {"tanh": [H] + [H] * (theta == "learned"), "neural": [H * H]}.get(calibration, [])
+        self.sizes = [H, H, H, 1, *of_calibration]
+        self.project = nn.Linear(input_size, heads * sum(self.sizes), bias=False)
+        if calibration == "tanh" and theta != "learned":
             bound = math.sqrt(6 / (rows + H))  # Xavier, over the whole table also when only its first row is used
-            self.table = nn.Parameter(torch.empty(rows if theta == "random" else 1, H).uniform_(-bound, bound))
+            self.table = nn.Parameter(torch.empty(rows if theta == "random" else 1, heads * H).uniform_(-bound, bound))
+        if calibration == "fixed":
+            self.table = nn.Parameter(torch.randn(heads, H, H) / H)
         self.read_norm = nn.LayerNorm(H) if read_norm else nn.Identity()
-        self.shortcut = nn.Linear(input_size, H) if shortcut else None
-        self.output = nn.Linear(H, output_size)
+        self.shortcut = nn.Linear(input_size, heads * H) if shortcut else None
+        self.output = nn.Linear(heads * H, output_size)
 
     def initial_state(self, batch_size: int) -> State:
         """An empty memory, and a clock at a random draw from torch's global generator."""
-        memory = self._wide_zeros(batch_size, self.memory_size, self.memory_size)
-        return {"memory": memory, "clock": torch.randint(2**62, (batch_size,)).to(memory.device)}
+        memory = self._wide_zeros(batch_size, self.heads * self.memory_size, self.memory_size)
+        state = {"memory": memory, "clock": torch.randint(2**62, (batch_size,)).to(memory.device)}
+        if self.convolution is not None:
+            state["inputs"] = self._zeros(batch_size, self.convolution.width - 1, self.input_size)
+        return state
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
-        x = self.norm(x)
-        k, q, v, v_c, gate, *theta = self.project(x).split(self.sizes, dim=-1)
-        clock = state["clock"][:, None] + torch.arange(x.shape[1], device=x.device)
+        x, after = self.norm(x), {"clock": state["clock"] + x.shape[1]}
+        if self.convolution is not None:
+            x, inputs = self.convolution(x, state["inputs"], start)
+            after["inputs"] = inputs.to(state["inputs"].dtype)
+        k, q, v, gate, *maps = self._by_head(self.project(x)).split(self.sizes, dim=-1)
         v = torch.sigmoid(gate) * v
+        calibration, factors = self._factors(maps, state["clock"][:, None] + torch.arange(x.shape[1], device=x.device))
         h, memory = hadamard_memory(
             v,
             self._features(k).to(v.dtype),  # under autocast, softmax and the table are float32
             self._features(q).to(v.dtype),
-            calibration="tanh_outer",
-            factors=((theta[0] if theta else self._theta(clock)).to(v.dtype), v_c),
-            start=start,
-            state=state["memory"],
+            calibration=calibration,
+            factors=[factor.to(v.dtype) for factor in factors],
+            start=start.repeat_interleave(self.heads, dim=0) if self.heads > 1 else start,
+            state=state["memory"].unflatten(1, (self.heads, -1)).flatten(0, 1),
             backend=self.backend,
         )
-        h = self.read_norm(h)
+        h = self.read_norm(h).unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
         if self.shortcut is not None:
             h = h + self.shortcut(x)
-        return self.output(h), {"memory": memory, "clock": state["clock"] + x.shape[1]}
+        return self.output(h), {"memory": memory.unflatten(0, (-1, self.heads)).flatten(1, 2), **after}
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(B, T, heads * N) -> (B * heads, T, N)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1)
+
+    def _factors(self, maps: list[Tensor], clock: Tensor) -> tuple[str, list[Tensor]]:
+        """The calibration as `hadamard_memory` knows it, and its factors, from the maps of x and the clock (B, T)."""
+        H, (B, T) = self.memory_size, clock.shape
+        match self.calibration:
+            case "tanh":
+                v_c, *theta = maps
+                return "tanh_outer", [theta[0] if theta else self._by_head(self._theta(clock)), v_c]
+            case "neural":
+                return "dense", [1 + torch.tanh(maps[0].unflatten(-1, (H, H)))]
+            case "fixed":
+                return "dense", [(1 + torch.tanh(self.table)).repeat(B, 1, 1)[:, None].expand(-1, T, -1, -1)]
+            case "random":
+                entries = torch.arange(self.heads * H * H, device=clock.device)
+                number = hashed_rows(hashed_rows(clock, 2**24)[..., None] * len(entries) + entries, 2**24)
+                return "dense", [self._by_head(number.to(self.output.weight.dtype) * 2**-23).unflatten(-1, (H, H))]
+        return "ones", []
 
     def _theta(self, clock: Tensor) -> Tensor:
         rows = hashed_rows(clock, self.rows) if self.theta == "random" else torch.zeros_like(clock)

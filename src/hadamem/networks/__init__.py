@@ -2,6 +2,22 @@
 
 from .actor_critic import ActorCritic, NetworkConfig
 from .encoders import ObservationEncoder, PositionCode
-from .heads import Categorical, Gaussian, make_head
+from .heads import Categorical, Gaussian, SquashedGaussian, make_head
+from .policy import Policy
+from .soft_actor_critic import MemoryChoice, SACNetworkConfig, SoftActor, TwinCritic
 
-__all__ = ["ActorCritic", "Categorical", "Gaussian", "NetworkConfig", "ObservationEncoder", "PositionCode", "make_head"]
+__all__ = [
+    "ActorCritic",
+    "Categorical",
+    "Gaussian",
+    "MemoryChoice",
+    "NetworkConfig",
+    "ObservationEncoder",
+    "Policy",
+    "PositionCode",
+    "SACNetworkConfig",
+    "SoftActor",
+    "SquashedGaussian",
+    "TwinCritic",
+    "make_head",
+]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..envs import Layout
 from ..memory import State, make_memory
 from .encoders import ObservationEncoder, PositionCode, steps_in_episode
-from .heads import make_head
+from .heads import Categorical, Gaussian, make_head
+from .policy import Policy
 
 
 @dataclass
@@ -40,7 +41,7 @@ class NetworkConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(Policy):
     """obs, state, start -> action parameters, value, state.
 
     Args:
@@ -64,7 +65,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         config = config or NetworkConfig()
         hidden = config.hidden_size
-        self.head = make_head(action_space)
+        self.head: Categorical | Gaussian = make_head(action_space)
         self.encoder = ObservationEncoder(layout, config.embed_size)
         self.position = PositionCode(config.embed_size) if config.position_code else None
         before = nn.ReLU() if config.memory_input_activation else nn.Identity()

@@ -14,20 +14,21 @@ class ObservationEncoder(nn.Module):
     """Any observation layout to one embedding: linear for vectors, convolutions for images, their sum layer-normalised.
 
     Args:
-        layout: which columns of the observation are vectors and which are images.
+        layout: which columns of the observation are vectors and which are images; others are not looked at.
         size: of the embedding.
+        after: what comes after the sum instead of a layer norm.
     """
 
-    def __init__(self, layout: Layout, size: int) -> None:
+    def __init__(self, layout: Layout, size: int, after: nn.Module | None = None) -> None:
         super().__init__()
         self.layout = layout
         vector_size = sum(leaf.size for leaf in layout.vectors)
         self.vector = nn.Linear(vector_size, size) if vector_size else None
         self.images = nn.ModuleList(_image_encoder(leaf.shape, size) for leaf in layout.images)
-        self.norm = nn.LayerNorm(size, elementwise_affine=False)
+        self.after = nn.LayerNorm(size, elementwise_affine=False) if after is None else after
 
     def forward(self, obs: Tensor) -> Tensor:
-        """(B, T, layout.size) -> (B, T, size)."""
+        """Whole rows of observations (B, T, D) -> (B, T, size)."""
         parts = []
         if self.vector is not None:
             columns = [obs[..., leaf.columns] for leaf in self.layout.vectors]
@@ -35,7 +36,7 @@ class ObservationEncoder(nn.Module):
         for leaf, encoder in zip(self.layout.images, self.images, strict=True):
             pixels = obs[..., leaf.columns].reshape(-1, *leaf.shape)
             parts.append(encoder(pixels).unflatten(0, obs.shape[:2]))
-        return self.norm(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
+        return self.after(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
 
 
 def _image_encoder(shape: tuple[int, ...], size: int) -> nn.Module:

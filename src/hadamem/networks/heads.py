@@ -7,6 +7,7 @@ import math
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Categorical(nn.Module):
@@ -57,11 +58,10 @@ class Gaussian(nn.Module):
     def __init__(self, space: spaces.Box) -> None:
         super().__init__()
         self.size = self.action_size = math.prod(space.shape)
-        low = torch.as_tensor(space.low, dtype=torch.float32).flatten()
-        high = torch.as_tensor(space.high, dtype=torch.float32).flatten()
-        bounded = low.isfinite() & high.isfinite()
-        self.register_buffer("centre", torch.where(bounded, (low + high) / 2, 0))
-        self.register_buffer("scale", torch.where(bounded, (high - low) / 2, 1))
+        centre, scale = _centre_and_scale(space)
+        bounded = scale.isfinite()
+        self.register_buffer("centre", torch.where(bounded, centre, 0))
+        self.register_buffer("scale", torch.where(bounded, scale, 1))
         self.log_std = nn.Parameter(torch.zeros(self.size))
 
     def sample(self, parameters: Tensor) -> Tensor:
@@ -81,6 +81,58 @@ class Gaussian(nn.Module):
         """Entropy (...,) in nats."""
         entropy = (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
         return entropy.expand(parameters.shape[:-1])
+
+
+class SquashedGaussian(nn.Module):
+    """A diagonal normal distribution squashed by tanh into the bounds of a Box space (Haarnoja et al., 2018, Appendix C).
+
+    Its parameters are means, then log standard deviations, which are clamped to [-20, 2]. Densities are those of the action
+    between -1 and 1, so that an entropy means the same whatever the bounds are.
+    """
+
+    action_dtype = torch.float32
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        centre, scale = _centre_and_scale(space)
+        if not scale.isfinite().all():
+            raise ValueError(f"action space {space} has no finite bounds, into which SAC could squash its actions")
+        self.action_size = math.prod(space.shape)
+        self.size = 2 * self.action_size
+        self.register_buffer("centre", centre)
+        self.register_buffer("scale", scale)
+
+    def draw(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Random actions between -1 and 1 (..., K), with a gradient, and their log-densities (...,)."""
+        mean, log_std = parameters.chunk(2, dim=-1)
+        log_std = log_std.clamp(-20, 2)
+        noise = torch.randn_like(mean)
+        z = mean + noise * log_std.exp()
+        # log (1 - tanh(z)^2), in the form that does not cancel
+        log_slope = 2 * (math.log(2) - z - F.softplus(-2 * z))
+        log_prob = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi) - log_slope
+        return z.tanh(), log_prob.sum(-1)
+
+    def sample(self, parameters: Tensor) -> Tensor:
+        """Random actions (..., K), in the environment's units."""
+        return self.centre + self.scale * self.draw(parameters)[0]
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The actions (..., K) of the means, in the environment's units."""
+        return self.centre + self.scale * parameters.chunk(2, dim=-1)[0].tanh()
+
+    def normalise(self, action: Tensor) -> Tensor:
+        """From the environment's units to -1 to 1."""
+        return (action - self.centre) / self.scale
+
+
+def _centre_and_scale(space: spaces.Box) -> tuple[Tensor, Tensor]:
+    """Middle and half the width of each range of a Box, (K,); not finite where there is no bound."""
+    low = torch.as_tensor(space.low, dtype=torch.float32).flatten()
+    high = torch.as_tensor(space.high, dtype=torch.float32).flatten()
+    return (low + high) / 2, (high - low) / 2
 
 
 def make_head(space: spaces.Space) -> Categorical | Gaussian:

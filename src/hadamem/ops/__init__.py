@@ -16,10 +16,11 @@ from . import checks, cpu, gpu, parallel, reference
 from .checks import BACKENDS
 from .delta import delta_memory
 from .linear import linear_recurrence
+from .parallel import decaying_max
 from .reference import CALIBRATIONS
 from .slstm import slstm
 
-__all__ = ["BACKENDS", "CALIBRATIONS", "delta_memory", "hadamard_memory", "linear_recurrence", "slstm"]
+__all__ = ["BACKENDS", "CALIBRATIONS", "decaying_max", "delta_memory", "hadamard_memory", "linear_recurrence", "slstm"]
 
 
 def hadamard_memory(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .cpu_kernels import CHUNK, padded_sizes, regions, space_size
 from .cpu_parts import KINDS, ROWS
-from .factors import empty_gradients, gradients, sides, sum_shares
+from .factors import empty_gradients, gradients, sides
 from .threads import run, threads_for, work_space
 
 
@@ -32,8 +32,10 @@ def _run(
     chunk = min(T, CHUNK)
     space = work_space(threads, space_size(kind, backward, chunk, V, K))
     held = [x if x is None or x.is_contiguous() else x.detach().contiguous() for x in tensors]
-    numbers = [0, 0, B * splits, splits, chunk, B, T, V, K, space.ctypes.data, space.shape[1]]
-    arguments = np.array(numbers + [0 if x is None else x.data_ptr() for x in held], np.int64)
+    addresses = [0 if x is None else x.data_ptr() for x in held]
+    numbers = [0, 0, B * splits, splits, chunk, T, V, K, space.ctypes.data, space.shape[1], 0, *addresses]
+    arguments = np.array(numbers + [0] * (B * math.ceil(T / chunk)), np.int64)
+    arguments[10] = arguments.ctypes.data + 8 * len(numbers)  # the counters stand behind
     run(regions(kind)[backward].address, arguments, threads)
 
 
@@ -69,9 +71,9 @@ def backward(
     work = 2.0 * B * T * V * K
     splits = _splits(B, V, work)
     left, right = sides(calibration, factors, a)
-    dleft, dright = empty_gradients(calibration, left, right, a, splits)
-    da, dk, dq = a.new_empty((B, T, V)), a.new_empty((splits, B, T, K)), a.new_empty((splits, B, T, K))
+    dleft, dright = empty_gradients(calibration, left, right, a, shares=1)
+    da, dk, dq = a.new_empty((B, T, V)), a.new_empty((B, T, K)), a.new_empty((B, T, K))
     dstate = a.new_empty((B, V, K))
     tensors = [left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate]
     _run(kind, True, B, T, V, K, splits, work, tensors)
-    return gradients(calibration, dleft, dright), da, sum_shares(dk), sum_shares(dq), dstate
+    return gradients(calibration, dleft, dright), da, dk, dq, dstate

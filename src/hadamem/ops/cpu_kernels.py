@@ -16,16 +16,14 @@ Memory: outputs, plus B * (T / chunk) * H_v * H_k floats of checkpoints when gra
 from __future__ import annotations
 
 import functools
-import pathlib
 import sys
 import threading
-import zlib
 from typing import Any
 
 import numpy as np
 from numba import carray, cfunc, njit
 
-from . import cpu_parts, simd
+from . import cpu_parts
 from .cpu_parts import (
     COLUMN,
     DENSE,
@@ -46,18 +44,17 @@ from .cpu_parts import (
     pack_rows,
     pack_steps,
     right_factors,
-    split_add,
     store4,
     unpack_rows,
     unpack_steps,
 )  # fmt: skip
-from .simd import LANES, as_pointer, at, load, load_pair, splat, store, store_totals, take
+from .simd import LANES, as_pointer, at, load, load_pair, splat, stamp, store, store_totals, take, wait_for
 
 CHUNK = 32  # steps between checkpoints of M: C and M of a group for that long should fit the first-level cache
 
 # What a kernel is called with: numbers, then the addresses of its tensors from _FIRST on. Plain numbers cost nothing to hand
 # over to a thread, and need no lock of Python's there. The first two count: threads that came, units of work taken.
-_THREADS, _NEXT, _UNITS, _SPLITS, _STEPS, _B, _T, _V, _K, _SPACE, _SPACE_SIZE, _FIRST = range(12)
+_THREADS, _NEXT, _UNITS, _SPLITS, _STEPS, _T, _V, _K, _SPACE, _SPACE_SIZE, _DONE, _FIRST = range(12)
 _ARGUMENTS = _FIRST + 15
 _ANY_SIZE = 2**40  # kernels count places themselves; these arrays never check
 _ZERO = np.float32(0)
@@ -73,6 +70,12 @@ def floats(given, n):
 def flags(given, n):
     """The n-th tensor of the arguments, bool, as a flat array of bytes."""
     return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.uint8)
+
+
+@njit(**OPTIONS)
+def counters(given):
+    """One for every sequence and chunk: how many shares of its rows have added their part to what all rows share."""
+    return carray(as_pointer(given[_DONE]), (_ANY_SIZE,), np.int64)
 
 
 @njit(**OPTIONS)
@@ -111,13 +114,11 @@ def space_size(kind: int, backward: bool, steps: int, V: int, K: int) -> int:
 
 
 def _build(kind: int) -> tuple[Any, Any]:
-    # Numba's cache knows a function again by the age of its file and by the values it is closed over: so these are numbers
-    # (no other function is the same from one process to the next), and one of them stands for what the other files say
-    sources = zlib.crc32(b"".join(pathlib.Path(str(module.__file__)).read_bytes() for module in (cpu_parts, simd)))
+    version = stamp(cpu_parts.__file__)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def forward(pointer):
-        given = carray(pointer, _ARGUMENTS if sources else 0)
+        given = carray(pointer, _ARGUMENTS if version else 0)
         splits, chunk, T, V, K = given[_SPLITS], given[_STEPS], given[_T], given[_V], given[_K]
         left, right, a, k, q = floats(given, 0), floats(given, 1), floats(given, 2), floats(given, 3), floats(given, 4)
         start, M0 = flags(given, 5), floats(given, 6)
@@ -165,7 +166,7 @@ def _build(kind: int) -> tuple[Any, Any]:
                         u, v = su + t * VP + i, sa + t * VP + i
                         u0, u1, u2, u3 = at(S, u), at(S, u + 1), at(S, u + 2), at(S, u + 3)
                         a0, a1, a2, a3 = at(S, v), at(S, v + 1), at(S, v + 2), at(S, v + 3)
-                        h0, h1, h2, h3 = zero, zero, zero, zero
+                        h0, h1, h2, h3, h01, h23 = zero, zero, zero, zero, zero, zero
                         x, c = sx + 3 * t * KP, sc + (t * size if kind == DENSE else m - sm)
                         for j in range(0, whole, LANES):
                             kj, qj = load(S, x + 3 * j + LANES), load(S, x + 3 * j + 2 * LANES)
@@ -183,23 +184,22 @@ def _build(kind: int) -> tuple[Any, Any]:
                             m2 = load(S, y + LANES) * calibrate(kind, load_pair(S, u + 2), w2) + load_pair(S, v + 2) * kj
                             store(S, y, m0)
                             store(S, y + LANES, m2)
-                            h0, h1 = split_add(h0, h1, m0 * qj)
-                            h2, h3 = split_add(h2, h3, m2 * qj)
-                        store_totals(S, sh + t * VP + i, h0, h1, h2, h3)
+                            h01, h23 = m0 * qj, m2 * qj
+                        store_totals(S, sh + t * VP + i, h0, h1, h2, h3, h01, h23)
                 copy(S, sh + i0, VP, 1, h, row * V + i0, V, 1, steps, inside, inside)
             unpack_rows(kind, S, sm, M1, (b * V + i0) * K, K, inside)
             unit = take(given, _NEXT)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def backward(pointer):
-        given = carray(pointer, _ARGUMENTS if sources else 0)
-        splits, chunk, B, T, V, K = given[_SPLITS], given[_STEPS], given[_B], given[_T], given[_V], given[_K]
+        given = carray(pointer, _ARGUMENTS if version else 0)
+        splits, chunk, T, V, K = given[_SPLITS], given[_STEPS], given[_T], given[_V], given[_K]
         left, right, a, k, q = floats(given, 0), floats(given, 1), floats(given, 2), floats(given, 3), floats(given, 4)
         start, saved, dh, dM1 = flags(given, 5), floats(given, 6), floats(given, 7), floats(given, 8)
         dleft, dright, da, dk, dq = (
             floats(given, 9), floats(given, 10), floats(given, 11), floats(given, 12), floats(given, 13)
         )  # fmt: skip
-        dM0 = floats(given, 14)
+        dM0, done = floats(given, 14), counters(given)
         S = work_space_of(given)
         R = ROWS
         paired, whole, size = columns_of(kind, K)
@@ -279,8 +279,8 @@ def _build(kind: int) -> tuple[Any, Any]:
                         u0, u1, u2, u3 = at(S, u), at(S, u + 1), at(S, u + 2), at(S, u + 3)
                         a0, a1, a2, a3 = at(S, v), at(S, v + 1), at(S, v + 2), at(S, v + 3)
                         h0, h1, h2, h3 = at(S, w), at(S, w + 1), at(S, w + 2), at(S, w + 3)
-                        du0, du1, du2, du3 = zero, zero, zero, zero
-                        da0, da1, da2, da3 = zero, zero, zero, zero
+                        du0, du1, du2, du3, du01, du23 = zero, zero, zero, zero, zero, zero
+                        da0, da1, da2, da3, da01, da23 = zero, zero, zero, zero, zero, zero
                         for j in range(0, whole, LANES):  # row by row, so that no more than one row's results wait at a time
                             x, d, y = sx + 6 * (t * KP + j), sd + g + R * j, sc + 2 * (t * size + R * j)
                             kj, qj, gw = load(S, x + LANES), load(S, x + 2 * LANES), load(S, x + 3 * LANES)
@@ -318,22 +318,18 @@ def _build(kind: int) -> tuple[Any, Any]:
                             gk, gq = load(S, x + 4 * LANES), load(S, x + 5 * LANES)
                             w0, w2, _, _ = right_factors(kind, S, x, se + g + R * whole)
                             m, c, l2 = load(S, y + 2 * LANES), load(S, y), load_pair(S, u)
-                            dm, dq_, dk_, da_, dl, r0 = back(
+                            dm, dq_, dk_, da01, du01, r0 = back(
                                 kind, load(S, d), m, c, l2, w0, load_pair(S, v), load_pair(S, w), kj, qj
                             )
                             store(S, d, dm)
                             gq, gk, gw = gq + dq_, gk + dk_, gw + r0
-                            da0, da1 = split_add(da0, da1, da_)
-                            du0, du1 = split_add(du0, du1, dl)
                             m, c, l2 = load(S, y + 3 * LANES), load(S, y + LANES), load_pair(S, u + 2)
-                            dm, dq_, dk_, da_, dl, r2 = back(
+                            dm, dq_, dk_, da23, du23, r2 = back(
                                 kind, load(S, d + LANES), m, c, l2, w2, load_pair(S, v + 2), load_pair(S, w + 2), kj, qj
                             )
                             store(S, d + LANES, dm)
                             store(S, x + 4 * LANES, gk + dk_)
                             store(S, x + 5 * LANES, gq + dq_)
-                            da2, da3 = split_add(da2, da3, da_)
-                            du2, du3 = split_add(du2, du3, dl)
                             if kind in (COLUMN, TANH):
                                 store(S, x + 3 * LANES, gw + r2)
                             elif kind == EXP:
@@ -342,9 +338,9 @@ def _build(kind: int) -> tuple[Any, Any]:
                                 store(S, e + LANES, load(S, e + LANES) + r2)
                         if at(start, row + t):
                             clear(S, sd + g, size)
-                        store_totals(S, sda + t * VP + i, da0, da1, da2, da3)
+                        store_totals(S, sda + t * VP + i, da0, da1, da2, da3, da01, da23)
                         if kind in (ROW, TANH, EXP):
-                            store_totals(S, sdu + t * VP + i, du0, du1, du2, du3)
+                            store_totals(S, sdu + t * VP + i, du0, du1, du2, du3, du01, du23)
                     if kind == DENSE:
                         for r in range(min(R, V - i)):
                             to = (row * V + i + r) * K
@@ -352,11 +348,12 @@ def _build(kind: int) -> tuple[Any, Any]:
                 copy(S, sda + i0, VP, 1, da, row * V + i0, V, 1, steps, inside, inside)
                 if kind in (ROW, TANH, EXP):
                     copy(S, sdu + i0, VP, 1, dleft, row * V + i0, V, 1, steps, inside, inside)
-                to = (share * B * T + row) * K
+                wait_for(done, b * chunks + n, share)  # in their order, so that sums are the same every time
                 if kind in (COLUMN, TANH):
-                    unpack_steps(kind, S, sx + 3 * LANES, 6 * KP, 6, dright, to, K, steps)
-                unpack_steps(kind, S, sx + 4 * LANES, 6 * KP, 6, dk, to, K, steps)
-                unpack_steps(kind, S, sx + 5 * LANES, 6 * KP, 6, dq, to, K, steps)
+                    unpack_steps(kind, S, sx + 3 * LANES, 6 * KP, 6, dright, row * K, K, steps, share > 0)
+                unpack_steps(kind, S, sx + 4 * LANES, 6 * KP, 6, dk, row * K, K, steps, share > 0)
+                unpack_steps(kind, S, sx + 5 * LANES, 6 * KP, 6, dq, row * K, K, steps, share > 0)
+                take(done, b * chunks + n)
             unpack_rows(kind, S, sd, dM0, (b * V + i0) * K, K, inside)
             if kind == EXP:
                 unpack_rows(kind, S, sg, dright, (b * V + i0) * K, K, inside)

@@ -19,7 +19,6 @@ from numba import njit
 
 from .simd import (
     LANES,
-    alternate,
     clamp,
     evens,
     interleave,
@@ -39,7 +38,7 @@ KINDS = {"ones": ONES, "scalar": ROW, "column": COLUMN, "tanh_outer": TANH, "exp
 
 ROWS = 4  # rows of M taken through a chunk together: as many as keep their sums in registers
 
-# not cached one by one: Numba looks at the age of one file only, and these come from several. The kernels are, as a whole
+# parts are not cached, kernels are: see simd.stamp
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 # tanh(x) ~ x P(x^2) / Q(x^2) on |x| <= 7.905 (beyond, float32 tanh is +-1): the classical [13/6] minimax fit, error < 3e-7.
@@ -107,13 +106,6 @@ def back(kind, d, m, c, left, right, a, h, k, q):
         g = _ZERO - g * c
     outer = kind in (TANH, EXP)
     return d * c, h * (m * c + a * k), a * d, d * k, g * right if outer else g, g * left if outer else g
-
-
-@njit(forceinline=True, **OPTIONS)
-def split_add(x, y, both):
-    """Add the even lanes of a vector to one sum and its odd lanes to another."""
-    zero = splat(_ZERO)
-    return x + alternate(both, zero), y + alternate(zero, both)
 
 
 @njit(forceinline=True, **OPTIONS)
@@ -187,15 +179,18 @@ def pack_steps(kind, source, at, K, S, to, stride, by, steps):
 
 
 @njit(**OPTIONS)
-def unpack_steps(kind, S, at, stride, by, out, to, K, steps):
-    """Gradients of what `pack_steps` packed. If paired, the two lanes of a column are added up."""
+def unpack_steps(kind, S, at, stride, by, out, to, K, steps, add):
+    """Gradients of what `pack_steps` packed. If paired, the two lanes of a column are added up. If `add`, to what is there."""
     paired, whole, _ = columns_of(kind, K)
-    width = whole if paired else K
-    copy(S, at, stride, by, out, to, K, 1, steps, width, width)
-    if paired:
-        for t in range(steps):
-            last = load(S, at + t * stride + whole * by)
-            store_first(out, to + t * K + whole, evens(last) + odds(last), K - whole)
+    for t in range(steps):
+        x, y = at + t * stride, to + t * K
+        for j in range(0, K, LANES):
+            value = load(S, x + j * by)
+            if paired and j == whole:
+                value = evens(value) + odds(value)
+            if add:
+                value = value + load_first(out, y + j, K - j)
+            store_first(out, y + j, value, K - j)
 
 
 @njit(**OPTIONS)

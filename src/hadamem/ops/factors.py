@@ -32,9 +32,6 @@ def gradients(calibration: str, dleft: Tensor | None, dright: Tensor | None) -> 
     """The gradients of the factors, from those of the two sides."""
     if dleft is not None and calibration == "scalar":
         dleft = dleft.sum(-1)
-    return [x for x in (dleft, None if dright is None else sum_shares(dright)) if x is not None]
-
-
-def sum_shares(partial: Tensor) -> Tensor:
-    """The sum over the first dimension."""
-    return partial[0] if partial.shape[0] == 1 else partial.sum(0)
+    return [
+        x for x in (dleft, None if dright is None else dright[0] if dright.shape[0] == 1 else dright.sum(0)) if x is not None
+    ]

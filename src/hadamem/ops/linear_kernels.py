@@ -13,9 +13,21 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit
 
-from .simd import LANES, as_pointer, load, load_first, multiply_complex, multiply_conjugate, splat, store, store_first, take
+from .simd import (
+    LANES,
+    as_pointer,
+    load,
+    load_first,
+    multiply_complex,
+    multiply_conjugate,
+    splat,
+    stamp,
+    store,
+    store_first,
+    take,
+)
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "forceinline": True}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
 _ZERO = np.float32(0)
 
 # What a kernel is called with: numbers, then the addresses of its tensors. The first counts the units taken; W is the number of
@@ -97,11 +109,11 @@ def _fill_zero(out, o, size):
 @functools.cache
 def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
     """The forward and the backward kernel as native functions; `constant` is a decay that has no time."""
-    # closed over numbers only, see cpu_kernels.py
+    version = stamp()
 
     @cfunc("void(CPointer(int64))", cache=True)
     def forward(pointer):
-        given = carray(pointer, _ARGUMENTS)
+        given = carray(pointer, _ARGUMENTS if version else 0)
         splits, T, W = given[_SPLITS], given[_T], given[_W]
         decay, x, start, state, y = (
             _floats(given, 0), _floats(given, 1), _flags(given, 2), _floats(given, 3), _floats(given, 4)
@@ -125,7 +137,7 @@ def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
 
     @cfunc("void(CPointer(int64))", cache=True)
     def backward(pointer):
-        given = carray(pointer, _ARGUMENTS)
+        given = carray(pointer, _ARGUMENTS if version else 0)
         splits, T, W = given[_SPLITS], given[_T], given[_W]
         decay, start, state, y, dy = (
             _floats(given, 0), _flags(given, 1), _floats(given, 2), _floats(given, 3), _floats(given, 4)

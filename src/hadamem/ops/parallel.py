@@ -6,8 +6,11 @@ shows what parallelism alone is worth.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .reference import calibration_matrix
 
@@ -29,7 +32,24 @@ def _states(C: Tensor | float, write: Tensor, reset: Tensor, state: Tensor) -> T
     """M_t = M_{t-1} * C_t + write_t for all t; M_{t-1} is zero where reset[:, t]. All (B, T, ...), or what broadcasts to it."""
     C = torch.where(reset, 0, C * torch.ones_like(write))
     first = torch.where(reset[:, 0], 0, state) * C[:, 0] + write[:, 0]
-    return _scan(reset, C, torch.cat([first[:, None], write[:, 1:]], dim=1))[2]
+    return _scan(_combine, (reset, C, torch.cat([first[:, None], write[:, 1:]], dim=1)))[2]
+
+
+def decaying_max(log_decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
+    """m_t = max(log_decay_t + m_{t-1}, x_t) for all t; m_{t-1} is zero where start[:, t]. Keeps exponential gates in range.
+
+    log_decay, x: (B, T); start: (B, T) bool; state: (B,), m before the first step.
+    """
+    before = F.pad(torch.where(start[:, 0], 0, state)[:, None], (0, x.shape[1] - 1))
+    first = start | (torch.arange(x.shape[1], device=x.device) == 0)
+    x = torch.where(first, torch.maximum(log_decay + before, x), x)
+
+    def combine(earlier: Element, later: Element) -> Element:
+        reset, decay, m = later
+        before = torch.where(reset, m, torch.maximum(earlier[2] + decay, m))
+        return reset | earlier[0], torch.where(reset, decay, earlier[1] + decay), before
+
+    return _scan(combine, (start, log_decay, x))[2]
 
 
 Element = tuple[Tensor, Tensor, Tensor]  # (reset since the beginning?, product of C, memory), each (B, T, ...)
@@ -42,21 +62,21 @@ def _combine(earlier: Element, later: Element) -> Element:
     return reset | earlier[0], C * before_C, C * before_M + M
 
 
-def _scan(*element: Tensor) -> Element:
+def _scan(combine: Callable[[Element, Element], Element], element: Element) -> Element:
     """All prefixes along dimension 1: combine neighbours, scan the half as long sequence, fill in the places between."""
     T = element[0].shape[1]
     if T == 1:
-        return element  # type: ignore[return-value]
+        return element
     even, odd = _take(element, 0, T - T % 2, 2), _take(element, 1, T, 2)
-    at_odd = _scan(*_combine(even, odd))
+    at_odd = _scan(combine, combine(even, odd))
     rest = _take(element, 2, T, 2)
-    at_even = _combine(_take(at_odd, 0, rest[0].shape[1], 1), rest)
+    at_even = combine(_take(at_odd, 0, rest[0].shape[1], 1), rest)
     return tuple(  # type: ignore[return-value]
         _interleave(torch.cat([x[:, :1], e], dim=1), o) for x, e, o in zip(element, at_even, at_odd, strict=True)
     )
 
 
-def _take(element: tuple[Tensor, ...], first: int, end: int, step: int) -> Element:
+def _take(element: Element, first: int, end: int, step: int) -> Element:
     return tuple(x[:, first:end:step] for x in element)  # type: ignore[return-value]
 
 

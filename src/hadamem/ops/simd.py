@@ -12,6 +12,7 @@ import operator
 import os
 import pathlib
 import tempfile
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,17 @@ def _make_cache_writable() -> None:
 
 
 _make_cache_writable()
+
+
+def stamp(*files: str | None) -> int:
+    """A number that changes with what this file and `files` say.
+
+    Numba's cache knows a kernel again by the age of its own file and by the values it is closed over. So a kernel made of parts
+    from several files closes over this, and over nothing but numbers: no other function is the same from one process to the
+    next. The parts themselves are not cached.
+    """
+    return zlib.crc32(b"".join(pathlib.Path(str(file)).read_bytes() for file in (__file__, *files)))
+
 
 LANES = 16 if llvm.get_host_cpu_features().get("avx512f", False) else 8
 
@@ -218,16 +230,6 @@ def odds(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
-def alternate(typing_context: Any, x: Any, y: Any) -> Any:
-    """The even lanes of x and the odd lanes of y, where they are."""
-
-    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return _shuffle(builder, args[0], args[1], [n + n % 2 * LANES for n in range(LANES)])
-
-    return vector(vector, vector), lower
-
-
-@intrinsic
 def two_to_the(typing_context: Any, value: Any) -> Any:
     """2^x of lanes that hold whole numbers from -126 to 127, by writing x into the exponent."""
 
@@ -256,9 +258,26 @@ def take(typing_context: Any, array: Any, index: Any) -> Any:
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), ir.IntType(64)(1), "monotonic")
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), ir.IntType(64)(1), "acq_rel")
 
     return types.int64(array, types.intp), lower
+
+
+@intrinsic
+def wait_for(typing_context: Any, array: Any, index: Any, count: Any) -> Any:
+    """Wait until others have counted array[index] up to `count`; then what they wrote before can be read."""
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        look, after = builder.append_basic_block("look"), builder.append_basic_block("after")
+        builder.branch(look)
+        builder.position_at_end(look)
+        found = builder.load_atomic(builder.gep(data, [args[1]]), "acquire", 8)
+        builder.cbranch(builder.icmp_signed("<", found, args[2]), look, after)
+        builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), lower
 
 
 @intrinsic
@@ -292,10 +311,11 @@ def _shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: list[int]) 
 
 
 @intrinsic
-def store_totals(typing_context: Any, array: Any, index: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+def store_totals(typing_context: Any, array: Any, index: Any, a: Any, b: Any, c: Any, d: Any, ab: Any, cd: Any) -> Any:
     """Write the sums over the lanes of four vectors to a flat array, from `index` on.
 
-    All four are added up together, half of the lanes at a time: a third of the instructions of four sums.
+    All four are added up together, half of the lanes at a time: a third of the instructions of four sums. To those of a and b
+    the even and the odd lanes of ab are added, to those of c and d the lanes of cd.
     """
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -310,7 +330,8 @@ def store_totals(typing_context: Any, array: Any, index: Any, a: Any, b: Any, c:
                 halves.append(_shuffle(builder, x, y, lanes))
             return add(*halves)
 
-        ab, cd = (merge(x, y, (0, 4, 1, 5), (2, 6, 3, 7)) for x, y in (args[2:4], args[4:6]))
+        ab = add(merge(args[2], args[3], (0, 4, 1, 5), (2, 6, 3, 7)), args[6])  # a, b, a, b in every four lanes
+        cd = add(merge(args[4], args[5], (0, 4, 1, 5), (2, 6, 3, 7)), args[7])
         sums = merge(ab, cd, (0, 1, 4, 5), (2, 3, 6, 7))  # a, b, c, d in every four lanes
         width = LANES
         while width > 4:
@@ -322,7 +343,7 @@ def store_totals(typing_context: Any, array: Any, index: Any, a: Any, b: Any, c:
         builder.store(sums, pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, vector, vector, vector, vector), lower
+    return types.void(array, types.intp, *[vector] * 6), lower
 
 
 @intrinsic

@@ -38,6 +38,10 @@ def _find_openmp() -> ctypes.CDLL | None:
 
 _openmp = _find_openmp()
 
+# glibc gives a freed block back to the system, to take it again page fault by page fault, until a program has once freed a
+# large one: from then on it keeps up to twice as much. Kernels of some hundred microseconds should not wait for a large one.
+torch.empty(30 * 2**20, dtype=torch.uint8)
+
 
 def _after_fork() -> None:
     """A child inherits the pool and the team as objects, but none of their threads."""

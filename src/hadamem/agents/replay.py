@@ -1,0 +1,227 @@
+"""Experience as it happened: whole episodes, or slices of endless ones, each observation once and in few bytes.
+
+Every environment writes into a lane of its own, a ring of entries. Entry t of an episode holds o_t, a_t, r_t and whether the
+step ended the episode for good; one entry more holds the last observation. The previous action and reward, which the agent may
+be fed too, are written into the observations anew whenever they are sampled.
+
+The lanes are one file, mapped into memory: the system keeps in memory what there is room for. What the last checkpoint knows is
+not overwritten before the next one, thanks to room to spare in each lane. So a run that is killed at any byte finds in the file
+all that its checkpoint speaks of, and a checkpoint holds no more than where the episodes lie.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..envs import VectorEnvironment
+from ..envs.vector import Transition
+
+
+class Batch(NamedTuple):
+    """B sequences of up to T steps, padded at their ends by copies of their last entry."""
+
+    obs: Tensor  # (B, T + 1, D) float32, the last observation too
+    action: Tensor  # (B, T, K) int64 or float32, as the agent gave it
+    reward: Tensor  # (B, T) float32
+    terminal: Tensor  # (B, T) bool: no value comes after this step
+    mask: Tensor  # (B, T) bool: a step to learn from, neither padding nor burn-in
+    clock: Tensor  # (B,) int64, the clock of the memory before the first step
+
+
+#: What is known of a stored sequence: lane, first entry, steps, how many of them are burn-in, and the clock of the first.
+LANE, BEGIN, LENGTH, BURN_IN, CLOCK = range(5)
+
+
+class Replay:
+    """A ring of experience; the oldest is forgotten first, and all that is there is as likely to be sampled.
+
+    Args:
+        env: whose experience it is.
+        action_size, discrete: K numbers in an action, and whether they are integers.
+        capacity: steps (and last observations) to remember, of all environments together.
+        sequence_length: cut episodes into slices of so many steps; None for whole episodes.
+        burn_in: steps before a slice that warm up the memory and are not learned from; at most sequence_length.
+        most_unsaved: entries that each lane must take between two checkpoints, at least.
+        path: of the file; None for one in memory alone.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnvironment,
+        action_size: int,
+        discrete: bool,
+        capacity: int,
+        sequence_length: int | None = None,
+        burn_in: int = 0,
+        most_unsaved: int = 1024,
+        path: pathlib.Path | None = None,
+    ) -> None:
+        self.env, self.sequence_length, self.burn_in, self.path = env, sequence_length, burn_in, path
+        N = env.num_envs
+        self.kept = -(-capacity // N)  # entries of a lane that are not forgotten yet
+        self.spare = max(most_unsaved, self.kept // 8)
+        leaves = env.layout.part("obs").leaves
+        units = [np.full(leaf.size, np.nan if leaf.unit is None else leaf.unit, np.float32) for leaf in leaves]
+        unit = np.concatenate(units)
+        is_byte = ~np.isnan(unit)
+        self.width, self.unit = len(unit), unit[is_byte]
+        self.byte_columns, self.float_columns = _columns(is_byte), _columns(~is_byte)
+        self.entry = np.dtype(
+            [
+                ("bytes", np.uint8, (len(self.unit),)),
+                ("floats", np.float32, (self.width - len(self.unit),)),
+                ("start", np.bool_),
+                ("action", np.int32 if discrete else np.float32, (action_size,)),
+                ("reward", np.float32),
+                ("terminal", np.bool_),
+            ]
+        )
+        self.lanes = np.arange(N)
+        self.head = np.zeros(N, np.int64)  # entries ever written
+        self.begin, self.skip, self.clock = (np.zeros(N, np.int64) for _ in range(3))  # of the sequence that goes on
+        self.sequences = np.zeros((0, 5), np.int64)
+        self._new: list[tuple[int, ...]] = []
+        self._saved_head = self.head.copy()
+
+    @cached_property
+    def _entries(self) -> np.ndarray:
+        shape = (len(self.lanes), self.kept + self.spare)
+        if self.path is None:
+            return np.zeros(shape, self.entry)
+        return np.memmap(self.path, self.entry, "r+" if self.path.exists() else "w+", shape=shape)
+
+    @property
+    def unsaved(self) -> int:
+        """Entries written since the last checkpoint, in the lane with the most of them."""
+        return int((self.head - self._saved_head).max())
+
+    def add(self, obs: Tensor, start: Tensor, clock: Tensor, action: Tensor, step: Transition, terminal: Tensor) -> None:
+        """Write one step of every environment.
+
+        Args:
+            obs: (N, D), before the step.
+            start: (N,) bool, `obs` is the first of an episode; what was unfinished before is dropped.
+            clock: (N,) int64, of the memory that acts, for episodes that start.
+            action: (N, K).
+            step: what came of it.
+            terminal: (N,) bool, no value comes after this step.
+        """
+        began = start.numpy()
+        self.begin = np.where(began, self.head, self.begin)
+        self.skip = np.where(began, 0, self.skip)
+        self.clock = np.where(began, clock.numpy(), self.clock)
+        entry = self._write(self.lanes, obs)
+        entry["start"], entry["action"] = began, action.numpy().reshape(entry["action"].shape)
+        entry["reward"], entry["terminal"] = step.reward, terminal
+        self._entries[self.lanes, self.head % self._entries.shape[1]] = entry
+        if self.sequence_length is not None:  # a slice ends before this entry, whose observation is its last
+            for lane in np.flatnonzero(self.head - self.begin == self.skip + self.sequence_length).tolist():
+                self._finish(lane)
+                self.clock[lane] += self.head[lane] - self.burn_in - self.begin[lane]
+                self.begin[lane], self.skip[lane] = self.head[lane] - self.burn_in, self.burn_in
+        self.head += 1
+        ended = np.flatnonzero(step.start)
+        if len(ended):
+            last = self._write(ended, torch.zeros_like(obs) if step.final_obs is None else step.final_obs)
+            self._entries[ended, self.head[ended] % self._entries.shape[1]] = last
+            for lane in ended.tolist():
+                self._finish(lane)
+            self.head[ended] += 1
+
+    def _write(self, lanes: np.ndarray, obs: Tensor) -> np.ndarray:
+        """New entries for the observations of some lanes."""
+        entry = np.zeros(len(lanes), self.entry)
+        columns = obs.numpy()[lanes]
+        entry["bytes"] = np.rint(columns[:, self.byte_columns] / self.unit)
+        entry["floats"] = columns[:, self.float_columns]
+        return entry
+
+    def _finish(self, lane: int) -> None:
+        begin, end, skip = self.begin[lane], self.head[lane], self.skip[lane]
+        self._new.append((lane, begin, end - begin, skip, self.clock[lane]))
+
+    def settle(self) -> int:
+        """Take in the sequences that are complete, forget those that are overwritten, and return how many there are."""
+        if self._new:
+            self.sequences = np.concatenate([self.sequences, np.array(self._new, np.int64)])
+            self._new.clear()
+        oldest = self.head[self.sequences[:, LANE]] - self.kept
+        there = self.sequences[:, BEGIN] > oldest  # a slice needs the action before it, too
+        if not there.all():
+            self.sequences = self.sequences[there]
+        return len(self.sequences)
+
+    def sample(self, batch_size: int) -> Batch:
+        """Sequences drawn uniformly, with replacement, by torch's global generator.
+
+        Raises:
+            ValueError: nothing complete is there.
+        """
+        if not len(self.sequences):
+            raise ValueError(
+                f"the replay of {self.kept} steps for each environment holds no whole episode; "
+                "raise replay_capacity, or set sequence_length for episodes that do not end"
+            )
+        return self.gather(self.sequences[torch.randint(len(self.sequences), (batch_size,)).numpy()])
+
+    def gather(self, sequences: np.ndarray) -> Batch:
+        """The sequences that some rows of `sequences` speak of."""
+        B, T = len(sequences), int(sequences[:, LENGTH].max())
+        lane, begin, length, burn_in, clock = (column[:, None] for column in sequences.T)
+        time = np.arange(-1, T + 1)  # from the step before the first one, for its action and reward
+        ring = self._entries.shape[1]
+        entries = self._entries[lane, (begin + np.minimum(time, length)) % ring]
+        now, before = entries[:, 1:], entries[:, :-1].reshape(-1)
+
+        rows = np.zeros((B * (T + 1), self.env.layout.size), np.float32)
+        flat = now.reshape(-1)
+        rows[:, self.byte_columns] = flat["bytes"] * self.unit
+        rows[:, self.float_columns] = flat["floats"]
+        self.env.write_history(before["action"], before["reward"], rows)
+        rows[flat["start"], self.width :] = 0  # nothing was before
+
+        taken, step = now[:, :-1], np.arange(T)
+        action = torch.from_numpy(np.ascontiguousarray(taken["action"]))
+        return Batch(
+            obs=torch.from_numpy(rows.reshape(B, T + 1, -1)),
+            action=action if action.is_floating_point() else action.long(),
+            reward=torch.from_numpy(np.ascontiguousarray(taken["reward"])),
+            terminal=torch.from_numpy(np.ascontiguousarray(taken["terminal"])),
+            mask=torch.from_numpy((step < length) & (step >= burn_in)),
+            clock=torch.from_numpy(clock.squeeze(1).copy()),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where things lie. The things themselves are in the file, and stay there until the next call."""
+        self.settle()
+        if isinstance(self._entries, np.memmap):
+            self._entries.flush()
+        self._saved_head = self.head.copy()
+        names = ("sequences", "head", "begin", "skip", "clock")
+        return {name: torch.from_numpy(getattr(self, name).copy()) for name in names}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from `state_dict`, with the same file.
+
+        Raises:
+            ValueError: the file is missing, or is of another size.
+        """
+        size = len(self.lanes) * (self.kept + self.spare) * self.entry.itemsize
+        if self.path is None or not self.path.is_file() or self.path.stat().st_size != size:
+            raise ValueError(f"{self.path} must be the replay of this run, with {size:,} bytes; without it SAC cannot go on")
+        for name, value in saved.items():
+            setattr(self, name, value.cpu().numpy().copy())
+        self._saved_head = self.head.copy()
+
+
+def _columns(chosen: np.ndarray) -> slice | np.ndarray:
+    """Which columns, as a slice where they lie side by side: indexing with it is much faster."""
+    columns = np.flatnonzero(chosen)
+    first, last = (columns[0], columns[-1] + 1) if len(columns) else (0, 0)
+    return slice(first, last) if last - first == len(columns) else columns

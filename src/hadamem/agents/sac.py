@@ -1,0 +1,269 @@
+"""Soft actor-critic (Haarnoja et al., 2018; for discrete actions Christodoulou, 2019) for policies with a memory.
+
+Actor, critic and target critic each run a memory of their own over whole replayed episodes, once an update: the losses of
+actor, critic and temperature are all taken at the same weights, and one step follows.
+
+SHM calibrates with random rows of theta, drawn by a clock. Each episode is given a clock when it starts; the actor plays it
+with that clock, the replay keeps it, and whoever meets the episode again begins with it. So online and target critic see the
+same rows for the same data, today and at the next update.
+"""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..envs import VectorEnvironment
+from ..networks import Categorical, SACNetworkConfig, SoftActor, TwinCritic
+from .replay import Batch, Replay
+from .rollout import Player, Score
+
+
+@dataclass
+class SACConfig:
+    """Everything that SAC can be told."""
+
+    num_envs: int = 10
+    """environments side by side"""
+    num_steps: int = 50
+    """steps in each environment between updates"""
+    updates_per_step: float = 0.1
+    """gradient updates per environment step"""
+    warmup_steps: int = 5_000
+    """environment steps with random actions, before the first update"""
+    batch_size: int = 32
+    """episodes, or slices of them, in an update"""
+    replay_capacity: int = 1_000_000
+    """environment steps to remember"""
+    sequence_length: int | None = None
+    """cut episodes into slices of so many steps, for tasks that do not end; none: whole episodes"""
+    burn_in: int = 0
+    """steps before a slice that warm up the memory and are not learned from"""
+    learning_rate: float = 3e-4
+    """of Adam, for actor, critic and temperature"""
+    gamma: float = 0.99
+    """discount per step"""
+    tau: float = 0.005
+    """how far the target critic follows the critic at each update"""
+    temperature: float = 1.0
+    """weight of the entropy, per nat: at the beginning, or always"""
+    tune_temperature: bool = True
+    """so that the policy's entropy reaches its target"""
+    target_entropy: float | None = None
+    """in nats; none: minus the number of continuous actions, or half of what random discrete actions have"""
+    max_grad_norm: float | None = None
+    """gradients of actor and of critic longer than this are shortened to it; none: never"""
+    terminal_at_goal: bool = False
+    """no value after a step that the task's info calls `at_goal`, even where the episode goes on (released)"""
+    actor_memory: str | None = None
+    """another memory for the actor, at its default size (released: gru); none: the critic's"""
+    network: SACNetworkConfig = field(default_factory=SACNetworkConfig)
+    """sizes of the networks"""
+
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "num_steps", "batch_size", "replay_capacity", "sequence_length"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        for name in ("updates_per_step", "learning_rate", "temperature", "max_grad_norm"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; it must be greater than 0")
+        for name in ("gamma", "tau"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}; it must not be negative")
+        if not 0 <= self.burn_in <= (self.sequence_length or 0):
+            raise ValueError(
+                f"burn_in is {self.burn_in}; it must be between 0 and sequence_length, which is {self.sequence_length}: "
+                "whole episodes need none"
+            )
+
+
+class SAC:
+    """Actor, critics, their environments and replay. `iterate` is one round of acting and learning.
+
+    Args:
+        policy: the actor, on its device.
+        critic: on the same device.
+        env: the environments to act in.
+        config: see SACConfig.
+        folder: where the replay lies; None for in memory.
+    """
+
+    def __init__(
+        self,
+        policy: SoftActor,
+        critic: TwinCritic,
+        env: VectorEnvironment,
+        config: SACConfig,
+        folder: pathlib.Path | None = None,
+    ) -> None:
+        self.policy, self.critic, self.config, self.step = policy, critic, config, 0
+        self.target = deepcopy(critic).requires_grad_(False)
+        self.device = next(policy.parameters()).device
+        self.log_temperature = torch.tensor(math.log(config.temperature), device=self.device, requires_grad=True)
+        learned = [*policy.parameters(), *critic.parameters()] + [self.log_temperature] * config.tune_temperature
+        self.optimiser = torch.optim.Adam(learned, lr=config.learning_rate, fused=True)
+        head = policy.head
+        self.discrete = isinstance(head, Categorical)
+        usual = 0.5 * math.log(head.size) if self.discrete else -head.action_size
+        self.target_entropy = usual if config.target_entropy is None else config.target_entropy
+        self.actor = Player(policy, env, self.device)
+        self.clock = torch.zeros(env.num_envs, dtype=torch.int64)
+        self.replay = Replay(
+            env, head.action_size, self.discrete, config.replay_capacity, config.sequence_length, config.burn_in,
+            most_unsaved=4 * config.num_steps, path=None if folder is None else folder / "replay.bin",
+        )  # fmt: skip
+        self.owed = 0.0  # updates
+        self.score = Score()
+
+    @property
+    def must_save(self) -> bool:
+        """Whether another iteration could overwrite what the last checkpoint needs."""
+        return self.replay.unsaved + 2 * self.config.num_steps > self.replay.spare
+
+    def iterate(self) -> dict[str, float]:
+        """Act for some steps, learn as often as that allows, and tell how it went."""
+        config, episodes = self.config, []
+        for _ in range(config.num_steps):
+            episodes += self._act()
+        metrics = self.score.tell(episodes)
+        if self.step <= config.warmup_steps or not self.replay.settle():
+            return metrics
+        self.owed += config.updates_per_step * config.num_envs * config.num_steps
+        updates, self.owed = int(self.owed), self.owed % 1
+        told = [self.update(self.replay.sample(config.batch_size)) for _ in range(updates)]
+        if told:
+            metrics |= {name: torch.stack([terms[name] for terms in told]).mean().item() for name in told[0]}
+            if not math.isfinite(metrics["critic_loss"] + metrics["actor_loss"]):
+                raise FloatingPointError(f"the loss is no longer finite after {self.step} steps; try a lower learning rate")
+        return metrics
+
+    def _act(self) -> list[Any]:
+        """One step in every environment, into the replay; returns the episodes that ended."""
+        actor, config = self.actor, self.config
+        start = actor.start.cpu()
+        self.clock = torch.where(start, torch.randint(2**62, start.shape), self.clock)
+        if "clock" in actor.state:
+            actor.state["clock"] = torch.where(actor.start, self.clock.to(self.device), actor.state["clock"])
+        obs = actor.obs
+        action, actor.state = self.policy.act(obs, actor.state, actor.start, greedy=False)
+        if self.step < config.warmup_steps:
+            action = actor.env.random_actions()
+        action = action.cpu()
+        step = actor.env.step(action)
+        terminal = step.terminated | step.at_goal if config.terminal_at_goal else step.terminated
+        self.replay.add(obs.cpu(), start, self.clock, action, step, terminal)
+        actor.obs, actor.start = step.obs.to(self.device), step.start.to(self.device)
+        self.step += config.num_envs
+        return step.episodes
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step of actor, critic and temperature, and one of the target towards the critic."""
+        config = self.config
+        losses, terms = self.losses(Batch(*(leaf.to(self.device) for leaf in batch)))
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.stack(losses).sum().backward()  # no weight is in two of them
+        if config.max_grad_norm is not None:
+            for network in (self.policy, self.critic):
+                nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
+        self.optimiser.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.target.parameters()), list(self.critic.parameters()), config.tau)
+        return terms
+
+    def losses(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """The losses of critic, actor and temperature, each a mean over the steps to learn from, and what to tell."""
+        config, obs, here = self.config, batch.obs, batch.obs[:, :-1]
+        weight = batch.mask.to(obs.dtype) / batch.mask.sum()
+        temperature = self.log_temperature.exp().detach()
+        nothing_before = torch.zeros(obs.shape[:2], dtype=torch.bool, device=obs.device)
+        parameters, _ = self.policy(obs, self.policy.initial_state(len(obs), batch.clock), nothing_before)
+        choice = self._choice(parameters)
+
+        with torch.no_grad():
+            features = self.target.features(obs, batch.clock)
+            value, _ = self._soft_value(self.target, features, obs, choice, temperature)
+            target = batch.reward + config.gamma * torch.where(batch.terminal, 0, value[:, 1:])
+        features = self.critic.features(here, batch.clock)
+        if isinstance(self.policy.head, Categorical):
+            every = self.critic.values(features, here)
+            q = every.gather(-1, batch.action.expand(2, *batch.action.shape)).squeeze(-1)
+        else:
+            q = self.critic.values(features, here, self.policy.head.normalise(batch.action))
+        critic_loss = ((q - target).square().sum(0) * weight).sum()
+
+        with _frozen(self.critic):
+            choice_here = (part[:, :-1] for part in choice)
+            value, entropy = self._soft_value(self.critic, features.detach(), here, tuple(choice_here), temperature)
+        actor_loss = -(value * weight).sum()
+        entropy = (entropy.detach() * weight).sum()
+        losses = [critic_loss, actor_loss]
+        if config.tune_temperature:
+            losses.append(self.log_temperature.exp() * (entropy - self.target_entropy))
+        terms = {"critic_loss": critic_loss, "actor_loss": actor_loss, "entropy": entropy, "temperature": temperature}
+        terms["q"] = (q.mean(0) * weight).sum()
+        return losses, {name: term.detach() for name, term in terms.items()}
+
+    def _choice(self, parameters: Tensor) -> tuple[Tensor, ...]:
+        """What the policy does: one drawn action and its log-density, or the log-probabilities of all discrete actions."""
+        head = self.policy.head
+        return (torch.log_softmax(parameters, dim=-1),) if isinstance(head, Categorical) else head.draw(parameters)
+
+    def _soft_value(
+        self, critic: TwinCritic, features: Tensor, obs: Tensor, choice: tuple[Tensor, ...], temperature: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """V = E[min(Q_1, Q_2) - temperature log pi] under the policy's choice, and the entropy -E[log pi]; both (B, T)."""
+        if self.discrete:
+            (log_pi,) = choice
+            pi = log_pi.exp()
+            entropy = -(pi * log_pi).sum(-1)
+            q = (pi * critic.values(features, obs).amin(0)).sum(-1)
+        else:
+            action, log_prob = choice
+            entropy = -log_prob
+            q = critic.values(features, obs, action).amin(0)
+        return q + temperature * entropy, entropy
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `load_state_dict` needs to go on, but for the entries of the replay, which are in its file."""
+        return {
+            "step": self.step,
+            "policy": self.policy.state_dict(),
+            "critic": self.critic.state_dict(),
+            "target": self.target.state_dict(),
+            "log_temperature": self.log_temperature.detach(),
+            "optimiser": self.optimiser.state_dict(),
+            "owed": self.owed,
+            "returns": list(self.score.returns),
+            "clock": self.clock,
+            "actor": self.actor.state_dict(),
+            "replay": self.replay.state_dict(),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.step, self.owed, self.clock = saved["step"], saved["owed"], saved["clock"].cpu()
+        for name in ("policy", "critic", "target", "optimiser", "actor", "replay"):
+            getattr(self, name).load_state_dict(saved[name])
+        with torch.no_grad():
+            self.log_temperature.copy_(saved["log_temperature"])
+        self.score.returns.extend(saved["returns"])
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """No gradients for its weights, though through it."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)

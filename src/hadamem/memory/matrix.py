@@ -1,0 +1,47 @@
+"""What the matrix memories share that differ in little but their calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ..ops import hadamard_memory
+from .base import Memory, State
+
+
+class MatrixMemory(Memory):
+    """M_t = M_{t-1} * C_t + a_t k_t^T, read as M_t q_t, between a layer norm and one map in front, one map behind.
+
+    Args:
+        input_size: D, features of x.
+        output_size: features of the output.
+        memory_size: H, of the vectors that are written and read.
+        maps: how many features `project` makes of x.
+        extra_rows: rows of M beyond H.
+        backend: of `hadamem.ops.hadamard_memory`.
+    """
+
+    def __init__(
+        self, input_size: int, output_size: int, memory_size: int, maps: int, extra_rows: int = 0, backend: str = "auto"
+    ) -> None:
+        super().__init__(input_size, output_size)
+        if memory_size < 1:
+            raise ValueError(f"memory_size is {memory_size}; it must be at least 1")
+        self.memory_size, self.extra_rows, self.backend = memory_size, extra_rows, backend
+        self.norm = nn.LayerNorm(input_size)
+        self.project = nn.Linear(input_size, maps, bias=False)
+        self.output = nn.Linear(memory_size, output_size)
+
+    def initial_state(self, batch_size: int) -> State:
+        """An empty memory."""
+        return {"memory": self._wide_zeros(batch_size, self.memory_size + self.extra_rows, self.memory_size)}
+
+    def _recall(
+        self, calibration: str, factors: Sequence[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`hadamard_memory`, in the dtype of `a` (under autocast, sums and exponentials are float32)."""
+        k, q, *factors = (x.to(a.dtype) for x in (k, q, *factors))
+        return hadamard_memory(
+            a, k, q, calibration=calibration, factors=factors, start=start, state=memory, backend=self.backend
+        )

@@ -1,0 +1,63 @@
+"""Any memory, made deep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import Memory, State
+
+
+class GatedMLP(nn.Module):
+    """W_o (silu(W_g x) * W_u x) (Shazeer 2020, arXiv:2002.05202), with twice as many features between."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.into = nn.Linear(features, 4 * features, bias=False)
+        self.out = nn.Linear(2 * features, features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., features) -> (..., features)."""
+        gate, up = self.into(x).chunk(2, dim=-1)
+        return self.out(F.silu(gate) * up)
+
+
+class Stack(Memory):
+    """Memories one on the other in residual blocks, each followed by a gated MLP, with a layer norm in front of both.
+
+        x = x + memory(norm(x))
+        x = x + mlp(norm(x))
+
+    Args:
+        input_size: features of x; a linear map brings them to output_size.
+        output_size: features of the output, and of all between.
+        memories: each from output_size to output_size.
+
+    State: that of every memory, its number and a dot before each name.
+    """
+
+    def __init__(self, input_size: int, output_size: int, memories: Sequence[Memory]) -> None:
+        super().__init__(input_size, output_size)
+        self.input = nn.Linear(input_size, output_size)
+        self.memories = nn.ModuleList(memories)
+        self.norms = nn.ModuleList(nn.LayerNorm(output_size) for _ in range(2 * len(memories)))
+        self.mlps = nn.ModuleList(GatedMLP(output_size) for _ in memories)
+
+    def initial_state(self, batch_size: int) -> State:
+        """That of every memory."""
+        states = (memory.initial_state(batch_size) for memory in self.memories)  # type: ignore[operator]
+        return {f"{n}.{name}": leaf for n, state in enumerate(states) for name, leaf in state.items()}
+
+    def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        """See Memory."""
+        x = self.input(x)
+        after: State = {}
+        for n, (memory, mlp) in enumerate(zip(self.memories, self.mlps, strict=True)):
+            own = {name.removeprefix(f"{n}."): leaf for name, leaf in state.items() if name.startswith(f"{n}.")}
+            y, own = memory(self.norms[2 * n](x), own, start)
+            after |= {f"{n}.{name}": leaf for name, leaf in own.items()}
+            x = x + y
+            x = x + mlp(self.norms[2 * n + 1](x))
+        return x, after

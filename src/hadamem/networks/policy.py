@@ -1,0 +1,32 @@
+"""What everyone outside a learning algorithm knows of its network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ..memory import State
+from .heads import Categorical, Gaussian, SquashedGaussian
+
+
+class Policy(nn.Module, ABC):
+    """From observations and a state to a distribution over actions. `forward` gives its parameters first and the state last.
+
+    Attributes:
+        head: the distribution.
+    """
+
+    head: Categorical | Gaussian | SquashedGaussian
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> State:
+        """Before the first observation."""
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, state: State, start: Tensor, greedy: bool) -> tuple[Tensor, State]:
+        """One step: observations (B, D) and start (B,) to actions (B, K), the most likely ones or random ones."""
+        parameters, *_, state = self(obs[:, None], state, start[:, None])
+        choose = self.head.mode if greedy else self.head.sample
+        return choose(parameters[:, 0]), state

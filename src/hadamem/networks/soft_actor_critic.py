@@ -1,0 +1,198 @@
+"""The networks of soft actor-critic: an actor and a pair of critics, each around a memory of its own.
+
+Actor and critics share their shape: embeddings of observation, previous action and previous reward side by side feed the
+memory; beside its output stands a second embedding of what is there now, and an MLP ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from ..envs import Layout, Leaf
+from ..memory import State, make_memory
+from .encoders import ObservationEncoder
+from .heads import Categorical, SquashedGaussian, make_head
+from .policy import Policy
+
+
+@dataclass
+class SACNetworkConfig:
+    """Sizes of the networks around the memories. The defaults are those released for the Wind task."""
+
+    observation_embed: int = 32
+    """features of the embedded observation"""
+    action_embed: int = 8
+    """features of the embedded previous action; 0: not fed"""
+    reward_embed: int = 0
+    """features of the embedded previous reward; 0: not fed"""
+    memory_output_size: int = 64
+    """features of the memory's output"""
+    hidden_sizes: tuple[int, ...] = (128, 128)
+    """layers of the MLP after the memory"""
+
+    def __post_init__(self) -> None:
+        for name, least in (("observation_embed", 1), ("action_embed", 0), ("reward_embed", 0), ("memory_output_size", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if min(self.hidden_sizes, default=1) < 1:
+            raise ValueError(f"hidden_sizes are {self.hidden_sizes}; each must be at least 1")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the memories are fed, in the words of `make_vector`."""
+        sizes = {"action": self.action_embed, "reward": self.reward_embed}
+        return ("obs", *(name for name, size in sizes.items() if size))
+
+
+@dataclass
+class MemoryChoice:
+    """Which memory, its size in its own measure (None: its default) and its further options."""
+
+    name: str
+    size: int | None = None
+    options: Mapping[str, Any] | None = None
+
+
+class _MemoryEncoder(nn.Module):
+    """Embeddings and memory: (B, T, D) rows of observations -> (B, T, size) features.
+
+    A linear map and a ReLU embed vectors. Images are embedded by convolutions without an activation after them, and since
+    these are costly, the same embedding stands beside the memory's output, too (as released).
+    """
+
+    def __init__(self, layout: Layout, memory: MemoryChoice, config: SACNetworkConfig) -> None:
+        super().__init__()
+        obs, action, reward = (layout.part(name) for name in ("obs", "action", "reward"))
+        if not obs.leaves:
+            raise ValueError("inputs do not hold 'obs'; SAC's networks look at the observation")
+        self.sees_images = bool(obs.images)
+        self.obs = ObservationEncoder(obs, config.observation_embed, nn.Identity() if self.sees_images else nn.ReLU())
+        self.input_size = config.observation_embed
+        history = []
+        for name, part, size in (("action", action, config.action_embed), ("reward", reward, config.reward_embed)):
+            if part.leaves and not size:
+                raise ValueError(
+                    f"inputs hold {name!r}, but {name}_embed is 0; give it features, or leave it out of the inputs"
+                )
+            if part.leaves:
+                history.append(ObservationEncoder(part, size, nn.ReLU()))
+                self.input_size += size
+        self.history = nn.ModuleList(history)
+        options = memory.options or {}
+        self.memory = make_memory(memory.name, self.input_size, config.memory_output_size, memory.size, **options)
+        self.size = config.memory_output_size + (config.observation_embed if self.sees_images else 0)
+
+    def initial_state(self, batch_size: int, clock: Tensor | None = None) -> State:
+        """The memory's; with the clock (B,), if it has one, that is given."""
+        state = self.memory.initial_state(batch_size)
+        if clock is not None and "clock" in state:
+            state["clock"] = clock
+        return state
+
+    def forward(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        embedded = self.obs(obs)
+        x = torch.cat([*(encoder(obs) for encoder in self.history), embedded], dim=-1)
+        h, state = self.memory(x, state, start)
+        return (torch.cat([h, embedded], dim=-1) if self.sees_images else h), state
+
+
+class SoftActor(Policy):
+    """obs, state, start -> parameters of a distribution over actions, state.
+
+    Args:
+        layout: of the observations.
+        action_space: of a single environment, Box or Discrete.
+        memory: which one.
+        config: sizes.
+    """
+
+    head: Categorical | SquashedGaussian
+
+    def __init__(self, layout: Layout, action_space: spaces.Space, memory: MemoryChoice, config: SACNetworkConfig) -> None:
+        super().__init__()
+        self.head = soft_head(action_space)
+        self.encoder = _MemoryEncoder(layout, memory, config)
+        size = self.encoder.size
+        self.beside: ObservationEncoder | None = None
+        if not self.encoder.sees_images:
+            self.beside = ObservationEncoder(layout.part("obs"), config.observation_embed, nn.ReLU())
+            size += config.observation_embed
+        self.mlp = _mlp([size, *config.hidden_sizes, self.head.size], last=1e-3)
+
+    def initial_state(self, batch_size: int, clock: Tensor | None = None) -> State:
+        """The memory's; with the clock (B,), if it has one, that is given."""
+        return self.encoder.initial_state(batch_size, clock)
+
+    def forward(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        """Observations (B, T, D) -> parameters (B, T, head.size), and the state after the last step."""
+        features, state = self.encoder(obs, state, start)
+        if self.beside is not None:
+            features = torch.cat([features, self.beside(obs)], dim=-1)
+        return self.mlp(features), state
+
+
+class TwinCritic(nn.Module):
+    """Two action values from one memory. What depends on the action comes after the memory.
+
+    Args:
+        layout: of the observations.
+        head: the actor's distribution: of a Categorical, all values are given at once.
+        memory: which one.
+        config: sizes.
+    """
+
+    def __init__(
+        self, layout: Layout, head: Categorical | SquashedGaussian, memory: MemoryChoice, config: SACNetworkConfig
+    ) -> None:
+        super().__init__()
+        self.encoder = _MemoryEncoder(layout, memory, config)
+        discrete = isinstance(head, Categorical)
+        now = () if self.encoder.sees_images else layout.part("obs").leaves
+        if not discrete:
+            now = (*now, Leaf("action", "vector", (head.action_size,), layout.size))
+        self.beside = ObservationEncoder(Layout(now), self.encoder.input_size, nn.ReLU()) if now else None
+        size = self.encoder.size + (self.encoder.input_size if now else 0)
+        sizes = [size, *config.hidden_sizes, head.size if discrete else 1]
+        self.heads = nn.ModuleList(_mlp(sizes, last=3e-3) for _ in range(2))
+
+    def features(self, obs: Tensor, clock: Tensor) -> Tensor:
+        """What the values are made from: sequences (B, T, D) that begin with the clock (B,) -> (B, T, F)."""
+        B, T, _ = obs.shape
+        start = torch.zeros(B, T, dtype=torch.bool, device=obs.device)
+        return self.encoder(obs, self.encoder.initial_state(B, clock), start)[0]
+
+    def values(self, features: Tensor, obs: Tensor, action: Tensor | None = None) -> Tensor:
+        """The values (2, B, T) of actions (B, T, K) between -1 and 1, or (2, B, T, A) of all discrete actions."""
+        if self.beside is not None:
+            now = obs if action is None else torch.cat([obs, action], dim=-1)
+            features = torch.cat([features, self.beside(now)], dim=-1)
+        values = torch.stack([head(features) for head in self.heads])
+        return values if action is None else values.squeeze(-1)
+
+
+def soft_head(space: spaces.Space) -> Categorical | SquashedGaussian:
+    """The distribution of SAC for an action space: Discrete or a bounded Box; anything else is a ValueError."""
+    if isinstance(space, spaces.Box):
+        return SquashedGaussian(space)
+    if isinstance(space, spaces.Discrete):
+        head = make_head(space)
+        assert isinstance(head, Categorical)
+        return head
+    raise ValueError(f"action space {space} is not supported by SAC; it must be Discrete or Box (PPO can do MultiDiscrete)")
+
+
+def _mlp(sizes: list[int], last: float) -> nn.Sequential:
+    """Linear layers with ReLUs between them; the last one begins nearly at zero (Lillicrap et al., 2016)."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+    for parameter in layers[-2].parameters():
+        nn.init.uniform_(parameter, -last, last)
+    return nn.Sequential(*layers[:-1])
