@@ -34,8 +34,9 @@ def hashed_rows(clock: Tensor, rows: int) -> Tensor:
 
 
 class SHM(Memory):
-    r"""Stable Hadamard Memory: a matrix M_t = M_{t-1} * C_t + U_t, read as h_t = M_t q_t (Eqs. 4-8 of the paper).
+    r"""Stable Hadamard Memory: a matrix that is calibrated, written and read at every step (Eqs. 4-8 of the paper).
 
+        M_t = M_{t-1} * C_t + U_t,  h_t = M_t q(x_t)
         C_t = 1 + tanh(theta_t v_c(x_t)^T)       calibration: erases (towards 0) or strengthens (towards 2) each entry
         U_t = eta(x_t) v(x_t) k(x_t)^T           what is written, behind a gate in (0, 1)
 
