@@ -37,15 +37,20 @@ def _row(name: str, size: str, timed: bool) -> dict[str, Any]:
     row = {
         "name": name,
         "about": re.split(r"[:(.]", inspect.getdoc(memory) or "")[0].strip(),
-        "size": f"{size} = {getattr(memory, size, '')}".removesuffix(" = "),
+        "size": f"{size} = {getattr(memory, size)}",
         "state_bytes": memories.state_bytes(memory),
         "parameters": memories.count_parameters(memory),
     }
     if timed:
         case = memories.Case(memory, *SHAPE)
         row["us_per_step"] = 1e6 * median_seconds(lambda: case.both_ways(case.resets), budget=0.1) / case.steps
-    options = " ".join(f"{n}={as_text(p.default)}" for n, p in memory_options(name).items())
+    options = " ".join(f"{n}={_typed(p.default)}" for n, p in memory_options(name).items())
     return row | {"paper": memory.paper, "options": options}
+
+
+def _typed(value: Any) -> str:
+    """An option's value as it is typed on the command line."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def equations(name: str) -> str:
@@ -63,7 +68,7 @@ def page(files: dict[str, pathlib.Path | None], old: str = "") -> str:
         old: the old page.
     """
     listed = rows(timed=False)
-    parts = [_HEAD, _markdown([{"memory": f"`{r['name']}`"} | {n: as_text(r[n]) for n in _COLUMNS} for r in listed])]
+    parts = [_HEAD, _markdown([{head: as_text(r[n]) for head, n in _COLUMNS.items()} for r in listed])]
     parts += ["\n## What they compute\n\nx_t is the input, y_t the output, `*` a product of elements.\n"]
     for r in listed:
         source = f" ({r['paper']})" if r["paper"] else ""
@@ -89,7 +94,7 @@ def _markdown(rows: Sequence[dict[str, str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-_COLUMNS = ("size", "state_bytes", "parameters", "paper")
+_COLUMNS = {"memory": "name", "size": "size", "state, bytes": "state_bytes", "parameters": "parameters", "paper": "paper"}
 
 _HEAD = """# Memories
 

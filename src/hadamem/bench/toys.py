@@ -97,9 +97,9 @@ class Reader(nn.Module):
 
 
 def train(reader: Reader, toy: Toy, steps: int, batch_size: int = 32, learning_rate: float = 3e-3) -> None:
-    """Adam, with a learning rate that falls linearly to zero."""
+    """Adam, with a learning rate that rises over the first tenth (or transformers are lost) and falls to zero, linearly."""
     optimiser = torch.optim.Adam(reader.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1, 0, steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda n: min(10 * (n + 1), (steps - n) / 0.9) / steps)
     for _ in range(steps):
         x, target = toy.draw(batch_size)
         loss = F.cross_entropy(reader(x).flatten(0, 1), target.flatten(), ignore_index=_SKIP)

@@ -20,9 +20,9 @@ class MLP(Memory):
 
     def __init__(self, input_size: int, output_size: int, hidden_size: int | None = None) -> None:
         super().__init__(input_size, output_size)
-        hidden_size = output_size if hidden_size is None else hidden_size
+        self.hidden_size = output_size if hidden_size is None else hidden_size
         self.layers = nn.Sequential(
-            nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, output_size), nn.ReLU()
+            nn.Linear(input_size, self.hidden_size), nn.ReLU(), nn.Linear(self.hidden_size, output_size), nn.ReLU()
         )
 
     def initial_state(self, batch_size: int) -> State:
