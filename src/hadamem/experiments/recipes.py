@@ -134,13 +134,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "meta-fast": {
         "agent": "ppo",
         "about": "whole episodes of many environments, for 2 cores; --num-steps is best an episode's length",
-        "algorithm": {"num_envs": 512, "num_steps": 100, "minibatches": 16, "gamma": 0.9, "entropy_coefficient": 0.0},
+        "algorithm": {"num_envs": 512, "num_steps": 100, "minibatches": 16, "gamma": 0.98, "entropy_coefficient": 0.003},
         "network": {"memory_input_activation": False},
-        "memory": _FAST,
+        "memory": _FAST | {"shm": _FAST["shm"] | {"size": 64}},
         "train": {"steps": 10_000_000},
         "tasks": {
-            "hadamem/Wind-v0": {"algorithm": {"reward_scale": 0.2}, "train": _UNSEEN},
-            "hadamem/PointRobot-v0": {"algorithm": {"num_steps": 200, "gamma": 0.99, "reward_scale": 0.05}, "train": _UNSEEN},
+            "hadamem/Wind-v0": {"train": _UNSEEN},
+            "hadamem/PointRobot-v0": {"algorithm": {"num_steps": 200}, "train": _UNSEEN},
         },
     },
     "credit-fast": {
