@@ -141,6 +141,16 @@ def test_showcase(tmp_path: pathlib.Path) -> None:
     assert "other settings" in hadamem("showcase", "--out", out, "--steps", 100, "--seed", 1, code=2).stderr
 
 
+def test_plot(tmp_path: pathlib.Path) -> None:
+    run, picture = tmp_path / "run", tmp_path / "pictures" / "curves.png"
+    hadamem("train", "--memory", "mlp", "--out", run, *SMALL)
+    assert hadamem("plot", run, run, "--out", picture, "--against", "minutes").stdout.strip() == str(picture)
+    assert picture.stat().st_size > 10_000
+    assert "has no metric 'succes'; it has: " in hadamem("plot", run, "--metric", "succes", code=2).stderr
+    assert "1 labels for 2 runs" in hadamem("plot", run, run, "--labels", "one", code=2).stderr
+    assert "which runs?" in hadamem("plot", code=2).stderr
+
+
 def test_bench_rows() -> None:
     from hadamem.bench import ops, train
 
@@ -182,7 +192,7 @@ def test_lists(tmp_path: pathlib.Path) -> None:
         (["train", "--env", "popgym-RepeatPreviousEsy-v0"], ["popgym-RepeatPreviousEsy-v0", "popgym-RepeatPreviousEasy-v0"]),
         (["train", "--env", "no_such_module:Task-v0"], ["no_such_module"]),
         (["train", "--preset", "fats"], ["'fats'", "fast"]),
-        (["train", "--agent", "ppo", "--preset", "meta-fast"], ["'meta-fast' is for the agent sac", "popgym-paper"]),
+        (["train", "--agent", "ppo", "--preset", "meta-paper"], ["'meta-paper' is for the agent sac", "popgym-paper"]),
         (["train", "--agent", "sca"], ["sca", "sac"]),
         (["train", "--agent", "sac", "--env", "popgym-BattleshipEasy-v0"], ["MultiDiscrete", "PPO"]),
         (["train", "--agent", "sac", "--env", "CartPole-v1", "--burn-in", "3"], ["burn_in is 3", "sequence_length"]),

@@ -40,8 +40,8 @@ class Train:
 
     config: Annotated[TrainConfig, tyro.conf.OmitArgPrefixes]
     preset: str | None = None
-    """recipe that gives the defaults. For ppo: fast (its default), popgym-paper. For sac: meta-fast (its default), credit-fast,
-    meta-paper, credit-paper"""
+    """recipe that gives the defaults. For ppo: fast (its default), meta-fast, credit-fast, popgym-paper. For sac: sac-fast (its
+    default), meta-paper, credit-paper"""
     out: pathlib.Path | None = None
     """folder of the run; none: runs/TASK/MEMORY-AGENT-sSEED-TIME"""
     resume: pathlib.Path | None = None
@@ -138,6 +138,33 @@ def evaluate(arguments: Sequence[str]) -> None:
     write_json(given.json, {**results[config.memory], "random": results["random"]})
 
 
+@dataclass
+class Plot:
+    """Draw the learning curves of runs."""
+
+    runs: tyro.conf.Positional[tuple[pathlib.Path, ...]]
+    """folders of the runs, a line for each"""
+    out: pathlib.Path = pathlib.Path("curves.png")
+    """the picture; its ending names the format"""
+    metric: str = "return"
+    """what to draw: any name in the runs' metrics.jsonl, such as success or evaluation_success"""
+    against: Literal["steps", "minutes"] = "steps"
+    """environment steps, or minutes since the run began"""
+    labels: tuple[str, ...] = ()
+    """a name for each run; none: its memory and agent"""
+
+
+def plot(arguments: Sequence[str]) -> None:
+    """Draw the learning curves of runs"""
+    from .experiments.curves import draw_curves
+
+    given = tyro.cli(Plot, args=arguments, prog="hadamem plot")
+    if not given.runs:
+        raise ValueError("which runs? give the folders that hadamem train printed")
+    draw_curves(given.runs, given.out, given.metric, given.against, given.labels)
+    print(given.out)
+
+
 def _told(status: Status, name: str) -> Callable[[int], None]:
     return lambda done: status.update(f"{name}: {done} episodes")
 
@@ -226,6 +253,7 @@ def showcase(arguments: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
+    "plot": plot,
     "showcase": showcase,
     "list tasks": tasks,
     "list memories": memories,

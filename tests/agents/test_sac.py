@@ -291,7 +291,7 @@ def test_evaluation_meets_every_unseen_task_once(tmp_path: pathlib.Path) -> None
 
 def test_learns_a_task_that_needs_memory() -> None:
     """A T-maze of 11 steps: without memory 0.5 is the best mean return. Some seconds: 7,000 steps and 350 updates."""
-    config = preset_config("credit-fast", "hadamem/TMazePassive-v0", "shm")
+    config = preset_config("sac-fast", "hadamem/TMazePassive-v0", "shm")
     sac = replace(config.sac, num_steps=11, warmup_steps=1_000, learning_rate=2e-3, tau=0.02)
     trained = agent(replace(config, env_options=("corridor_length=10",), sac=sac))
     returns = []

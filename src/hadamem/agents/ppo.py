@@ -39,6 +39,8 @@ class PPOConfig:
     """of Adam"""
     gamma: float = 0.99
     """discount per step"""
+    reward_scale: float = 1.0
+    """rewards are multiplied by it before anything is learned from them; choose it such that values are of order 1"""
     gae_lambda: float = 0.95
     """trade-off of generalised advantage estimation: 0 trusts the critic, 1 the returns"""
     clip: float = 0.2
@@ -75,7 +77,16 @@ class PPOConfig:
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
-        for name in ("learning_rate", "clip", "value_clip", "value_loss_cap", "max_grad_norm", "kl_stop", "kl_target"):
+        for name in (
+            "learning_rate",
+            "reward_scale",
+            "clip",
+            "value_clip",
+            "value_loss_cap",
+            "max_grad_norm",
+            "kl_stop",
+            "kl_target",
+        ):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ValueError(f"{name} is {value}; it must be greater than 0")
 
@@ -107,7 +118,7 @@ class PPO:
         if config.schedule == "linear":
             for group in self.optimiser.param_groups:
                 group["lr"] = config.learning_rate * max(0.0, 1 - self.step / self.total_steps)
-        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma))
+        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma, config.reward_scale))
         self.step += config.num_envs * config.num_steps
         return metrics | self._learn()
 

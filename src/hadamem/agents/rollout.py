@@ -24,7 +24,7 @@ class Rollout:
     action: Tensor  # (B, T, K)
     log_prob: Tensor  # (B, T), of the action when it was taken
     value: Tensor  # (B, T)
-    reward: Tensor  # (B, T), with gamma V(final observation) added where an episode was truncated
+    reward: Tensor  # (B, T), scaled, with gamma V(final observation) added where an episode was truncated
     end: Tensor  # (B, T) bool, the episode ended with this step
     state: State  # before the first step
     last_value: Tensor  # (B,), of the observation after the last step
@@ -94,7 +94,7 @@ class Actor(Player):
         self.policy = policy
 
     @torch.no_grad()
-    def collect(self, rollout: Rollout, gamma: float) -> list[Episode]:
+    def collect(self, rollout: Rollout, gamma: float, reward_scale: float = 1.0) -> list[Episode]:
         """Fill `rollout` and return the episodes that ended."""
         policy, head, episodes = self.policy, self.policy.head, []
         rollout.state = self.state
@@ -106,7 +106,8 @@ class Actor(Player):
             rollout.action[:, t], rollout.value[:, t] = action, value[:, 0]
             rollout.log_prob[:, t] = head.log_prob(parameters, action)
             step = self.env.step(action)
-            rollout.reward[:, t], rollout.end[:, t] = step.reward.to(self.device), step.start.to(self.device)
+            rollout.reward[:, t] = reward_scale * step.reward.to(self.device)
+            rollout.end[:, t] = step.start.to(self.device)
             if step.final_obs is not None:  # with the memory as it was before the reset
                 going_on = torch.zeros_like(self.start)[:, None]
                 final_value = policy(step.final_obs.to(self.device)[:, None], self.state, going_on)[1][:, 0]

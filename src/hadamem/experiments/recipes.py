@@ -17,13 +17,22 @@ from ..agents.sac import SACConfig
 from ..agents.training import TrainConfig
 
 #: The preset of an agent for which none is named.
-DEFAULTS = {"ppo": "fast", "sac": "meta-fast"}
+DEFAULTS = {"ppo": "fast", "sac": "sac-fast"}
 
 _ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 32}
 
 _UNSEEN = {"evaluate_options": ("split=eval",)}
 _PICTURES = {"network": {"observation_embed": 100, "action_embed": 0}}
-_FAST_SHM = {"shm": {"size": 32, "options": ("feature_map=softmax", "read_norm=true")}}
+_FAST = {
+    "shm": {"size": 32, "options": ("feature_map=softmax", "read_norm=true")},
+    "gru": {"size": 128},
+    "lstm": {"size": 128},
+}
+# of SAC where a reward is far from its cause: a long horizon, and a low temperature, which leaves the reward in sight
+_CREDIT = {
+    "algorithm": {"gamma": 0.99, "temperature": 0.03, "tune_temperature": False},
+    "train": {"steps": 1_000_000, "evaluate_episodes": 100},
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
@@ -123,10 +132,35 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train": {"steps": 8_500_000, "evaluate_every": 5_000, "evaluate_episodes": 20},
     },
     "meta-fast": {
+        "agent": "ppo",
+        "about": "whole episodes of many environments, for 2 cores; --num-steps is best an episode's length",
+        "algorithm": {"num_envs": 512, "num_steps": 100, "minibatches": 16, "gamma": 0.98, "entropy_coefficient": 0.003},
+        "network": {"memory_input_activation": False},
+        "memory": _FAST | {"shm": _FAST["shm"] | {"size": 64}},
+        "train": {"steps": 10_000_000},
+        "tasks": {
+            "hadamem/Wind-v0": {"train": _UNSEEN},
+            "hadamem/PointRobot-v0": {"algorithm": {"num_steps": 200}, "train": _UNSEEN},
+        },
+    },
+    "credit-fast": {
+        "agent": "ppo",
+        "about": "whole episodes of many environments, for 2 cores; --num-steps is best an episode's length",
+        "algorithm": {"num_envs": 256, "num_steps": 128, "gamma": 0.95},
+        "network": {"memory_input_activation": False},
+        "memory": _FAST,
+        "train": {"steps": 5_000_000},
+        "tasks": {
+            # what is remembered matters for the next few steps only: a short horizon keeps the apples out of it
+            "hadamem/VisualMatch-v0": {"algorithm": {"num_steps": 125, "reward_scale": 0.1}},
+            "hadamem/KeyToDoor-v0": {"algorithm": {"num_steps": 113, "gamma": 0.995, "gae_lambda": 0.98, "reward_scale": 0.1}},
+        },
+    },
+    "sac-fast": {
         "agent": "sac",
         "about": "fewer and larger steps, for 2 cores",
         "algorithm": {"num_envs": 20, "updates_per_step": 0.05, "gamma": 0.95, "learning_rate": 1e-3, "tau": 0.02},
-        "memory": _FAST_SHM,
+        "memory": _FAST,
         "train": {"steps": 300_000, "evaluate_every": 20_000},
         "tasks": {
             # at random, one episode in some hundred meets the goal: many of them first, and little reward for entropy
@@ -135,24 +169,10 @@ PRESETS: dict[str, dict[str, Any]] = {
                 "train": {"steps": 1_000_000, "evaluate_every": 50_000, **_UNSEEN},
             },
             "hadamem/PointRobot-v0": {"network": {"action_embed": 0, "reward_embed": 8}, "train": _UNSEEN},
-        },
-    },
-    "credit-fast": {
-        "agent": "sac",
-        "about": "fewer and larger steps and a low temperature, for 2 cores",
-        "algorithm": {
-            "num_envs": 20,
-            "updates_per_step": 0.05,
-            "learning_rate": 1e-3,
-            "tau": 0.02,
-            "temperature": 0.03,
-            "tune_temperature": False,
-        },
-        "memory": _FAST_SHM,
-        "train": {"steps": 1_000_000, "evaluate_every": 20_000, "evaluate_episodes": 100},
-        "tasks": {
-            "hadamem/KeyToDoor-v0": _PICTURES,
-            "hadamem/VisualMatch-v0": _PICTURES,
+            "hadamem/TMaze*": _CREDIT,
+            "hadamem/DelayedCatch-v0": _CREDIT,
+            "hadamem/KeyToDoor-v0": _CREDIT | _PICTURES,
+            "hadamem/VisualMatch-v0": _CREDIT | _PICTURES,
         },
     },
 }
