@@ -23,7 +23,7 @@ _ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "mini
 
 _UNSEEN = {"evaluate_options": ("split=eval",)}
 _PICTURES = {"network": {"observation_embed": 100, "action_embed": 0}}
-_FAST = {
+_FAST: dict[str, dict[str, Any]] = {
     "shm": {"size": 32, "options": ("feature_map=softmax", "read_norm=true")},
     "gru": {"size": 128},
     "lstm": {"size": 128},
