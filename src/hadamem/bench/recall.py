@@ -24,8 +24,32 @@ TOYS: dict[str, tuple[toys.Toy, int]] = {
 }
 #: A toy counts as learned from this accuracy on.
 LEARNED = 0.9
-#: Which toys each memory learns in that time. mlp must learn none: it cannot.
-LEARNS: dict[str, set[str]] = {}
+#: Which toys each memory learned when this was measured first: with more time or another learning rate, some would learn more.
+#: Only mlp, positional_mlp and framestack (which sees four steps) never can.
+LEARNS: dict[str, set[str]] = {
+    "shm": {"copy", "associative", "first"},
+    "gru": {"first"},
+    "lstm": set(),
+    "elman": set(),
+    "indrnn": set(),
+    "mingru": {"first"},
+    "lmu": {"copy"},
+    "ffm": {"first"},
+    "lru": {"copy"},
+    "s5": {"copy"},
+    "mlp": set(),
+    "mlstm": {"copy", "associative", "first"},
+    "slstm": {"copy", "first"},
+    "mamba": {"first"},
+    "linear_attention": {"copy", "associative", "first"},
+    "gla": {"copy", "associative", "first"},
+    "fwp": {"copy", "first"},
+    "delta_net": {"copy", "associative", "first"},
+    "gpt": {"copy", "first"},
+    "gtrxl": {"copy", "associative", "first"},
+    "framestack": set(),
+    "positional_mlp": set(),
+}
 
 
 def measure(name: str) -> dict[str, Any]:
