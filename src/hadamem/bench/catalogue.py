@@ -112,7 +112,8 @@ Three toys, a short training each (1,500, 1,500 and 500 batches of 32 rows): *co
 was shown; *associative* recall of 8 pairs of key and value; the *first*, marked, of 128 symbols. Accuracy on fresh
 rows, with 8 answers to choose from: chance is 0.125. Learned means 0.9; what is expected stands in
 [recall.py](../src/hadamem/bench/recall.py). All are given a sine code of the step, as in a policy, and the size and
-options of the preset `fast`. Printed by `hadamem bench recall`:
+options of the preset `fast`. One seed, one learning rate: with others, what is near 0.9 may fall on the other side,
+and what failed may not. Printed by `hadamem bench recall`:
 """,
     "costs": """## What they cost
 
