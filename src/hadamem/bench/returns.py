@@ -56,7 +56,6 @@ def shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
             "mean return (greedy)": f"{row['mean']:.3f} ± {row['ci95']:.3f}",
             "in training": "-" if row["training_return"] is None else f"{row['training_return']:.3f}",
             "environment steps": f"{row['steps']:,}",
-            "steps/s": f"{row['steps_per_s']:,.0f}",
         }
         for row in rows
     ]
