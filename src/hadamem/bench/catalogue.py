@@ -42,6 +42,7 @@ def _row(name: str, size: str, timed: bool) -> dict[str, Any]:
         "parameters": memories.count_parameters(memory),
     }
     if timed:
+        memories.warm_up(memory)
         case = memories.Case(memory, *SHAPE)
         row["us_per_step"] = 1e6 * median_seconds(lambda: case.both_ways(case.resets), budget=0.1) / case.steps
     options = " ".join(f"{n}={_typed(p.default)}" for n, p in memory_options(name).items())

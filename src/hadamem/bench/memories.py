@@ -108,6 +108,12 @@ class Case:
         self.x = x.detach()
 
 
+def warm_up(memory: Memory) -> None:
+    """Compile or load its kernels, open the thread pool."""
+    small = Case(memory, 2, 3)
+    small.both_ways(small.resets)
+
+
 def in_turn(calls: dict[str, Callable[[], Any]], steps: int, seconds: float = 4.0, rounds: int = 9) -> dict[str, list[float]]:
     """Microseconds per step, round by round: what else runs here slows all alike. At least three rounds, of which the medians
     forget that the first was cold, then more while there is time; quick calls are repeated within a round."""
@@ -139,8 +145,7 @@ def measure(name: str, equal: str, shape: tuple[int, int] = SHAPE) -> dict[str, 
     """One row: microseconds per step of one row, and megabytes above the inputs."""
     size = size_for(name, equal)
     memory = build(name, size)
-    small = Case(memory, 2, 3)
-    small.both_ways(small.resets)  # compile, open the thread pool
+    warm_up(memory)
     case = Case(memory, *shape)
     extra = peak_extra_mb(lambda: case.both_ways(case.resets))
     calls: dict[str, Callable[[], Any]] = {
@@ -186,6 +191,7 @@ def measure_gru(size: int = 256, shape: tuple[int, int] = SHAPE) -> dict[str, An
 def measure_lengths(name: str, lengths: Sequence[int] = LENGTHS) -> dict[str, Any]:
     """Microseconds per step, both ways, of one row of so many steps with resets, at equal parameter count."""
     memory, taken = build(name, size_for(name, "parameters")), []
+    warm_up(memory)
     for T in lengths:
         case = Case(memory, 1, T)
         taken.append(1e6 * median_seconds(lambda case=case: case.both_ways(case.resets), budget=0.5) / T)  # type: ignore[misc]
