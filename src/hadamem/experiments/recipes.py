@@ -136,7 +136,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "about": "whole episodes of many environments, for 2 cores; --num-steps is best an episode's length",
         "algorithm": {"num_envs": 512, "num_steps": 100, "minibatches": 16, "gamma": 0.98, "entropy_coefficient": 0.003},
         "network": {"memory_input_activation": False},
-        "memory": _FAST | {"shm": _FAST["shm"] | {"size": 64}},
+        # a hand that aims needs the present position as it is, beside what is remembered
+        "memory": _FAST | {"shm": {"size": 64, "options": (*_FAST["shm"]["options"], "shortcut=true")}},
         "train": {"steps": 10_000_000},
         "tasks": {
             "hadamem/Wind-v0": {"train": _UNSEEN},
