@@ -1,0 +1,130 @@
+"""The result of a run: who played what, how well, and its learning curves. Read from a run folder, or from the few kB of JSON
+that a folder was boiled down to."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..run import read_metrics, write_whole
+
+METRICS = ("return", "success", "evaluation_return", "evaluation_success")
+#: of the names of files of results
+ENDING = ".run.json"
+_POINTS = 200  # of a curve; each is the mean of the iterations between it and the one before
+_TAIL = 0.05  # of the steps, at the end, over which a score is the mean
+#: fields of a configuration that do not change what is learned
+_INDIFFERENT = {"threads", "device", "checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run, boiled down.
+
+    Attributes:
+        path: its folder or file, as text.
+        config: the fields of TrainConfig.
+        versions: of the packages and the machine that made it.
+        complete: whether all its steps were trained.
+        steps: environment steps so far.
+        seconds: of training so far.
+        curves: for each of METRICS that the run has, its (step, value) points.
+        scores: for each of them, the mean over the last 5 % of the steps.
+    """
+
+    path: str
+    config: dict[str, Any]
+    versions: dict[str, str]
+    complete: bool
+    steps: int
+    seconds: float
+    curves: dict[str, list[tuple[float, float]]]
+    scores: dict[str, float]
+
+    @property
+    def task(self) -> str:
+        """Name and options of the task."""
+        return " ".join([self.config["env"].removesuffix("-v0"), *self.config["env_options"]])
+
+    @property
+    def memory(self) -> str:
+        """Name, size and options of the memory, after another agent than PPO its name."""
+        size = self.config["memory_size"]
+        words = [self.config["memory"], *([str(size)] if size else []), *self.config["memory_options"]]
+        return " ".join(words if self.config["agent"] == "ppo" else [*words, f"({self.config['agent']})"])
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        return self.config["seed"]
+
+    @property
+    def key(self) -> str:
+        """Equal for two runs that would learn the same."""
+        return config_key(self.config)
+
+
+def config_key(config: dict[str, Any]) -> str:
+    """What tells a configuration (the fields of a TrainConfig) from all that would learn something else."""
+    return json.dumps({name: value for name, value in config.items() if name not in _INDIFFERENT}, sort_keys=True)
+
+
+def read_result(path: pathlib.Path) -> Result:
+    """The result of a run folder, complete or not, or of a file that `write_result` wrote.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if path.is_file():
+        try:
+            return Result(**{**json.loads(path.read_text()), "path": str(path)})
+        except (TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is no result of a run: {error}") from error
+    file = path / "config.json"
+    if not file.is_file():
+        raise ValueError(f"{path} is no run folder: it has no config.json. `hadamem train` prints the folder it made")
+    saved = json.loads(file.read_text())
+    lines = read_metrics(path)
+    curves = {name: _curve(lines, name) for name in METRICS if any(name in line for line in lines)}
+    last: dict[str, Any] = lines[-1] if lines else {"step": 0, "seconds": 0.0}
+    tail = [line for line in lines if line["step"] > (1 - _TAIL) * last["step"]]
+    scores = {name: value for name in curves if (value := _mean(tail or lines, name)) == value}
+    for name in curves.keys() - scores.keys():  # evaluated before the last steps only
+        scores[name] = curves[name][-1][1]
+    complete = (path / "result.json").exists()
+    return Result(str(path), saved["config"], saved["versions"], complete, last["step"], last["seconds"], curves, scores)
+
+
+def write_result(result: Result, path: pathlib.Path) -> None:
+    """Keep a result as a file of a few kB."""
+    curves = {name: [(step, round(value, 5)) for step, value in points] for name, points in result.curves.items()}
+    content = {name: value for name, value in asdict(result).items() if name != "path"}
+    write_whole(path, json.dumps(content | {"curves": curves}) + "\n")
+
+
+def find_results(paths: Iterable[pathlib.Path]) -> Iterator[Result]:
+    """Every result in or under the paths, which may be run folders, files of results, or folders of either."""
+    for path in paths:
+        if path.is_file() or (path / "config.json").is_file():
+            yield read_result(path)
+        else:
+            for file in sorted(path.rglob("config.json")):
+                yield read_result(file.parent)
+            for file in sorted(path.rglob(f"*{ENDING}")):
+                yield read_result(file)
+
+
+def _curve(lines: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+    lines = [line for line in lines if name in line]
+    width = math.ceil(len(lines) / _POINTS)
+    groups = [lines[i : i + width] for i in range(0, len(lines), width)]
+    return [(round(_mean(group, "step")), _mean(group, name)) for group in groups]
+
+
+def _mean(lines: list[dict[str, Any]], name: str) -> float:
+    values = [line[name] for line in lines if name in line]
+    return sum(values) / len(values) if values else math.nan
