@@ -30,6 +30,7 @@ from .bench import commands as bench
 from .console import console, make_table, print_rows, print_table, say, write_json
 from .envs import list_tasks
 from .experiments.recipes import default_preset, preset_config
+from .experiments.studies.command import study
 from .memory import memory_class
 from .run import read_config, write_whole
 
@@ -257,6 +258,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "showcase": showcase,
     "list tasks": tasks,
     "list memories": memories,
+    "study": study,
     "bench ops": bench.bench_ops,
     "bench limit": bench.bench_limit,
     "bench train": bench.bench_train,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ...bench.measure import OverLimit, in_fresh_process
-from ...run import write_whole
+from .base import kept
 
 _START = 30.0  # seconds that a process may take before it begins
 
@@ -49,9 +49,7 @@ def cell(
     """
     asked = json.dumps(arguments)
     file = folder / f"{measure.__name__}-{re.sub(r'[^A-Za-z0-9.]+', '_', asked).strip('_')}.json"
-    if not file.exists():
-        write_whole(file, json.dumps(_measured(measure, asked, limits)) + "\n")
-    return json.loads(file.read_text())
+    return kept(file, lambda: _measured(measure, asked, limits))
 
 
 def _measured(measure: Callable[..., dict[str, Any]], asked: str, limits: Limits | None) -> dict[str, Any]:

@@ -11,19 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
 from ...agents.training import TrainConfig, make_agent, make_environment, seed_for
-from ...bench import toys
 from ...bench.measure import peak_extra_mb, resident_mb
 from ...memory import parse_options
+from .. import toys
 from ..curves import COLOURS
 from ..recipes import preset_config
-from .base import Budget, Findings, Study
+from . import Budget
+from .base import Findings, Study
 from .cells import Limits, cell
 
 TASK = "hadamem/TMazePassive-v0"
@@ -74,56 +74,64 @@ def configure(memory: str, L: int) -> TrainConfig:
 
 
 def play(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
-    """PPO until the time is over or the task is solved: return of the latest 100 episodes, and what it took."""
+    """PPO until the time is over, the task is solved or the loss is no longer finite: return of the latest 100 episodes, and
+    what it took."""
     config = configure(memory, L)
     begin = time.monotonic()
     torch.manual_seed(seed_for(seed, "network"))
     env = make_environment(config, config.algorithm.num_envs, seed_for(seed, "environment"))
     agent = make_agent(config, env)
-    reached = -math.inf
-    while time.monotonic() - begin < seconds and reached < SOLVED:
-        metrics = agent.iterate()
-        reached = metrics["return"]
+    metrics: dict[str, float] = {}
+    diverged = False
+    while time.monotonic() - begin < seconds and metrics.get("return", -1) < SOLVED and not diverged:
+        try:
+            metrics = agent.iterate()
+        except FloatingPointError:
+            diverged = True
     env.close()
-    taken = time.monotonic() - begin
-    found = {"return": reached, "success": metrics["success"], "steps": agent.step, "seconds": taken}
-    return found | {"process_mb": resident_mb()}
+    found = {name: metrics.get(name) for name in ("return", "success")}
+    found |= {"steps": agent.step, "seconds": time.monotonic() - begin, "process_mb": resident_mb()}
+    return found | ({"stopped": "range"} if diverged else {})
 
 
 def recall(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
-    """A symbol, L - 1 empty steps, a question: supervised, with backpropagation through all steps, until it is learned or the
-    time is over. Before that, what one row takes forward and backward."""
+    """A symbol, L - 1 empty steps, a question: supervised, with backpropagation through all steps, until it is learned, the
+    time is over or the loss is no longer finite. Before that, what one row takes forward and backward."""
     torch.manual_seed(seed_for(seed, "network"))
     config = configure(memory, L)
     toy = toys.copy(1, L)
     reader = toys.Reader(toy, memory, config.memory_size, **parse_options(memory, config.memory_options))
     optimiser = torch.optim.Adam(reader.parameters(), lr=3e-3)
 
-    def learn(B: int) -> float:
+    def learn(B: int) -> tuple[float, float]:
+        """An update: accuracy and loss before it."""
         x, target = toy.draw(B)
         logits = reader(x)[:, -1]
+        loss = F.cross_entropy(logits, target[:, -1])
         optimiser.zero_grad()
-        F.cross_entropy(logits, target[:, -1]).backward()
+        loss.backward()
         nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
         optimiser.step()
-        return (logits.argmax(-1) == target[:, -1]).float().mean().item()
+        return (logits.argmax(-1) == target[:, -1]).float().mean().item(), loss.item()
 
     toys.accuracy(reader, toys.copy(1, 2), 2)  # compile or load the kernels
     begin = time.monotonic()
     one_row = {"row_mb": peak_extra_mb(lambda: learn(1)), "row_seconds": time.monotonic() - begin}
     B = max(4, min(32, 40_000 // L))
     latest: deque[float] = deque([0.0] * 20, maxlen=20)
-    begin, updates = time.monotonic(), 0
-    while time.monotonic() - begin < seconds and statistics.mean(latest) < 0.99:
+    begin, updates, loss = time.monotonic(), 0, 0.0
+    while time.monotonic() - begin < seconds and statistics.mean(latest) < 0.99 and math.isfinite(loss):
         updates += 1
         optimiser.param_groups[0]["lr"] = 3e-3 * min(1.0, updates / 20)
-        latest.append(learn(B))
-    found = {"updates": updates, "seconds": time.monotonic() - begin}
-    right = statistics.mean(toys.accuracy(reader, toy, B) for _ in range(64 // B))
-    return {"accuracy": right, **found, **one_row, "process_mb": resident_mb()}
+        right, loss = learn(B)
+        latest.append(right)
+    found = {"updates": updates, "seconds": time.monotonic() - begin, **one_row, "process_mb": resident_mb()}
+    if not math.isfinite(loss):
+        return found | {"stopped": "range"}
+    return found | {"accuracy": statistics.mean(toys.accuracy(reader, toy, B) for _ in range(64 // B))}
 
 
-def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: int = 0) -> Findings:
+def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
     """See Study."""
     size, rows = SIZES[budget], []
     for L in size.corridors:
@@ -149,25 +157,28 @@ def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: i
             f"when 20 batches running were right. Accuracy on 64 fresh rows, chance {1 / toys.SYMBOLS}. One row: forward and "
             "backward of the whole network through L + 1 steps, once; MB above what was there before.",
             "GPT's window and FFM's horizon are L + 1. A cell is stopped, and says so, when its process holds more than "
-            f"{MEGABYTES:,.0f} MB or takes twice its time without an end (an iteration of PPO is not broken off before).",
+            f"{MEGABYTES:,.0f} MB or takes twice its time without an end (an iteration of PPO is not broken off before). "
+            "Out of range: the loss was no longer finite, since the memory's numbers had grown beyond float32.",
         ],
     )
 
 
 def _row(memory: str, L: int, recalled: dict[str, Any], played: dict[str, Any]) -> dict[str, Any]:
-    def outcome(made: dict[str, Any], well: bool) -> str:
-        return f"out of {made['stopped']}" if "stopped" in made else "learned" if well else "not learned"
+    def outcome(made: dict[str, Any], score: str, enough: float) -> str:
+        if "stopped" in made:
+            return f"out of {made['stopped']}"
+        return "learned" if made[score] >= enough else "not learned"
 
     return {
         "memory": memory,
         "corridor": L,
-        "PPO": outcome(played, played.get("return", 0) >= SOLVED),
+        "PPO": outcome(played, "return", SOLVED),
         "return": played.get("return"),
         "success": played.get("success"),
         "env steps": played.get("steps"),
         "PPO, s": played.get("seconds"),
         "PPO, process MB": played.get("process_mb"),
-        "recall": outcome(recalled, recalled.get("accuracy", 0) >= LEARNED),
+        "recall": outcome(recalled, "accuracy", LEARNED),
         "accuracy": recalled.get("accuracy"),
         "updates": recalled.get("updates"),
         "recall, s": recalled.get("seconds"),
@@ -229,7 +240,8 @@ _PANELS = (
 
 
 def _draw(rows: list[dict[str, Any]]) -> Figure:
-    figure, grid = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    grid = figure.subplots(2, 2)
     corridors = sorted({row["corridor"] for row in rows})
     for axis, (what, label, title) in zip(grid.flat, _PANELS, strict=True):
         for i, memory in enumerate(MEMORIES):
@@ -252,8 +264,7 @@ def _draw(rows: list[dict[str, Any]]) -> Figure:
         axis.annotate(name, (1, at), (-3, 2), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")
     handles, labels = solved.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(MEMORIES), frameon=False)
-    figure.supxlabel("no point: out of time or memory; points of one corridor stand side by side", fontsize=8)
-    plt.close(figure)
+    figure.supxlabel("no point: out of time, memory or range; points of one corridor stand side by side", fontsize=8)
     return figure
 
 

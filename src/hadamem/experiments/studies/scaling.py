@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -22,7 +21,8 @@ from ...bench.memories import in_turn
 from ...ops import hadamard_memory, parallel
 from ..curves import COLOURS
 from ..recipes import preset_config
-from .base import Budget, Findings, Study
+from . import Budget
+from .base import Findings, Study
 from .cells import Limits, cell
 
 H = 32  # the memory is H x H; one row
@@ -142,7 +142,7 @@ def exponent(lengths: Sequence[int], values: Sequence[float | None]) -> float | 
     return float(np.polyfit(*np.log(there).T, 1)[0]) if len(there) >= 3 else None
 
 
-def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: int = 0) -> Findings:
+def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
     """See Study."""
     size = SIZES[budget]
     limits = Limits(size.seconds, MEGABYTES) if size.fresh else None
@@ -246,7 +246,8 @@ def _on_learning(curves: dict[str, dict[str, list[float]]], iterations: int) -> 
 
 def _draw(rows: list[dict[str, Any]]) -> Figure:
     names = list(dict.fromkeys(row["backend"] for row in rows))
-    figure, axes = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axes = figure.subplots(1, 3)
     for i, name in enumerate(names):
         mine = [row for row in rows if row["backend"] == name]
         T = [row["T"] for row in mine]
@@ -269,7 +270,6 @@ def _draw(rows: list[dict[str, Any]]) -> Figure:
     axes[1].set_yscale("symlog", linthresh=0.1)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names), frameon=False)
     axes[2].legend(frameon=False)
-    plt.close(figure)
     return figure
 
 
