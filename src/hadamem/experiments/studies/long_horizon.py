@@ -153,8 +153,8 @@ def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: i
             f"thread{'s' * (threads > 1)}), {size.play:g} seconds for each memory and corridor, fewer when the return reached "
             f"{SOLVED}. The return is that of the latest 100 episodes of training; 1 is the best, and whoever does not walk "
             "straight on pays 1 / L a step. One seed.",
-            f"Recall: one of {toys.SYMBOLS} symbols, then empty steps, asked once after L steps; {size.recall:g} seconds, fewer "
-            f"when 20 batches running were right. Accuracy on 64 fresh rows, chance {1 / toys.SYMBOLS}. One row: forward and "
+            f"Recall: one of {toys.SYMBOLS} symbols, then empty steps, asked once after L steps; {size.recall:g} seconds, "
+            f"fewer when 20 batches running were right. Accuracy on 64 fresh rows, chance {1 / toys.SYMBOLS}. One row: forward and "
             "backward of the whole network through L + 1 steps, once; MB above what was there before.",
             "GPT's window and FFM's horizon are L + 1. A cell is stopped, and says so, when its process holds more than "
             f"{MEGABYTES:,.0f} MB or takes twice its time without an end (an iteration of PPO is not broken off before). "

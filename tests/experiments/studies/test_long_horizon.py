@@ -1,0 +1,69 @@
+"""The study of long horizons: its table, and what it says of memories that do not get there."""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import replace
+
+import pytest
+
+from hadamem.agents.ppo import PPO
+from hadamem.experiments.studies import long_horizon
+from hadamem.experiments.studies.base import write_findings
+
+
+def test_tiny(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_horizon, "MEMORIES", ("shm", "gpt"))
+    findings = long_horizon.STUDY.run("tiny", tmp_path / "work", lambda _: None, 0)
+    corridors = long_horizon.SIZES["tiny"].corridors
+    assert [(row["memory"], row["corridor"]) for row in findings.rows] == [(m, L) for L in corridors for m in ("shm", "gpt")]
+    assert all(-1 <= row["return"] <= 1 and 0 <= row["accuracy"] <= 1 for row in findings.rows)
+    assert len(findings.conclusion) == 3
+    write_findings("long-horizon", "a command", findings, tmp_path)
+    assert (tmp_path / "long-horizon.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("memory", long_horizon.MEMORIES)
+@pytest.mark.parametrize("L", [100, 20_000])
+def test_rows_are_whole_episodes(memory: str, L: int) -> None:
+    config = long_horizon.configure(memory, L)
+    assert config.ppo is not None
+    assert config.ppo.num_steps == L + 1
+    assert config.ppo.num_envs == (256 if L == 100 else 8)
+    assert (config.memory_size == 32) == (memory == "shm")
+
+
+def test_recall_of_a_short_delay_is_learned() -> None:
+    assert long_horizon.recall("gru", 3, 30.0, 0)["accuracy"] >= long_horizon.LEARNED
+
+
+def test_a_loss_that_is_not_finite_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    def iterate(self: PPO) -> dict[str, float]:
+        raise FloatingPointError
+
+    monkeypatch.setattr(PPO, "iterate", iterate)
+    played = long_horizon.play("shm", 4, 1.0, 0)
+    assert played["stopped"] == "range"
+    row = long_horizon._row("shm", 4, {"stopped": "memory"}, played)
+    assert (row["PPO"], row["recall"], row["return"]) == ("out of range", "out of memory", None)
+
+
+def test_the_conclusion_is_what_the_rows_say() -> None:
+    size = replace(long_horizon.SIZES["tiny"], corridors=(10, 20))
+    stopped = {"stopped": "memory"}
+    rows = [
+        long_horizon._row(
+            memory,
+            L,
+            {"accuracy": 1.0 if L == 10 else 0.1, "row_mb": 9000.0} if memory != "gpt" else stopped,
+            {"return": 0.97 if memory == "shm" else -1.0} if memory != "gpt" else stopped,
+        )
+        for L in size.corridors
+        for memory in long_horizon.MEMORIES
+    ]
+    said = [long_horizon._on_play(rows, 1), long_horizon._on_recall(rows, 1), long_horizon._on_memory(rows)]
+    assert "shm 20, gru none" in said[0]
+    assert "0.97 at 20 (shm)" in said[0]
+    assert "shm 10, gru 10, ffm 10, mamba 10, gpt none" in said[1]
+    assert "9,000 MB, which does not fit" in said[2]
+    assert "gpt out of memory" in said[2]
