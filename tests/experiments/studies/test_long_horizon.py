@@ -44,7 +44,7 @@ def test_a_loss_that_is_not_finite_is_an_outcome(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(PPO, "iterate", iterate)
     played = long_horizon.play("shm", 4, 1.0, 0)
     assert played["stopped"] == "range"
-    row = long_horizon._row("shm", 4, {"stopped": "memory"}, played)
+    row = long_horizon._row("shm", 4, {"stopped": "memory"}, played, {"stopped": "memory"})
     assert (row["PPO"], row["recall"], row["return"]) == ("out of range", "out of memory", None)
 
 
@@ -57,6 +57,7 @@ def test_the_conclusion_is_what_the_rows_say() -> None:
             L,
             {"accuracy": 1.0 if L == 10 else 0.1, "row_mb": 9000.0} if memory != "gpt" else stopped,
             {"return": 0.97 if memory == "shm" else -1.0} if memory != "gpt" else stopped,
+            {"largest": float(L)},
         )
         for L in size.corridors
         for memory in long_horizon.MEMORIES
@@ -65,5 +66,6 @@ def test_the_conclusion_is_what_the_rows_say() -> None:
     assert "shm 20, gru none" in said[0]
     assert "0.97 at 20 (shm)" in said[0]
     assert "shm 10, gru 10, ffm 10, mamba 10, gpt none" in said[1]
+    assert "SHM's state is 10 after 10, 20 after 20 steps" in said[1]
     assert "9,000 MB, which does not fit" in said[2]
     assert "gpt out of memory" in said[2]

@@ -94,13 +94,25 @@ def play(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
     return found | ({"stopped": "range"} if diverged else {})
 
 
+def _reader(memory: str, L: int, seed: int) -> toys.Reader:
+    torch.manual_seed(seed_for(seed, "network"))
+    config = configure(memory, L)
+    return toys.Reader(toys.copy(1, L), memory, config.memory_size, **parse_options(memory, config.memory_options))
+
+
+@torch.no_grad()
+def untrained(memory: str, L: int, seed: int) -> dict[str, Any]:
+    """The largest number in the state of a memory after a symbol, L - 1 empty steps and the question, before any training."""
+    reader = _reader(memory, L, seed)
+    x, _ = toys.copy(1, L).draw(1)
+    state = reader.memory(reader.features(x))[1]
+    return {"largest": max(leaf.abs().max().item() for leaf in state.values() if leaf.dtype != torch.int64)}
+
+
 def recall(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
     """A symbol, L - 1 empty steps, a question: supervised, with backpropagation through all steps, until it is learned, the
     time is over or the loss is no longer finite. Before that, what one row takes forward and backward."""
-    torch.manual_seed(seed_for(seed, "network"))
-    config = configure(memory, L)
-    toy = toys.copy(1, L)
-    reader = toys.Reader(toy, memory, config.memory_size, **parse_options(memory, config.memory_options))
+    reader, toy = _reader(memory, L, seed), toys.copy(1, L)
     optimiser = torch.optim.Adam(reader.parameters(), lr=3e-3)
 
     def learn(B: int) -> tuple[float, float]:
@@ -141,7 +153,9 @@ def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: i
             for measure, seconds in ((recall, size.recall), (play, size.play)):
                 limits = Limits(2 * seconds, MEGABYTES) if size.fresh else None
                 made[measure.__name__] = cell(work, measure, memory, L, seconds, seed, limits=limits)
-            rows.append(_row(memory, L, made["recall"], made["play"]))
+            limits = Limits(size.recall, MEGABYTES) if size.fresh else None
+            grown = cell(work, untrained, memory, L, seed, limits=limits)
+            rows.append(_row(memory, L, made["recall"], made["play"], grown))
     threads = torch.get_num_threads()
     return Findings(
         question="How far back can a memory learn to look, and what does backpropagation over that many steps cost?",
@@ -154,16 +168,17 @@ def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: i
             f"{SOLVED}. The return is that of the latest 100 episodes of training; 1 is the best, and whoever does not walk "
             "straight on pays 1 / L a step. One seed.",
             f"Recall: one of {toys.SYMBOLS} symbols, then empty steps, asked once after L steps; {size.recall:g} seconds, "
-            f"fewer when 20 batches running were right. Accuracy on 64 fresh rows, chance {1 / toys.SYMBOLS}. One row: forward and "
-            "backward of the whole network through L + 1 steps, once; MB above what was there before.",
-            "GPT's window and FFM's horizon are L + 1. A cell is stopped, and says so, when its process holds more than "
-            f"{MEGABYTES:,.0f} MB or takes twice its time without an end (an iteration of PPO is not broken off before). "
-            "Out of range: the loss was no longer finite, since the memory's numbers had grown beyond float32.",
+            f"fewer when 20 batches running were right. Accuracy on 64 fresh rows, chance {1 / toys.SYMBOLS}. One row: forward "
+            "and backward of the whole network through L + 1 steps, once; MB above what was there before.",
+            "GPT's window and FFM's horizon are L + 1. The largest number is that of the state at the end of a row of recall.",
+            f"A cell is stopped, and says so, when its process holds more than {MEGABYTES:,.0f} MB or takes twice its time without "
+            "an end (an iteration of PPO is not broken off before). Out of range: the loss was no longer finite, since the "
+            "memory's numbers had grown beyond float32.",
         ],
     )
 
 
-def _row(memory: str, L: int, recalled: dict[str, Any], played: dict[str, Any]) -> dict[str, Any]:
+def _row(memory: str, L: int, recalled: dict[str, Any], played: dict[str, Any], grown: dict[str, Any]) -> dict[str, Any]:
     def outcome(made: dict[str, Any], score: str, enough: float) -> str:
         if "stopped" in made:
             return f"out of {made['stopped']}"
@@ -185,6 +200,7 @@ def _row(memory: str, L: int, recalled: dict[str, Any], played: dict[str, Any]) 
         "recall, process MB": recalled.get("process_mb"),
         "one row, MB": recalled.get("row_mb"),
         "one row, s": recalled.get("row_seconds"),
+        "untrained, largest number": grown.get("largest"),
     }
 
 
@@ -207,9 +223,16 @@ def _on_play(rows: list[dict[str, Any]], seconds: float) -> str:
 
 
 def _on_recall(rows: list[dict[str, Any]], seconds: float) -> str:
+    numbers = [
+        f"{'unknown' if row['untrained, largest number'] is None else format(row['untrained, largest number'], '.2g')} "
+        f"after {row['corridor']:,}"
+        for row in rows
+        if row["memory"] == "shm"
+    ]
     return (
         f"With exploration taken away, {seconds:g} seconds of supervised recall reach accuracy {LEARNED} or more up to these "
-        f"distances: {_farthest(rows, 'recall')}."
+        f"distances: {_farthest(rows, 'recall')}; before any training, the largest number in SHM's state is "
+        f"{', '.join(numbers)} steps."
     )
 
 
