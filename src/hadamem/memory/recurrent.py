@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from .base import Memory, State
-from .resets import Contained, Take, with_resets
+from .resets import contained, take, with_resets
 
 _SHUT = 1e4  # of a gate's bias: its sigmoid is exactly 0, or 1 with the other sign
-_PIECE = 2**19  # numbers of the hidden state in a call: beyond it oneDNN's LSTM leaves the cache and costs up to 1.5 times as much
+_PIECE = 400_000  # numbers of the output in one call: with many more, oneDNN's LSTM costs up to 1.5 times as much a step
 
 
 class _Recurrent(Memory):
@@ -40,7 +40,8 @@ class _Recurrent(Memory):
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
-        states, weights = [torch.where(start[:, :1], 0, state[name]) for name in self.names], list(self.rnn.parameters())
+        states = [torch.where(start[:, :1], 0, state[name]) for name in self.names]
+        weights: list[Tensor] = list(self.rnn.parameters())
         if x.shape[1] == 1 or not bool(start[:, 1:].any()):
             y, last = self._run(x.transpose(0, 1), states, weights)
             y = y.transpose(0, 1)
@@ -51,7 +52,7 @@ class _Recurrent(Memory):
     def _run(self, x: Tensor, states: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """x (T, B, D) to y (T, B, H) and the last states."""
         ys, stacked = [], [s[None].contiguous() for s in states]
-        pieces = -(-len(x) * states[0].numel() // _PIECE) if x.device.type == "cpu" else 1
+        pieces = 1 + len(x) * states[0].numel() // _PIECE if x.device.type == "cpu" else 1
         for piece in x.chunk(pieces):
             before = stacked if len(stacked) > 1 else stacked[0]
             y, *stacked = self.fused(piece, before, weights, True, 1, 0.0, self.training, False, False)
@@ -68,9 +69,9 @@ class _Recurrent(Memory):
         rows, last = self._run(spread, states, self._weights_with_kinds(*weights))
         if not bool(rows.sum().isfinite()):
             return slow()
-        y = Take.apply(rows.flatten(0, 1), place).unflatten(0, x.shape[:2])
+        y = take(rows.flatten(0, 1), place).unflatten(0, x.shape[:2])
         last[0] = y[:, -1]
-        return list(Contained.apply(slow, 1 + len(last), y, *last, x, *states, *weights))
+        return contained(slow, [y, *last], [x, *states, *weights])
 
     def _weights_with_kinds(self, of_x: Tensor, of_hidden: Tensor, bias: Tensor, hidden_bias: Tensor) -> list[Tensor]:
         """Those for x with the kind of each step: steps that read x have the bias, the others shut or open gates."""

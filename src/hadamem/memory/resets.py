@@ -1,7 +1,7 @@
-"""Resets for networks that know of none, such as torch's fused GRU and LSTM: a step of its own before each, which empties the state.
+"""Resets for networks that know of none, such as torch's fused GRU and LSTM: before each, a step that empties the state.
 
 One call runs all rows, whatever the resets, on at most twice the steps. The network must tell by features of the input what a
-step is for. It empties the state by gates that are shut, and so by a product with zero, which NaN survives: see `Contained`.
+step is for. It empties the state by gates that are shut, and so by a product with zero, which NaN survives: see `contained`.
 """
 
 from __future__ import annotations
@@ -52,9 +52,12 @@ class _Put(torch.autograd.Function):
         return d_rows[:, : ctx.features].index_select(0, *ctx.saved_tensors), None, None
 
 
-class Take(torch.autograd.Function):
-    """rows[place], whose gradient torch would sum up row by row, as if a row could be taken twice."""
+def take(rows: Tensor, place: Tensor) -> Tensor:
+    """rows[place], where no place is named twice: torch's own gradient provides for that, row by row."""
+    return _Take.apply(rows, place)
 
+
+class _Take(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, place: Tensor) -> Tensor:
         ctx.save_for_backward(place)
@@ -63,13 +66,17 @@ class Take(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, taken: Tensor) -> Any:
-        return taken.new_zeros(ctx.rows, taken.shape[1]).index_copy_(0, *ctx.saved_tensors, taken), None
+        (place,) = ctx.saved_tensors
+        return taken.new_zeros(ctx.rows, taken.shape[1]).index_copy_(0, place, taken), None
 
 
-class Contained(torch.autograd.Function):
-    """y as it is, for a gradient that is finite. Any other goes through `slow`, which finds the same y from `inputs` but lets
+def contained(slow: Callable[[], list[Tensor]], ys: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
+    """ys as they are. Gradients that are not finite go through `slow` instead, which finds the same ys from `inputs` but lets
     nothing through a reset: NaN after it would reach what was before."""
+    return list(_Contained.apply(slow, len(ys), *ys, *inputs))
 
+
+class _Contained(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, slow: Callable[[], list[Tensor]], count: int, *ys_and_inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.slow = slow
