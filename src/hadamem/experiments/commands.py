@@ -1,0 +1,150 @@
+"""The commands `hadamem sweep` and `hadamem runs`."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import tyro
+from rich.table import Table
+
+from ..console import make_table, print_table, say
+from ..report.results import Result, find_results, peek_result
+from .processes import run_here
+from .sweep import Cell, finish, keep_what_is_there, make_cells, summary
+from .watch import Watch
+
+DATA = pathlib.Path("docs/results/data")
+
+
+@dataclass
+class Sweep:
+    """Train every memory on every task with every seed, each in a run folder of its own. Started again, it finishes only what
+    is missing. All further options are those of `hadamem train` (--steps, --preset, --gamma, ...), for every run; what a preset
+    says for a task or a memory stays in force."""
+
+    tasks: tuple[str, ...]
+    """each an id with its options: popgym-AutoencodeEasy-v0 "hadamem/TMazePassive-v0 corridor_length=100" """
+    memories: tuple[str, ...]
+    """each a name with its size and options, which take the place of the preset's: gru gru:256 "shm:64 theta=fixed" """
+    seeds: int = 1
+    """how many"""
+    first_seed: int = 0
+    """the smallest of them"""
+    jobs: int | None = None
+    """runs side by side, among which the processor's threads are divided; none: one for each processor"""
+    out: pathlib.Path = pathlib.Path("runs/sweep")
+    """folder of the run folders OUT/TASK/MEMORY-sSEED, beside each of which is its log"""
+    data: pathlib.Path | None = field(default_factory=lambda: DATA if DATA.is_dir() else None)
+    """folder of results that count as done, to which those of complete runs are added, a few kB each; none: no such folder.
+    The default is docs/results/data where that is there"""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "jobs"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.first_seed < 0:
+            raise ValueError(f"first_seed is {self.first_seed}; it must not be negative")
+
+
+def sweep(arguments: Sequence[str]) -> None:
+    """Train a grid of tasks, memories and seeds"""
+    given, words = tyro.cli(Sweep, args=arguments, prog="hadamem sweep", return_unknown_args=True)
+    jobs = given.jobs or os.cpu_count() or 1
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    cells = make_cells(given.tasks, given.memories, seeds, words, given.out, threads)
+    run_cells(cells, jobs, given.data)
+
+
+def run_cells(cells: Sequence[Cell], jobs: int, data: pathlib.Path | None) -> None:
+    """Train what is missing of a sweep, and tell what came out.
+
+    Raises:
+        SystemExit: with 1 if a run failed, with 130 if the user stopped it.
+    """
+    keep_what_is_there(cells, data)
+    with Watch(cells) as watch:
+
+        def finished(cell: Cell) -> None:
+            finish(cell, data)
+            watch.tell(cell)
+
+        try:
+            run_here(cells, jobs, finished, watch.look)
+        except KeyboardInterrupt:
+            say("stopped; the same command goes on from here")
+            raise SystemExit(130) from None
+    _print_summary(cells)
+    failed = [cell for cell in cells if cell.state == "failed"]
+    for cell in failed:
+        say(f"failed: {cell.memory} on {cell.task}, seed {cell.seed}: {cell.problem} (in {cell.log})", style="red")
+    if failed:
+        raise SystemExit(1)
+
+
+def _print_summary(cells: Sequence[Cell]) -> None:
+    columns = ["task", "memory", "runs", "return", "success", "steps", "hours"]
+    table = make_table("mean over the last 5 % of the steps, ± its standard deviation over seeds", columns)
+    table.columns[1].justify = "left"
+    for row in summary(cells):
+        value = "-" if row["return"] is None else f"{row['return']:.3f}"
+        value += "" if row["deviation"] is None else f" ± {row['deviation']:.3f}"
+        success = "-" if row["success"] is None else f"{row['success']:.1%}"
+        table.add_row(row["task"], row["memory"], str(row["runs"]), value, success, f"{row['steps']:,}", f"{row['hours']:.2f}")
+    if table.rows:
+        print_table(table)
+
+
+@dataclass
+class Runs:
+    """List run folders, the latest first."""
+
+    paths: tyro.conf.Positional[tuple[pathlib.Path, ...]] = (pathlib.Path("runs"),)
+    """run folders, results of runs, or folders of either"""
+    task: str = "*"
+    """only tasks like this: * stands for any characters"""
+    memory: str = "*"
+    """only memories like this, with size and options"""
+    state: Literal["complete", "stopped"] | None = None
+    """only those that have made all their steps, or those that have not (of which some may be running)"""
+
+
+def runs(arguments: Sequence[str]) -> None:
+    """List run folders, the latest first"""
+    given = tyro.cli(Runs, args=arguments, prog="hadamem runs")
+    for path in given.paths:
+        if not path.exists():
+            raise ValueError(f"{path} is not there; `hadamem train` and `hadamem sweep` write below runs/")
+    found = [
+        (_written(result), result)
+        for result in find_results(given.paths, peek_result)
+        if _matches(result.task, given.task)
+        and _matches(result.memory, given.memory)
+        and given.state in (None, "complete" if result.complete else "stopped")
+    ]
+    table = Table(title=f"{len(found)} runs", title_justify="left")
+    for name in ("written", "state", "task", "memory", "seed", "steps", "return", "hours", "folder"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("seed", "steps", "return", "hours") else "left")
+    for written, result in sorted(found, key=lambda pair: pair[0], reverse=True):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
+        state = "complete" if result.complete else "stopped"
+        value = f"{result.scores['return']:.3f}" if "return" in result.scores else "-"
+        numbers = str(result.seed), f"{result.steps:,}", value, f"{result.seconds / 3600:.2f}"
+        table.add_row(when, state, result.task, result.memory, *numbers, result.path)
+    print_table(table)
+
+
+def _written(result: Result) -> float:
+    path = pathlib.Path(result.path)
+    metrics = path / "metrics.jsonl"
+    return (metrics if metrics.exists() else path).stat().st_mtime
+
+
+def _matches(text: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(text, pattern) or fnmatch.fnmatchcase(text, f"{pattern} *")
