@@ -159,6 +159,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "memory": _FAST,
         "train": {"steps": 5_000_000},
         "tasks": {
+            # walking on is learned first, and surely: some entropy must be left at the junction
+            "hadamem/TMaze*": {"algorithm": {"entropy_coefficient": 0.03}},
             # what is remembered matters for the next few steps only: a short horizon keeps the apples out of it
             "hadamem/VisualMatch-v0": {"algorithm": {"num_steps": 125, "reward_scale": 0.1, "entropy_coefficient": 0.03}},
             "hadamem/KeyToDoor-v0": {"algorithm": {"num_steps": 113, "gamma": 0.995, "gae_lambda": 0.98, "reward_scale": 0.1}},
