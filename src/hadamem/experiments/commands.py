@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ..console import make_table, print_table, say
 from ..report.results import Result, find_results, peek_result
+from .cluster import run_on_ray
 from .processes import run_here
 from .sweep import Cell, finish, keep_what_is_there, make_cells, summary
 from .watch import Watch
@@ -22,8 +23,29 @@ from .watch import Watch
 DATA = pathlib.Path("docs/results/data")
 
 
-@dataclass
-class Sweep:
+@dataclass(kw_only=True)
+class Where:
+    """Where runs are trained and kept."""
+
+    jobs: int | None = None
+    """runs side by side, among which the processor's threads are divided; none: one for each processor, and on a cluster as
+    many as it has room for"""
+    ray: str | None = None
+    """train on the Ray cluster at this address (auto, or HOST:PORT of its head), with one processor for each run unless
+    --threads says more. Its machines must see --out under the same path, and have hadamem[ray] installed"""
+    out: pathlib.Path = pathlib.Path("runs/sweep")
+    """folder of the run folders OUT/TASK/MEMORY-sSEED, beside each of which is its log"""
+    data: pathlib.Path | None = field(default_factory=lambda: DATA if DATA.is_dir() else None)
+    """folder of results that count as done, to which those of complete runs are added, a few kB each; none: no such folder.
+    Where docs/results/data is there, it is the default"""
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"jobs is {self.jobs}; it must be at least 1")
+
+
+@dataclass(kw_only=True)
+class Sweep(Where):
     """Train every memory on every task with every seed, each in a run folder of its own. Started again, it finishes only what
     is missing. All further options are those of `hadamem train` (--steps, --preset, --gamma, ...), for every run; what a preset
     says for a task or a memory stays in force."""
@@ -36,38 +58,34 @@ class Sweep:
     """how many"""
     first_seed: int = 0
     """the smallest of them"""
-    jobs: int | None = None
-    """runs side by side, among which the processor's threads are divided; none: one for each processor"""
-    out: pathlib.Path = pathlib.Path("runs/sweep")
-    """folder of the run folders OUT/TASK/MEMORY-sSEED, beside each of which is its log"""
-    data: pathlib.Path | None = field(default_factory=lambda: DATA if DATA.is_dir() else None)
-    """folder of results that count as done, to which those of complete runs are added, a few kB each; none: no such folder.
-    The default is docs/results/data where that is there"""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "jobs"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if self.first_seed < 0:
-            raise ValueError(f"first_seed is {self.first_seed}; it must not be negative")
+        super().__post_init__()
+        if self.seeds < 1 or self.first_seed < 0:
+            raise ValueError(f"seeds is {self.seeds} and first_seed {self.first_seed}; they must be at least 1 and 0")
 
 
 def sweep(arguments: Sequence[str]) -> None:
     """Train a grid of tasks, memories and seeds"""
     given, words = tyro.cli(Sweep, args=arguments, prog="hadamem sweep", return_unknown_args=True)
-    jobs = given.jobs or os.cpu_count() or 1
     seeds = range(given.first_seed, given.first_seed + given.seeds)
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    cells = make_cells(given.tasks, given.memories, seeds, words, given.out, threads)
-    run_cells(cells, jobs, given.data)
+    cells = make_cells(given.tasks, given.memories, seeds, words, given.out, threads_for(given))
+    run_cells(cells, given)
 
 
-def run_cells(cells: Sequence[Cell], jobs: int, data: pathlib.Path | None) -> None:
+def threads_for(given: Where) -> int:
+    """Processor threads of each run."""
+    processors = os.cpu_count() or 1
+    return 1 if given.ray else max(1, processors // (given.jobs or processors))
+
+
+def run_cells(cells: Sequence[Cell], given: Where) -> None:
     """Train what is missing of a sweep, and tell what came out.
 
     Raises:
         SystemExit: with 1 if a run failed, with 130 if the user stopped it.
     """
+    data = given.data
     keep_what_is_there(cells, data)
     with Watch(cells) as watch:
 
@@ -76,7 +94,10 @@ def run_cells(cells: Sequence[Cell], jobs: int, data: pathlib.Path | None) -> No
             watch.tell(cell)
 
         try:
-            run_here(cells, jobs, finished, watch.look)
+            if given.ray:
+                run_on_ray(cells, given.ray, given.jobs, given.out, finished, watch.look)
+            else:
+                run_here(cells, given.jobs or os.cpu_count() or 1, finished, watch.look)
         except KeyboardInterrupt:
             say("stopped; the same command goes on from here")
             raise SystemExit(130) from None
