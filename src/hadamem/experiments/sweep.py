@@ -148,6 +148,13 @@ def summary(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     return rows
 
 
+def score(row: dict[str, Any]) -> str:
+    """A row of the summary in a few characters: mean, deviation, success."""
+    text = "-" if row["return"] is None else f"{row['return']:.3f}"
+    text += "" if row["deviation"] is None else f" ± {row['deviation']:.3f}"
+    return text if row["success"] is None else f"{text}, {row['success']:.1%}"
+
+
 def _grouped(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
