@@ -90,8 +90,10 @@ def test_rows_hold_every_column() -> None:
     for cell in experiment.cells[:1]:
         cell.state = "done"
         cell.result = Result("", asdict(cell.config), {}, True, 10, 1.0, {}, {"return": 0.5, "success": 0.25})
+    experiment.cells[1].state = "failed"
     table = rows(experiment)
     assert len(table) == 12
     assert list(table[0]) == ["task", "SHM, theta fixed", "SHM, theta random", "SHM, softmax, read norm", "GRU", "FFM"]
     assert table[0]["SHM, theta fixed"] == "0.500, 25.0%"
+    assert table[0]["SHM, theta random"] == "1 failed"
     assert table[1]["GRU"] == ""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..agents.training import TrainConfig, make_agent, make_environment
+from ..agents.training import Agent, TrainConfig, make_agent, make_environment
 from ..report.results import config_key, find_results
 from .sweep import Cell
 
@@ -82,14 +82,22 @@ def measure(config: TrainConfig) -> float:
     env = make_environment(config, config.algorithm.num_envs, 0)
     agent = make_agent(config, env)
     try:
-        while not {"policy_loss", "actor_loss"} & agent.iterate().keys():  # nothing to learn from before an episode has ended
+        while not _learns(agent):  # nothing to learn from before an episode has ended
             pass
         before, begin = agent.step, time.perf_counter()
-        agent.iterate()
+        _learns(agent)
         return (time.perf_counter() - begin) / (agent.step - before)
     finally:
         env.close()
         torch.set_num_threads(threads)
+
+
+def _learns(agent: Agent) -> bool:
+    """One iteration. That its loss may not be finite is for the run to tell: it takes as long."""
+    try:
+        return bool({"policy_loss", "actor_loss"} & agent.iterate().keys())
+    except FloatingPointError:
+        return True
 
 
 def _keys(config: dict[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import shlex
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -47,10 +48,16 @@ def read_reproduction(name: str, budget: Budget, out: pathlib.Path, threads: int
 
 def rows(reproduction: Reproduction) -> list[dict[str, str]]:
     """A row for each task, a column for each memory: mean return over the last 5 % of the steps, ± its standard deviation over
-    seeds, and success where the task knows it."""
+    seeds, success where the task knows it, and
+    how many runs failed."""
     table: dict[str, dict[str, str]] = {}
     for cell in reproduction.cells:
         table.setdefault(cell.task, {"task": cell.task} | dict.fromkeys(reproduction.columns.values(), ""))
     for row in summary(reproduction.cells):
         table[row["task"]][reproduction.columns[row["memory"]]] = score(row)
+    for (task, memory), runs in Counter(
+        (cell.task, cell.memory) for cell in reproduction.cells if cell.state == "failed"
+    ).items():
+        row, column = table[task], reproduction.columns[memory]
+        row[column] = ", ".join(filter(None, [row[column], f"{runs} failed"]))
     return list(table.values())
