@@ -226,6 +226,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "plot": plot,
     "showcase": showcase,
     "sweep": experiments.sweep,
+    "reproduce": experiments.reproduce,
     "runs": experiments.runs,
     "list tasks": tasks,
     "list memories": memories,

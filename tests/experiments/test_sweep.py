@@ -12,7 +12,6 @@ import time
 
 import pytest
 
-from hadamem.agents.training import TrainConfig
 from hadamem.experiments.commands import sweep
 from hadamem.experiments.processes import run_here
 from hadamem.experiments.sweep import Cell, keep_what_is_there, make_cells, summary
@@ -147,8 +146,3 @@ def test_stopped_by_the_user_every_run_writes_a_checkpoint(tmp_path: pathlib.Pat
     with pytest.raises(KeyboardInterrupt):
         run_here([cell], 1, lambda cell: None, look)
     assert read_checkpoint(cell.path)["agent"]["step"] == read_metrics(cell.path)[-1]["step"] > 0
-
-
-def test_threads_are_no_setting_of_a_sweep() -> None:
-    assert cells([TMAZE], ["mlp"], "--threads", "2")[0].config.threads == 2
-    assert TrainConfig().threads is None

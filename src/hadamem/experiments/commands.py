@@ -1,4 +1,4 @@
-"""The commands `hadamem sweep` and `hadamem runs`."""
+"""The commands `hadamem sweep`, `hadamem reproduce` and `hadamem runs`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,41 @@ from typing import Literal
 import tyro
 from rich.table import Table
 
-from ..console import make_table, print_table, say
+from ..console import console, make_table, print_rows, print_table, say
 from ..report.results import Result, find_results, peek_result
+from .cluster import run_on_ray
+from .duration import expected
 from .processes import run_here
-from .sweep import Cell, finish, keep_what_is_there, make_cells, summary
+from .reproduce import NAMES, Budget, read_reproduction, rows
+from .sweep import Cell, finish, keep_what_is_there, make_cells, score, summary
 from .watch import Watch
 
 DATA = pathlib.Path("docs/results/data")
 
 
-@dataclass
-class Sweep:
+@dataclass(kw_only=True)
+class Where:
+    """Where runs are trained and kept."""
+
+    jobs: int | None = None
+    """runs side by side, among which the processor's threads are divided; none: one for each processor, and on a cluster as
+    many as it has room for"""
+    ray: str | None = None
+    """train on the Ray cluster at this address (auto, or HOST:PORT of its head), with one processor for each run unless
+    --threads says more. Its machines must see --out under the same path, and have hadamem[ray] installed"""
+    out: pathlib.Path = pathlib.Path("runs/sweep")
+    """folder of the run folders OUT/TASK/MEMORY-sSEED, beside each of which is its log"""
+    data: pathlib.Path | None = field(default_factory=lambda: DATA if DATA.is_dir() else None)
+    """folder of results that count as done, to which those of complete runs are added, a few kB each; none: no such folder.
+    Where docs/results/data is there, it is the default"""
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"jobs is {self.jobs}; it must be at least 1")
+
+
+@dataclass(kw_only=True)
+class Sweep(Where):
     """Train every memory on every task with every seed, each in a run folder of its own. Started again, it finishes only what
     is missing. All further options are those of `hadamem train` (--steps, --preset, --gamma, ...), for every run; what a preset
     says for a task or a memory stays in force."""
@@ -36,51 +60,53 @@ class Sweep:
     """how many"""
     first_seed: int = 0
     """the smallest of them"""
-    jobs: int | None = None
-    """runs side by side, among which the processor's threads are divided; none: one for each processor"""
-    out: pathlib.Path = pathlib.Path("runs/sweep")
-    """folder of the run folders OUT/TASK/MEMORY-sSEED, beside each of which is its log"""
-    data: pathlib.Path | None = field(default_factory=lambda: DATA if DATA.is_dir() else None)
-    """folder of results that count as done, to which those of complete runs are added, a few kB each; none: no such folder.
-    The default is docs/results/data where that is there"""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "jobs"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if self.first_seed < 0:
-            raise ValueError(f"first_seed is {self.first_seed}; it must not be negative")
+        super().__post_init__()
+        if self.seeds < 1 or self.first_seed < 0:
+            raise ValueError(f"seeds is {self.seeds} and first_seed {self.first_seed}; they must be at least 1 and 0")
 
 
 def sweep(arguments: Sequence[str]) -> None:
     """Train a grid of tasks, memories and seeds"""
     given, words = tyro.cli(Sweep, args=arguments, prog="hadamem sweep", return_unknown_args=True)
-    jobs = given.jobs or os.cpu_count() or 1
     seeds = range(given.first_seed, given.first_seed + given.seeds)
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    cells = make_cells(given.tasks, given.memories, seeds, words, given.out, threads)
-    run_cells(cells, jobs, given.data)
+    cells = make_cells(given.tasks, given.memories, seeds, words, given.out, threads_for(given))
+    keep_what_is_there(cells, given.data)
+    train_cells(cells, given)
+    _print_summary(cells)
+    _tell_failed(cells)
 
 
-def run_cells(cells: Sequence[Cell], jobs: int, data: pathlib.Path | None) -> None:
-    """Train what is missing of a sweep, and tell what came out.
+def threads_for(given: Where) -> int:
+    """Processor threads of each run."""
+    processors = os.cpu_count() or 1
+    return 1 if given.ray else max(1, processors // (given.jobs or processors))
+
+
+def train_cells(cells: Sequence[Cell], given: Where) -> None:
+    """Train what is waiting of a sweep.
 
     Raises:
-        SystemExit: with 1 if a run failed, with 130 if the user stopped it.
+        SystemExit: with 130 if the user stopped it.
     """
-    keep_what_is_there(cells, data)
     with Watch(cells) as watch:
 
         def finished(cell: Cell) -> None:
-            finish(cell, data)
+            finish(cell, given.data)
             watch.tell(cell)
 
         try:
-            run_here(cells, jobs, finished, watch.look)
+            if given.ray:
+                run_on_ray(cells, given.ray, given.jobs, given.out, finished, watch.look)
+            else:
+                run_here(cells, given.jobs or os.cpu_count() or 1, finished, watch.look)
         except KeyboardInterrupt:
             say("stopped; the same command goes on from here")
             raise SystemExit(130) from None
-    _print_summary(cells)
+
+
+def _tell_failed(cells: Sequence[Cell]) -> None:
     failed = [cell for cell in cells if cell.state == "failed"]
     for cell in failed:
         say(f"failed: {cell.memory} on {cell.task}, seed {cell.seed}: {cell.problem} (in {cell.log})", style="red")
@@ -89,16 +115,61 @@ def run_cells(cells: Sequence[Cell], jobs: int, data: pathlib.Path | None) -> No
 
 
 def _print_summary(cells: Sequence[Cell]) -> None:
-    columns = ["task", "memory", "runs", "return", "success", "steps", "hours"]
-    table = make_table("mean over the last 5 % of the steps, ± its standard deviation over seeds", columns)
+    title = "mean over the last 5 % of the steps, ± its standard deviation over seeds, and success where the task knows it"
+    table = make_table(title, ["task", "memory", "runs", "return", "steps", "hours"])
     table.columns[1].justify = "left"
     for row in summary(cells):
-        value = "-" if row["return"] is None else f"{row['return']:.3f}"
-        value += "" if row["deviation"] is None else f" ± {row['deviation']:.3f}"
-        success = "-" if row["success"] is None else f"{row['success']:.1%}"
-        table.add_row(row["task"], row["memory"], str(row["runs"]), value, success, f"{row['steps']:,}", f"{row['hours']:.2f}")
+        table.add_row(row["task"], row["memory"], str(row["runs"]), score(row), f"{row['steps']:,}", f"{row['hours']:.2f}")
     if table.rows:
         print_table(table)
+
+
+@dataclass(kw_only=True)
+class Reproduce(Where):
+    """Train what the paper's tables and figures show, and tell first how long that will take. Started again, it finishes only
+    what is missing. The experiments are files of the package, experiments/reproductions/*.toml."""
+
+    name: tyro.conf.Positional[
+        Literal["popgym", "meta-rl", "credit-assignment", "ablation-calibration", "ablation-memory-size", "all"]
+    ]
+    """which of them"""
+    budget: Budget = "small"
+    """full: as published, for a cluster; small: a night or two on 2 cores; tiny: seconds, to try the command"""
+    out: pathlib.Path = pathlib.Path("runs/reproduce")
+    """folder of the run folders OUT/NAME-BUDGET/TASK/MEMORY-sSEED, beside each of which is its log"""
+    dry_run: bool = False
+    """only tell how long it would take"""
+
+
+def reproduce(arguments: Sequence[str]) -> None:
+    """Train what the paper's tables and figures show"""
+    given = tyro.cli(Reproduce, args=arguments, prog="hadamem reproduce")
+    done: list[Cell] = []
+    for name in NAMES if given.name == "all" else (given.name,):
+        experiment = read_reproduction(name, given.budget, given.out, threads_for(given))
+        keep_what_is_there(experiment.cells, given.data)
+        _print_expected(f"{name}, {given.budget}", experiment.cells, given)
+        if given.dry_run:
+            continue
+        train_cells(experiment.cells, given)
+        print_rows(f"{name}, {given.budget}: {experiment.about}", rows(experiment))
+        for note in experiment.notes:
+            print(note)
+        done += experiment.cells
+    _tell_failed(done)
+
+
+def _print_expected(name: str, cells: Sequence[Cell], given: Where) -> None:
+    with console.status("measuring") as status:
+        duration = expected(cells, given.data, lambda what: status.update(f"measuring {what}"))
+    jobs = given.jobs or os.cpu_count() or 1
+    waiting = sum(cell.state == "waiting" for cell in cells)
+    hours = duration.seconds / 3600 / min(jobs, max(waiting, 1))
+    time_left = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
+    source = f"by {duration.results} results and {duration.measured} short measurements"
+    print(
+        f"{name}: {waiting} of {len(cells)} runs to do, about {time_left} with {jobs} side by side here, {source}", flush=True
+    )
 
 
 @dataclass

@@ -57,15 +57,21 @@ def run_here(cells: Sequence[Cell], jobs: int, finished: Callable[[Cell], None],
         stop(running.values())
 
 
-def start(cell: Cell) -> subprocess.Popen[bytes]:
-    """Begin or go on with a run in a process of its own."""
+def start(cell: Cell, folder: str | None = None) -> subprocess.Popen[bytes]:
+    """Begin or go on with a run in a process of its own, in the folder where modules of tasks are (none: the current one)."""
     cell.state = "running"
     cell.log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", __name__, json.dumps(asdict(cell.config)), str(cell.path)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(cell.config.threads or os.cpu_count())}
     with cell.log.open("ab") as log:  # in a session of its own: Ctrl-C is for the sweep, which ends it by closing stdin
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
         )
 
 

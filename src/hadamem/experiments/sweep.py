@@ -127,29 +127,30 @@ def finish(cell: Cell, data: pathlib.Path | None) -> None:
 def summary(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """For each task and memory with complete runs: task, memory, runs, return (mean over seeds), deviation (None for one run),
     success (where the task knows it), steps and hours (of all of them together)."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for cell in cells:
+        if cell.state in ("done", "kept") and cell.result is not None:
+            groups.setdefault((cell.task, cell.memory), []).append(cell.result)
     rows = []
-    for (task, memory), group in _grouped(cells).items():
-        results = [cell.result for cell in group if cell.state in ("done", "kept") and cell.result is not None]
+    for (task, memory), results in groups.items():
         values = [result.scores["return"] for result in results if "return" in result.scores]
         successes = [result.scores["success"] for result in results if "success" in result.scores]
-        if results:
-            rows.append(
-                {
-                    "task": task,
-                    "memory": memory,
-                    "runs": len(results),
-                    "return": statistics.fmean(values) if values else None,
-                    "deviation": statistics.stdev(values) if len(values) > 1 else None,
-                    "success": statistics.fmean(successes) if successes else None,
-                    "steps": sum(result.steps for result in results),
-                    "hours": sum(result.seconds for result in results) / 3600,
-                }
-            )
+        row = {
+            "task": task,
+            "memory": memory,
+            "runs": len(results),
+            "return": statistics.fmean(values) if values else None,
+            "deviation": statistics.stdev(values) if len(values) > 1 else None,
+            "success": statistics.fmean(successes) if successes else None,
+            "steps": sum(result.steps for result in results),
+            "hours": sum(result.seconds for result in results) / 3600,
+        }
+        rows.append(row)
     return rows
 
 
-def _grouped(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.task, cell.memory), []).append(cell)
-    return groups
+def score(row: dict[str, Any]) -> str:
+    """A row of the summary in a few characters: mean, deviation, success."""
+    text = "-" if row["return"] is None else f"{row['return']:.3f}"
+    text += "" if row["deviation"] is None else f" ± {row['deviation']:.3f}"
+    return text if row["success"] is None else f"{text}, {row['success']:.1%}"
