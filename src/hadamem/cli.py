@@ -25,6 +25,9 @@ from .console import console, make_table, print_rows, print_table, say, write_js
 from .envs import list_tasks
 from .experiments import commands as experiments
 from .experiments.arguments import file_name, read_train
+from .experiments.recipes import default_preset, preset_config
+from .experiments.studies.command import study
+from .memory import memory_class
 from .run import read_config, write_whole
 
 
@@ -230,6 +233,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "runs": experiments.runs,
     "list tasks": tasks,
     "list memories": memories,
+    "study": study,
     "bench ops": bench.bench_ops,
     "bench limit": bench.bench_limit,
     "bench train": bench.bench_train,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hadamem.bench import recall, toys
+from hadamem.bench import recall
+from hadamem.experiments import toys
 from hadamem.experiments.recipes import preset_config
 from hadamem.memory import MEMORIES, parse_options
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from ..experiments import toys
 from ..experiments.recipes import preset_config
 from ..memory import parse_options
-from . import toys
 from .measure import side_by_side
 from .train import ENV
 

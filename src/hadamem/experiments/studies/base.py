@@ -6,16 +6,16 @@ import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
+from ...console import as_text
 from ...run import versions, write_whole
-
-Budget = Literal["full", "small", "tiny"]
+from . import Budget
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,21 @@ class Study:
     """A study by name.
 
     Attributes:
-        about: a line for `hadamem study --help`.
-        run: (budget, folder where work in progress may be kept, what to tell of progress) -> findings.
+        about: what it asks, in a few words.
+        run: (budget, folder where work in progress may be kept, what to tell of progress, seed) -> findings.
         expected: how long each budget takes on 2 cores, in words.
     """
 
     about: str
-    run: Callable[[Budget, pathlib.Path, Callable[[str], None]], Findings]
+    run: Callable[[Budget, pathlib.Path, Callable[[str], None], int], Findings]
     expected: Mapping[Budget, str]
+
+
+def kept(file: pathlib.Path, make: Callable[[], Any]) -> Any:
+    """The content of a JSON file; where there is none, what `make` returns, which is written there for the next time."""
+    if not file.exists():
+        write_whole(file, json.dumps(make()))
+    return json.loads(file.read_text())
 
 
 def write_findings(name: str, command: str, findings: Findings, folder: pathlib.Path) -> None:
@@ -71,8 +78,6 @@ def write_findings(name: str, command: str, findings: Findings, folder: pathlib.
 
 def page(name: str, command: str, findings: Findings, rows: list[dict[str, Any]]) -> str:
     """The findings as Markdown."""
-    from ...console import as_text
-
     head = list(rows[0])
     table = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     table += [f"| {' | '.join(as_text(row[key]) for key in head)} |" for row in rows]

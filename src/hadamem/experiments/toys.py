@@ -19,9 +19,9 @@ from ..memory import make_memory
 from ..memory.window import sine_code
 
 SYMBOLS = 8
+FEATURES = 64  # into and out of the memory
 _SKIP = -100  # the target of a step at which nothing is asked
 _CODE = 32  # features of the sine code
-_FEATURES = 64  # into and out of the memory
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,19 @@ class Reader(nn.Module):
 
     def __init__(self, toy: Toy, memory: str, size: int | None = None, **options: Any) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(toy.features, _FEATURES), nn.ReLU())
-        self.before = nn.Linear(_FEATURES + _CODE, _FEATURES)
-        self.memory = make_memory(memory, _FEATURES, _FEATURES, size, **options)
-        self.after = nn.Sequential(nn.Linear(_FEATURES, _FEATURES), nn.ReLU(), nn.Linear(_FEATURES, SYMBOLS))
+        self.encoder = nn.Sequential(nn.Linear(toy.features, FEATURES), nn.ReLU())
+        self.before = nn.Linear(FEATURES + _CODE, FEATURES)
+        self.memory = make_memory(memory, FEATURES, FEATURES, size, **options)
+        self.after = nn.Sequential(nn.Linear(FEATURES, FEATURES), nn.ReLU(), nn.Linear(FEATURES, SYMBOLS))
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
+        return self.after(self.memory(self.features(x))[0])
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the memory is given: (B, T, FEATURES)."""
         code = sine_code(torch.arange(x.shape[1]), _CODE, x.dtype).expand(x.shape[0], -1, -1)
-        x = self.before(torch.cat([self.encoder(x), code], dim=-1))
-        return self.after(self.memory(x)[0])
+        return self.before(torch.cat([self.encoder(x), code], dim=-1))
 
 
 def train(reader: Reader, toy: Toy, steps: int, batch_size: int = 32, learning_rate: float = 3e-3) -> None:
