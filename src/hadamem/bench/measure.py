@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,24 +55,68 @@ def resident_mb() -> float:
 
 
 def _kilobytes(status: str, name: str) -> int:
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith(name)), 0)
 
 
-def in_fresh_process(module: str, *arguments: object, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+class OverLimit(RuntimeError):
+    """A process was stopped because it took too long, or too much memory.
+
+    Attributes:
+        limit: "time" or "memory".
+    """
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+def in_fresh_process(
+    module: str,
+    *arguments: object,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = math.inf,
+    megabytes: float = math.inf,
+) -> dict[str, Any]:
     """Run `python -m module arguments` (or a file.py), with further environment variables.
+
+    Args:
+        module, arguments, environment: see above.
+        seconds: it is stopped after so long.
+        megabytes: it is stopped as soon as it holds more in memory (looked at 20 times a second, on Linux only).
 
     Returns:
         The JSON object that it prints last.
 
     Raises:
+        OverLimit: it was stopped.
         RuntimeError: it failed.
     """
     program = [module] if module.endswith(".py") else ["-m", module]
     command = [sys.executable, *program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})})
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=output, stderr=errors, env={**os.environ, **(environment or {})})
+        try:
+            _wait(process, seconds, megabytes)
+        finally:
+            process.kill()
+            process.wait()
+        output.seek(0), errors.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{errors.read()[-2000:]}")
+        return json.loads(output.read().splitlines()[-1])
+
+
+def _wait(process: subprocess.Popen, seconds: float, megabytes: float) -> None:
+    status, end = pathlib.Path(f"/proc/{process.pid}/status"), time.monotonic() + seconds
+    while True:
+        try:
+            process.wait(0.05)
+            return
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > end:
+                raise OverLimit("time", f"not done after {seconds:,.0f} seconds") from None
+            if status.exists() and _kilobytes(status.read_text(), "VmRSS") * 1024 / 1e6 > megabytes:
+                raise OverLimit("memory", f"more than {megabytes:,.0f} MB") from None
 
 
 def side_by_side(

@@ -32,7 +32,7 @@ def _states(C: Tensor | float, write: Tensor, reset: Tensor, state: Tensor) -> T
     """M_t = M_{t-1} * C_t + write_t for all t; M_{t-1} is zero where reset[:, t]. All (B, T, ...), or what broadcasts to it."""
     C = torch.where(reset, 0, C * torch.ones_like(write))
     first = torch.where(reset[:, 0], 0, state) * C[:, 0] + write[:, 0]
-    return _scan(_combine, (reset, C, torch.cat([first[:, None], write[:, 1:]], dim=1)))[2]
+    return scan(_combine, (reset, C, torch.cat([first[:, None], write[:, 1:]], dim=1)))[2]
 
 
 def decaying_max(log_decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def decaying_max(log_decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> 
         before = torch.where(reset, m, torch.maximum(earlier[2] + decay, m))
         return reset | earlier[0], torch.where(reset, decay, earlier[1] + decay), before
 
-    return _scan(combine, (start, log_decay, x))[2]
+    return scan(combine, (start, log_decay, x))[2]
 
 
 Element = tuple[Tensor, Tensor, Tensor]  # (reset since the beginning?, product of C, memory), each (B, T, ...)
@@ -62,13 +62,13 @@ def _combine(earlier: Element, later: Element) -> Element:
     return reset | earlier[0], C * before_C, C * before_M + M
 
 
-def _scan(combine: Callable[[Element, Element], Element], element: Element) -> Element:
+def scan(combine: Callable[[Element, Element], Element], element: Element) -> Element:
     """All prefixes along dimension 1: combine neighbours, scan the half as long sequence, fill in the places between."""
     T = element[0].shape[1]
     if T == 1:
         return element
     even, odd = _take(element, 0, T - T % 2, 2), _take(element, 1, T, 2)
-    at_odd = _scan(combine, combine(even, odd))
+    at_odd = scan(combine, combine(even, odd))
     rest = _take(element, 2, T, 2)
     at_even = combine(_take(at_odd, 0, rest[0].shape[1], 1), rest)
     return tuple(  # type: ignore[return-value]

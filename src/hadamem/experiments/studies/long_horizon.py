@@ -1,0 +1,264 @@
+"""What memories do with a sign that is seen once and asked for up to 20,000 steps later."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+from torch.nn import functional as F
+
+from ...agents.training import TrainConfig, make_agent, make_environment, seed_for
+from ...bench import toys
+from ...bench.measure import peak_extra_mb, resident_mb
+from ...memory import parse_options
+from ..curves import COLOURS
+from ..recipes import preset_config
+from .base import Budget, Findings, Study
+from .cells import Limits, cell
+
+TASK = "hadamem/TMazePassive-v0"
+MEGABYTES = 8000.0  # a process above this is stopped
+LEARNED = 0.9  # of recall, from this accuracy on
+SOLVED = 0.95  # of the T-maze, from this mean return on: 1 is the best
+#: what of a memory must be told of the length of an episode
+SPANS = {"gpt": "window", "ffm": "horizon"}
+MEMORIES = ("shm", "gru", "ffm", "mamba", "gpt")
+_MARKERS = ("o", "s", "^", "D", "v")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a budget measures.
+
+    Attributes:
+        corridors: L, steps between the sign and the turn.
+        play, recall: seconds of wall time that each memory has, in each corridor, for PPO and for recall.
+        fresh: every cell in a process of its own, which is stopped when it takes twice its time, or too much memory.
+    """
+
+    corridors: Sequence[int]
+    play: float
+    recall: float
+    fresh: bool = True
+
+
+SIZES: dict[Budget, Size] = {
+    "full": Size((100, 1_000, 10_000, 20_000), play=1800, recall=900),
+    "small": Size((100, 1_000, 10_000, 20_000), play=40, recall=20),
+    "tiny": Size((4, 8), play=0.1, recall=0.1, fresh=False),
+}
+
+
+def configure(memory: str, L: int) -> TrainConfig:
+    """PPO on the T-maze, rows of a rollout being whole episodes: the preset credit-fast, with H = 32 for SHM.
+
+    The longer the corridor, the fewer environments; the entropy bonus falls with the penalty of a step, which is 1 / L.
+    """
+    config = preset_config("credit-fast", TASK, memory)
+    assert config.ppo is not None
+    num_envs = max(8, min(256, 2 ** round(math.log2(32_000 / L))))
+    entropy = min(config.ppo.entropy_coefficient, 1 / L)
+    options = (*config.memory_options, *([f"{SPANS[memory]}={L + 1}"] if memory in SPANS else []))
+    ppo = replace(config.ppo, num_envs=num_envs, num_steps=L + 1, entropy_coefficient=entropy)
+    return replace(config, env_options=(f"corridor_length={L}",), memory_options=options, ppo=ppo)
+
+
+def play(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
+    """PPO until the time is over or the task is solved: return of the latest 100 episodes, and what it took."""
+    config = configure(memory, L)
+    begin = time.monotonic()
+    torch.manual_seed(seed_for(seed, "network"))
+    env = make_environment(config, config.algorithm.num_envs, seed_for(seed, "environment"))
+    agent = make_agent(config, env)
+    reached = -math.inf
+    while time.monotonic() - begin < seconds and reached < SOLVED:
+        metrics = agent.iterate()
+        reached = metrics["return"]
+    env.close()
+    taken = time.monotonic() - begin
+    found = {"return": reached, "success": metrics["success"], "steps": agent.step, "seconds": taken}
+    return found | {"process_mb": resident_mb()}
+
+
+def recall(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
+    """A symbol, L - 1 empty steps, a question: supervised, with backpropagation through all steps, until it is learned or the
+    time is over. Before that, what one row takes forward and backward."""
+    torch.manual_seed(seed_for(seed, "network"))
+    config = configure(memory, L)
+    toy = toys.copy(1, L)
+    reader = toys.Reader(toy, memory, config.memory_size, **parse_options(memory, config.memory_options))
+    optimiser = torch.optim.Adam(reader.parameters(), lr=3e-3)
+
+    def learn(B: int) -> float:
+        x, target = toy.draw(B)
+        logits = reader(x)[:, -1]
+        optimiser.zero_grad()
+        F.cross_entropy(logits, target[:, -1]).backward()
+        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
+        optimiser.step()
+        return (logits.argmax(-1) == target[:, -1]).float().mean().item()
+
+    toys.accuracy(reader, toys.copy(1, 2), 2)  # compile or load the kernels
+    begin = time.monotonic()
+    one_row = {"row_mb": peak_extra_mb(lambda: learn(1)), "row_seconds": time.monotonic() - begin}
+    B = max(4, min(32, 40_000 // L))
+    latest: deque[float] = deque([0.0] * 20, maxlen=20)
+    begin, updates = time.monotonic(), 0
+    while time.monotonic() - begin < seconds and statistics.mean(latest) < 0.99:
+        updates += 1
+        optimiser.param_groups[0]["lr"] = 3e-3 * min(1.0, updates / 20)
+        latest.append(learn(B))
+    found = {"updates": updates, "seconds": time.monotonic() - begin}
+    right = statistics.mean(toys.accuracy(reader, toy, B) for _ in range(64 // B))
+    return {"accuracy": right, **found, **one_row, "process_mb": resident_mb()}
+
+
+def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: int = 0) -> Findings:
+    """See Study."""
+    size, rows = SIZES[budget], []
+    for L in size.corridors:
+        for memory in MEMORIES:
+            told(f"corridor {L:,}: {memory}")
+            made = {}
+            for measure, seconds in ((recall, size.recall), (play, size.play)):
+                limits = Limits(2 * seconds, MEGABYTES) if size.fresh else None
+                made[measure.__name__] = cell(work, measure, memory, L, seconds, seed, limits=limits)
+            rows.append(_row(memory, L, made["recall"], made["play"]))
+    threads = torch.get_num_threads()
+    return Findings(
+        question="How far back can a memory learn to look, and what does backpropagation over that many steps cost?",
+        rows=rows,
+        conclusion=[_on_play(rows, size.play), _on_recall(rows, size.recall), _on_memory(rows)],
+        figure=_draw(rows),
+        notes=[
+            f"PPO on {TASK} (preset credit-fast, a row is an episode of L + 1 steps, SHM with H = 32, {threads} "
+            f"thread{'s' * (threads > 1)}), {size.play:g} seconds for each memory and corridor, fewer when the return reached "
+            f"{SOLVED}. The return is that of the latest 100 episodes of training; 1 is the best, and whoever does not walk "
+            "straight on pays 1 / L a step. One seed.",
+            f"Recall: one of {toys.SYMBOLS} symbols, then empty steps, asked once after L steps; {size.recall:g} seconds, fewer "
+            f"when 20 batches running were right. Accuracy on 64 fresh rows, chance {1 / toys.SYMBOLS}. One row: forward and "
+            "backward of the whole network through L + 1 steps, once; MB above what was there before.",
+            "GPT's window and FFM's horizon are L + 1. A cell is stopped, and says so, when its process holds more than "
+            f"{MEGABYTES:,.0f} MB or takes twice its time without an end (an iteration of PPO is not broken off before).",
+        ],
+    )
+
+
+def _row(memory: str, L: int, recalled: dict[str, Any], played: dict[str, Any]) -> dict[str, Any]:
+    def outcome(made: dict[str, Any], well: bool) -> str:
+        return f"out of {made['stopped']}" if "stopped" in made else "learned" if well else "not learned"
+
+    return {
+        "memory": memory,
+        "corridor": L,
+        "PPO": outcome(played, played.get("return", 0) >= SOLVED),
+        "return": played.get("return"),
+        "success": played.get("success"),
+        "env steps": played.get("steps"),
+        "PPO, s": played.get("seconds"),
+        "PPO, process MB": played.get("process_mb"),
+        "recall": outcome(recalled, recalled.get("accuracy", 0) >= LEARNED),
+        "accuracy": recalled.get("accuracy"),
+        "updates": recalled.get("updates"),
+        "recall, s": recalled.get("seconds"),
+        "recall, process MB": recalled.get("process_mb"),
+        "one row, MB": recalled.get("row_mb"),
+        "one row, s": recalled.get("row_seconds"),
+    }
+
+
+def _farthest(rows: list[dict[str, Any]], what: str) -> str:
+    """Of each memory, the longest corridor in which it learned."""
+    learned = {m: [row["corridor"] for row in rows if row["memory"] == m and row[what] == "learned"] for m in MEMORIES}
+    return ", ".join(f"{memory} {max(corridors):,}" if corridors else f"{memory} none" for memory, corridors in learned.items())
+
+
+def _on_play(rows: list[dict[str, Any]], seconds: float) -> str:
+    best = []
+    for L in dict.fromkeys(row["corridor"] for row in rows):
+        there = [row for row in rows if row["corridor"] == L and row["return"] is not None]
+        first = max(there, key=lambda row: row["return"], default=None)
+        best.append(f"none at {L:,}" if first is None else f"{first['return']:.2f} at {L:,} ({first['memory']})")
+    return (
+        f"Within {seconds:g} seconds of PPO the longest corridor that each memory solved (return {SOLVED} or more) is "
+        f"{_farthest(rows, 'PPO')}, and the highest returns are {', '.join(best)}."
+    )
+
+
+def _on_recall(rows: list[dict[str, Any]], seconds: float) -> str:
+    return (
+        f"With exploration taken away, {seconds:g} seconds of supervised recall reach accuracy {LEARNED} or more up to these "
+        f"distances: {_farthest(rows, 'recall')}."
+    )
+
+
+def _on_memory(rows: list[dict[str, Any]]) -> str:
+    L = max(row["corridor"] for row in rows)
+    at = {row["memory"]: row for row in rows if row["corridor"] == L}
+    others = [
+        f"{memory} {row['recall'] if row['one row, MB'] is None else format(row['one row, MB'], ',.0f') + ' MB'}"
+        for memory, row in at.items()
+        if memory != "shm"
+    ]
+    shm = at["shm"]["one row, MB"]
+    if shm is None:
+        return f"SHM did not finish one backward pass over {L + 1:,} steps ({at['shm']['recall']}); {', '.join(others)}."
+    fits = "fits" if shm < MEGABYTES else "does not fit"
+    return (
+        f"One row of SHM with H = 32 through {L + 1:,} steps, forward and backward, takes {shm:,.0f} MB, which {fits} the "
+        f"{MEGABYTES:,.0f} MB allowed ({', '.join(others)})."
+    )
+
+
+_PANELS = (
+    ("return", "return of the latest 100 episodes", "PPO on the passive T-maze"),
+    ("accuracy", "accuracy", "supervised recall of one symbol"),
+    ("one row, MB", "memory (MB)", "one row, forward and backward"),
+    ("one row, s", "time (s)", "one row, forward and backward"),
+)
+
+
+def _draw(rows: list[dict[str, Any]]) -> Figure:
+    figure, grid = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
+    corridors = sorted({row["corridor"] for row in rows})
+    for axis, (what, label, title) in zip(grid.flat, _PANELS, strict=True):
+        for i, memory in enumerate(MEMORIES):
+            mine = [row for row in rows if row["memory"] == memory]
+            values = [math.nan if row[what] is None else row[what] for row in mine]
+            beside = [row["corridor"] * 1.05 ** (i - 2) for row in mine]  # so that equal values stay apart
+            axis.plot(beside, values, color=COLOURS[i], marker=_MARKERS[i], markersize=5, linewidth=1, label=memory)
+        axis.set(xscale="log", xlabel="corridor L (steps)", ylabel=label, title=title)
+        axis.set_xticks(corridors, [f"{L:,}" for L in corridors])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    solved, chance, megabytes, seconds = grid.flat
+    solved.set_ylim(-1.1, 1.1)
+    chance.set_ylim(-0.05, 1.05)
+    for axis in (megabytes, seconds):
+        axis.set_yscale("log")
+    lines = ((solved, SOLVED, "solved"), (chance, 1 / toys.SYMBOLS, "chance"), (megabytes, MEGABYTES, "allowed"))
+    for axis, at, name in lines:
+        axis.axhline(at, color="black", linewidth=1, linestyle=":")
+        axis.annotate(name, (1, at), (-3, 2), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")
+    handles, labels = solved.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(MEMORIES), frameon=False)
+    figure.supxlabel("no point: out of time or memory; points of one corridor stand side by side", fontsize=8)
+    plt.close(figure)
+    return figure
+
+
+STUDY = Study(
+    about="the passive T-maze and recall over up to 20,000 steps, for five memories",
+    run=run,
+    expected={"full": "15 hours", "small": "about 25 minutes", "tiny": "seconds"},
+)
