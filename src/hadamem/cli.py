@@ -25,9 +25,7 @@ from .console import console, make_table, print_rows, print_table, say, write_js
 from .envs import list_tasks
 from .experiments import commands as experiments
 from .experiments.arguments import file_name, read_train
-from .experiments.recipes import default_preset, preset_config
 from .experiments.studies.command import study
-from .memory import memory_class
 from .run import read_config, write_whole
 
 

@@ -58,7 +58,7 @@ def _kilobytes(status: str, name: str) -> int:
     return next((int(line.split()[1]) for line in status.splitlines() if line.startswith(name)), 0)
 
 
-class OverLimit(RuntimeError):
+class OverLimitError(RuntimeError):
     """A process was stopped because it took too long, or too much memory.
 
     Attributes:
@@ -88,7 +88,7 @@ def in_fresh_process(
         The JSON object that it prints last.
 
     Raises:
-        OverLimit: it was stopped.
+        OverLimitError: it was stopped.
         RuntimeError: it failed.
     """
     program = [module] if module.endswith(".py") else ["-m", module]
@@ -114,9 +114,9 @@ def _wait(process: subprocess.Popen, seconds: float, megabytes: float) -> None:
             return
         except subprocess.TimeoutExpired:
             if time.monotonic() > end:
-                raise OverLimit("time", f"not done after {seconds:,.0f} seconds") from None
+                raise OverLimitError("time", f"not done after {seconds:,.0f} seconds") from None
             if status.exists() and _kilobytes(status.read_text(), "VmRSS") * 1024 / 1e6 > megabytes:
-                raise OverLimit("memory", f"more than {megabytes:,.0f} MB") from None
+                raise OverLimitError("memory", f"more than {megabytes:,.0f} MB") from None
 
 
 def side_by_side(

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ...bench.measure import OverLimit, in_fresh_process
+from ...bench.measure import OverLimitError, in_fresh_process
 from ...run import write_whole
 
 _START = 30.0  # seconds that a process may take before it begins
@@ -67,7 +67,7 @@ def _measured(measure: Callable[..., dict[str, Any]], asked: str, limits: Limits
             seconds=limits.seconds + _START,
             megabytes=limits.megabytes,
         )
-    except OverLimit as over:
+    except OverLimitError as over:
         return {"stopped": over.limit}
 
 

@@ -18,12 +18,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...agents.training import TrainConfig, make_agent, make_environment, seed_for
-from ...bench import toys
 from ...bench.measure import peak_extra_mb, resident_mb
 from ...memory import parse_options
+from .. import toys
 from ..curves import COLOURS
 from ..recipes import preset_config
-from .base import Budget, Findings, Study
+from . import Budget
+from .base import Findings, Study
 from .cells import Limits, cell
 
 TASK = "hadamem/TMazePassive-v0"
@@ -74,20 +75,23 @@ def configure(memory: str, L: int) -> TrainConfig:
 
 
 def play(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
-    """PPO until the time is over or the task is solved: return of the latest 100 episodes, and what it took."""
+    """PPO until the time is over, the task is solved or the loss is not finite: return of the latest 100 episodes, and what it
+    took."""
     config = configure(memory, L)
     begin = time.monotonic()
     torch.manual_seed(seed_for(seed, "network"))
     env = make_environment(config, config.algorithm.num_envs, seed_for(seed, "environment"))
     agent = make_agent(config, env)
-    reached = -math.inf
-    while time.monotonic() - begin < seconds and reached < SOLVED:
-        metrics = agent.iterate()
-        reached = metrics["return"]
+    metrics, diverged = {"return": -math.inf}, False
+    while time.monotonic() - begin < seconds and metrics["return"] < SOLVED:
+        try:
+            metrics = agent.iterate()
+        except FloatingPointError:
+            diverged = True
+            break
     env.close()
-    taken = time.monotonic() - begin
-    found = {"return": reached, "success": metrics["success"], "steps": agent.step, "seconds": taken}
-    return found | {"process_mb": resident_mb()}
+    found = {"diverged": diverged, "steps": agent.step, "seconds": time.monotonic() - begin, "process_mb": resident_mb()}
+    return found | {name: metrics[name] for name in ("return", "success") if "success" in metrics}
 
 
 def recall(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
@@ -113,12 +117,13 @@ def recall(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
     one_row = {"row_mb": peak_extra_mb(lambda: learn(1)), "row_seconds": time.monotonic() - begin}
     B = max(4, min(32, 40_000 // L))
     latest: deque[float] = deque([0.0] * 20, maxlen=20)
-    begin, updates = time.monotonic(), 0
-    while time.monotonic() - begin < seconds and statistics.mean(latest) < 0.99:
+    begin, updates, diverged = time.monotonic(), 0, False
+    while time.monotonic() - begin < seconds and statistics.mean(latest) < 0.99 and not diverged:
         updates += 1
         optimiser.param_groups[0]["lr"] = 3e-3 * min(1.0, updates / 20)
         latest.append(learn(B))
-    found = {"updates": updates, "seconds": time.monotonic() - begin}
+        diverged = not all(bool(p.isfinite().all()) for p in reader.parameters())
+    found = {"diverged": diverged, "updates": updates, "seconds": time.monotonic() - begin}
     right = statistics.mean(toys.accuracy(reader, toy, B) for _ in range(64 // B))
     return {"accuracy": right, **found, **one_row, "process_mb": resident_mb()}
 
@@ -145,18 +150,23 @@ def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: i
             f"thread{'s' * (threads > 1)}), {size.play:g} seconds for each memory and corridor, fewer when the return reached "
             f"{SOLVED}. The return is that of the latest 100 episodes of training; 1 is the best, and whoever does not walk "
             "straight on pays 1 / L a step. One seed.",
-            f"Recall: one of {toys.SYMBOLS} symbols, then empty steps, asked once after L steps; {size.recall:g} seconds, fewer "
+            f"Recall: one of {toys.SYMBOLS} symbols, then empty steps, asked once after L steps; {size.recall:g} "
+            f"seconds, fewer "
             f"when 20 batches running were right. Accuracy on 64 fresh rows, chance {1 / toys.SYMBOLS}. One row: forward and "
             "backward of the whole network through L + 1 steps, once; MB above what was there before.",
             "GPT's window and FFM's horizon are L + 1. A cell is stopped, and says so, when its process holds more than "
-            f"{MEGABYTES:,.0f} MB or takes twice its time without an end (an iteration of PPO is not broken off before).",
+            f"{MEGABYTES:,.0f} MB or takes twice its time without an end (an iteration of PPO is not broken off "
+            f"before). It has "
+            "diverged when a loss or a parameter is no longer finite; its return is that of the iteration before.",
         ],
     )
 
 
 def _row(memory: str, L: int, recalled: dict[str, Any], played: dict[str, Any]) -> dict[str, Any]:
     def outcome(made: dict[str, Any], well: bool) -> str:
-        return f"out of {made['stopped']}" if "stopped" in made else "learned" if well else "not learned"
+        if "stopped" in made:
+            return f"out of {made['stopped']}"
+        return "diverged" if made["diverged"] else "learned" if well else "not learned"
 
     return {
         "memory": memory,

@@ -22,7 +22,8 @@ from ...bench.memories import in_turn
 from ...ops import hadamard_memory, parallel
 from ..curves import COLOURS
 from ..recipes import preset_config
-from .base import Budget, Findings, Study
+from . import Budget
+from .base import Findings, Study
 from .cells import Limits, cell
 
 H = 32  # the memory is H x H; one row
@@ -139,7 +140,10 @@ def exponent(lengths: Sequence[int], values: Sequence[float | None]) -> float | 
     """
     there = [(T, value) for T, value in zip(lengths, values, strict=True) if value]
     there = there[-max(3, math.ceil(len(there) / 2)) :]
-    return float(np.polyfit(*np.log(there).T, 1)[0]) if len(there) >= 3 else None
+    if len(there) < 3:
+        return None
+    x, y = np.log(np.array(there)).T
+    return float(np.polyfit(x, y, 1)[0])
 
 
 def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: int = 0) -> Findings:
@@ -227,7 +231,8 @@ def _on_depth(rows: list[dict[str, Any]]) -> str:
     scan, fused = _at(rows, "parallel", T), _at(rows, "cpu", T)
     return (
         f"At T = {T:,} the scan has {scan['sequential depth']} dependent steps, {scan['sequential depth'] / math.log2(T):.2f} "
-        f"times log2 T, and {scan['both ways, extra MB']:,.0f} MB above its inputs, where the fused kernel on the processor has "
+        f"times log2 T, and {scan['both ways, extra MB']:,.0f} MB above its inputs, where the fused kernel on the "
+        f"processor has "
         f"{fused['sequential depth']:,} dependent steps and {fused['both ways, extra MB']:,.1f} MB."
     )
 
