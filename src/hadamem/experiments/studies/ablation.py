@@ -37,8 +37,8 @@ _TASKS = ("popgym-RepeatPreviousEasy-v0", "popgym-BattleshipEasy-v0", "hadamem/T
 
 @dataclass(frozen=True)
 class Size:
-    """How much is trained: tasks, seeds, the size of SHM, and the words of `hadamem train` that all runs share; and whether each
-    run has a process of its own."""
+    """How much is trained: tasks, seeds, the size of SHM, the words of `hadamem train` that all runs share, and whether each
+    run has its own process."""
 
     tasks: tuple[str, ...]
     seeds: int
