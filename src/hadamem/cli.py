@@ -9,8 +9,8 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import gymnasium
 import tyro
@@ -18,35 +18,15 @@ from rich.console import Console
 from rich.status import Status
 
 from . import __version__
-from .agents.training import (
-    TrainConfig,
-    config_from_dict,
-    evaluate_task,
-    load_policy,
-    seed_for,
-)
+from .agents.training import config_from_dict, evaluate_task, load_policy, seed_for
 from .agents.training import train as run_training
 from .bench import commands as bench
 from .console import console, make_table, print_rows, print_table, say, write_json
 from .envs import list_tasks
-from .experiments.recipes import default_preset, preset_config
+from .experiments import commands as experiments
+from .experiments.arguments import file_name, read_train
 from .experiments.studies.command import study
-from .memory import memory_class
 from .run import read_config, write_whole
-
-
-@dataclass
-class Train:
-    """Train an agent with a memory. The folder of the run is the last line printed."""
-
-    config: Annotated[TrainConfig, tyro.conf.OmitArgPrefixes]
-    preset: str | None = None
-    """recipe that gives the defaults. For ppo: fast (its default), meta-fast, credit-fast, popgym-paper. For sac: sac-fast (its
-    default), meta-paper, credit-paper"""
-    out: pathlib.Path | None = None
-    """folder of the run; none: runs/TASK/MEMORY-AGENT-sSEED-TIME"""
-    resume: pathlib.Path | None = None
-    """go on with the run in this folder, with its own configuration; only --steps and --device may be given beside it"""
 
 
 @dataclass
@@ -70,20 +50,10 @@ def train(arguments: Sequence[str]) -> None:
         config.steps = resumed.steps or config.steps
         config.device = resumed.device or config.device
     else:
-        chosen: dict[str, Any] = {"env": TrainConfig.env, "memory": TrainConfig.memory, "agent": None, "preset": None}
-        for i, word in enumerate(arguments):  # what the defaults of the other options depend on
-            name, equals, value = word.removeprefix("--").partition("=")
-            following = "".join(arguments[i + 1 : i + 2])
-            if word.startswith("--") and name in chosen and (equals or (following and not following.startswith("--"))):
-                chosen[name] = value if equals else following
-        memory_class(chosen["memory"])  # a mistyped name is answered before anything else
-        preset = preset_config(default_preset(chosen["agent"], chosen["preset"]), chosen["env"], chosen["memory"])
-        default = Train(replace(preset, memory_options=()))
-        # of the options of all agents, only the chosen one's are there
-        given = tyro.cli(Train, args=arguments, default=default, prog="hadamem train", config=(tyro.conf.AvoidSubcommands,))
-        config = replace(given.config, memory_options=preset.memory_options + given.config.memory_options)
+        given = read_train(arguments)
+        config = given.config
         folder = f"{config.memory}-{config.agent}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-        path = given.out or pathlib.Path("runs") / config.env.replace(":", ".").replace("/", ".") / folder
+        path = given.out or pathlib.Path("runs") / file_name(config.env) / folder
     complete = run_training(config, path, resume)
     if not complete:
         say(f"stopped; go on with: hadamem train --resume {shlex.quote(str(path))}")
@@ -256,6 +226,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": evaluate,
     "plot": plot,
     "showcase": showcase,
+    "sweep": experiments.sweep,
+    "reproduce": experiments.reproduce,
+    "runs": experiments.runs,
     "list tasks": tasks,
     "list memories": memories,
     "study": study,

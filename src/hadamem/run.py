@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+_LONGEST_LINE = 8192  # of metrics, and the one after it, in bytes
+
 
 def write_whole(path: pathlib.Path, text: str) -> None:
     """Write a text file so that a reader sees the old one or the new one, never a part."""
@@ -151,3 +153,19 @@ def read_checkpoint(path: pathlib.Path, device: str = "cpu") -> dict[str, Any]:
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """The metrics of a run folder, a dict per line."""
     return list(read_lines(path / "metrics.jsonl"))
+
+
+def read_last_metrics(path: pathlib.Path) -> dict[str, Any] | None:
+    """The last whole line of the metrics of a run folder, without reading the others; None if there is none yet."""
+    try:
+        with (path / "metrics.jsonl").open("rb") as file:
+            file.seek(-min(file.seek(0, os.SEEK_END), _LONGEST_LINE), os.SEEK_END)
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        try:
+            return json.loads(line)
+        except ValueError:  # cut by a kill, or by the beginning of what was read
+            continue
+    return None

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from hadamem.memory import GRU, LSTM
-from hadamem.memory.segments import _strides
 
 B, T, D, H = 3, 75, 4, 5
 
@@ -49,10 +48,22 @@ def test_they_are_torchs(memory_class: type[GRU | LSTM], cell_class: type[torch.
     torch.testing.assert_close(*gradients)
 
 
-def test_strides_sum_up_to_any_length() -> None:
-    for longest in (*range(1, 40), 100, 1024):
-        for length in range(1, longest + 1):
-            left = length
-            for stride in _strides(longest):
-                left -= stride if left >= stride else 0
-            assert left == 0, (longest, length)
+@pytest.mark.parametrize("memory_class", [GRU, LSTM])
+def test_a_gradient_of_nan_stays_behind_the_reset(memory_class: type[GRU | LSTM]) -> None:
+    memory, x = memory_class(D, H).double(), torch.randn(1, 8, D, dtype=torch.float64, requires_grad=True)
+    start = torch.zeros(1, 8, dtype=torch.bool)
+    start[0, 5] = True
+    d_y = torch.randn(1, 8, H, dtype=torch.float64)
+    clean = torch.autograd.grad(memory(x, memory.initial_state(1), start)[0], x, d_y)[0]
+    d_y[0, 6] = torch.nan
+    found = torch.autograd.grad(memory(x, memory.initial_state(1), start)[0], x, d_y)[0]
+    torch.testing.assert_close(found[:, :5], clean[:, :5])
+    torch.testing.assert_close(found[:, 7:], clean[:, 7:])
+    assert found[:, 5:7].isnan().all()
+
+
+def test_long_calls_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, x, start = LSTM(D, H).double(), torch.randn(B, T, D, dtype=torch.float64), torch.rand(B, T) < 0.1
+    whole = memory(x, memory.initial_state(B), start)
+    monkeypatch.setattr("hadamem.memory.recurrent._PIECE", 7 * B * H)
+    torch.testing.assert_close(memory(x, memory.initial_state(B), start), whole)

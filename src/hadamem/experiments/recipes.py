@@ -134,11 +134,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     "meta-fast": {
         "agent": "ppo",
         "about": "whole episodes of many environments, for 2 cores; --num-steps is best an episode's length",
-        "algorithm": {"num_envs": 512, "num_steps": 100, "minibatches": 16, "gamma": 0.98, "entropy_coefficient": 0.003},
+        "algorithm": {
+            "num_envs": 512,
+            "num_steps": 100,
+            "minibatches": 16,
+            "gamma": 0.98,
+            "entropy_coefficient": 0.003,
+            "schedule": "linear",  # a constant rate reaches as much and loses it again
+        },
         "network": {"memory_input_activation": False},
         # a hand that aims needs the present position as it is, beside what is remembered
         "memory": _FAST | {"shm": {"size": 64, "options": (*_FAST["shm"]["options"], "shortcut=true")}},
-        "train": {"steps": 10_000_000},
+        "train": {"steps": 5_000_000},
         "tasks": {
             "hadamem/Wind-v0": {"train": _UNSEEN},
             "hadamem/PointRobot-v0": {"algorithm": {"num_steps": 200}, "train": _UNSEEN},
@@ -152,8 +159,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "memory": _FAST,
         "train": {"steps": 5_000_000},
         "tasks": {
+            # walking on is learned first, and surely: some entropy must be left at the junction
+            "hadamem/TMaze*": {"algorithm": {"entropy_coefficient": 0.03}},
             # what is remembered matters for the next few steps only: a short horizon keeps the apples out of it
-            "hadamem/VisualMatch-v0": {"algorithm": {"num_steps": 125, "reward_scale": 0.1}},
+            "hadamem/VisualMatch-v0": {"algorithm": {"num_steps": 125, "reward_scale": 0.1, "entropy_coefficient": 0.03}},
             "hadamem/KeyToDoor-v0": {"algorithm": {"num_steps": 113, "gamma": 0.995, "gae_lambda": 0.98, "reward_scale": 0.1}},
         },
     },

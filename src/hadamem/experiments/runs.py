@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
+from dataclasses import asdict
 from typing import Any
 
-from ..agents.training import TrainConfig, config_from_dict, evaluate_task, load_policy, seed_for, train
-from ..run import read_config
+from ..agents.training import TrainConfig, evaluate_task, load_policy, seed_for, train
+from ..report.results import config_key
+from ..run import read_config, read_last_metrics
+
+
+def check_run(config: TrainConfig, path: pathlib.Path) -> None:
+    """Raise a ValueError if the folder holds a run that learns something else."""
+    if (path / "config.json").exists() and config_key(saved := read_config(path)) != config_key(given := asdict(config)):
+        saved, given = (json.loads(config_key(fields)) for fields in (saved, given))
+        other = ", ".join(name for name in given if given[name] != saved.get(name))
+        raise ValueError(f"{path} holds a run with other settings ({other}); give --out a new folder, or delete it")
 
 
 def train_once(config: TrainConfig, path: pathlib.Path) -> dict[str, Any] | None:
@@ -19,11 +30,13 @@ def train_once(config: TrainConfig, path: pathlib.Path) -> dict[str, Any] | None
     Raises:
         ValueError: the folder holds a run with other settings.
     """
-    result = path / "result.json"
-    if path.exists() and config_from_dict(read_config(path)) != config:
-        raise ValueError(f"{path} holds a run with other settings; give --out a new folder, or delete it")
-    if not result.exists() and not train(config, path, resume=(path / "checkpoint.pt").exists()):
-        return None
+    check_run(config, path)
+    result, resume = path / "result.json", (path / "checkpoint.pt").exists()
+    if not result.exists():
+        if not resume:
+            _clear(path)
+        if not train(config, path, resume):
+            return None
     return json.loads(result.read_text())
 
 
@@ -31,3 +44,11 @@ def evaluate_run(path: pathlib.Path, episodes: int) -> dict[str, Any]:
     """Greedy play of a finished run in fresh episodes, see `agents.evaluation`."""
     policy, config = load_policy(path)
     return evaluate_task(config, policy, seed_for(config.seed, "evaluation"), episodes)
+
+
+def _clear(path: pathlib.Path) -> None:
+    """Remove what is left of a run that was killed before its first checkpoint, and nothing else."""
+    if (path / "config.json").exists() and read_last_metrics(path) is None:
+        shutil.rmtree(path)
+    for part in path.glob(".config.json.*"):
+        part.unlink()

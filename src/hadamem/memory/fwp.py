@@ -28,20 +28,25 @@ class FWP(Memory):
         output_size: features of the output.
         memory_size: H; M is (H, H).
         rule: "delta" (what the paper proposes) or "sum" (what POPGym has).
+        backend: of `hadamem.ops.hadamard_memory`, which runs the sum rule; the delta rule has one way only.
 
     State: "memory" (B, H, H).
     """
 
     paper: ClassVar[str] = "Schlag et al. 2021, arXiv:2102.11174"
 
-    def __init__(self, input_size: int, output_size: int, memory_size: int = 32, *, rule: Rule = "delta") -> None:
+    def __init__(
+        self, input_size: int, output_size: int, memory_size: int = 32, *, rule: Rule = "delta", backend: str = "auto"
+    ) -> None:
         super().__init__(input_size, output_size)
         if rule not in _RULES:
             raise ValueError(f"rule is {rule!r}; it must be one of {', '.join(_RULES)}")
+        if rule == "delta" and backend != "auto":
+            raise ValueError(f"backend is {backend!r}; with rule=delta it must be auto, other backends are for rule=sum")
         if memory_size < 1:
             raise ValueError(f"memory_size is {memory_size}; it must be at least 1")
         H = self.memory_size = memory_size
-        self.rule = rule
+        self.rule, self.backend = rule, backend
         self.norm = nn.LayerNorm(input_size)
         self.sizes = [H, H, H] + [1] * (rule == "delta")
         self.project = nn.Linear(input_size, sum(self.sizes), bias=False)
@@ -60,7 +65,7 @@ class FWP(Memory):
         if self.rule == "delta":
             h, memory = delta_memory(v, k, q, torch.sigmoid(beta[0][..., 0]), start=start, state=state["memory"])
         else:
-            h, memory = hadamard_memory(v, k, q, calibration="ones", start=start, state=state["memory"])
+            h, memory = hadamard_memory(v, k, q, calibration="ones", start=start, state=state["memory"], backend=self.backend)
         return self.output(h + self.shortcut(x)), {"memory": memory}
 
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from .base import Memory, State
-from .segments import run_with_resets
+from .resets import contained, take, with_resets
+
+_SHUT = 1e4  # of a gate's bias: its sigmoid is exactly 0, or 1 with the other sign
+_PIECE = 400_000  # numbers of the output in one call: with many more, oneDNN's LSTM costs up to 1.5 times as much a step
 
 
 class _Recurrent(Memory):
-    """What GRU and LSTM share. `names` are the leaves of the state, each (B, hidden_size)."""
+    """What GRU and LSTM share. `names` are the leaves of the state, each (B, hidden_size), the first of which is the output.
+
+    `empty` and `keep` are the signs of what is added to the gates in a step that empties the state, and in one that keeps it
+    (the output may change).
+    """
 
     names: tuple[str, ...]
     cell: type[nn.GRU] | type[nn.LSTM]
+    fused: Callable[..., Any]
+    empty: tuple[int, ...]
+    keep: tuple[int, ...]
 
     def __init__(self, input_size: int, output_size: int, hidden_size: int | None = None) -> None:
         super().__init__(input_size, output_size)
@@ -26,13 +40,51 @@ class _Recurrent(Memory):
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
-        y, last = run_with_resets(self._run, x, [state[name] for name in self.names], start)
-        return self.output(y), dict(zip(self.names, last, strict=True))
+        states = [torch.where(start[:, :1], 0, state[name]) for name in self.names]
+        weights: list[Tensor] = list(self.rnn.parameters())
+        if x.shape[1] == 1 or not bool(start[:, 1:].any()):
+            y, last = self._run(x.transpose(0, 1), states, weights)
+            y = y.transpose(0, 1)
+        else:
+            y, *last = self._run_with_resets(x, states, weights, start)
+        return self.output(y), {name: s.to(state[name].dtype) for name, s in zip(self.names, last, strict=True)}
 
-    def _run(self, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        stacked = [s[None].contiguous() for s in states]
-        y, last = self.rnn(x, stacked[0] if len(stacked) == 1 else tuple(stacked))
-        return y, [s[0] for s in ((last,) if isinstance(last, Tensor) else last)]
+    def _run(self, x: Tensor, states: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """x (T, B, D) to y (T, B, H) and the last states."""
+        ys, stacked = [], [s[None].contiguous() for s in states]
+        pieces = 1 + len(x) * states[0].numel() // _PIECE if x.device.type == "cpu" else 1
+        for piece in x.chunk(pieces):
+            before = stacked if len(stacked) > 1 else stacked[0]
+            y, *stacked = self.fused(piece, before, weights, True, 1, 0.0, self.training, False, False)
+            ys.append(y)
+        return torch.cat(ys), [s[0] for s in stacked]
+
+    def _run_with_resets(self, x: Tensor, states: list[Tensor], weights: list[Tensor], start: Tensor) -> list[Tensor]:
+        """x (B, T, D) to y (B, T, H) and the last states."""
+
+        def slow() -> list[Tensor]:
+            return self._step_by_step(x, states, weights, start)
+
+        spread, place = with_resets(x, start)
+        rows, last = self._run(spread, states, self._weights_with_kinds(*weights))
+        if not bool(rows.sum().isfinite()):
+            return slow()
+        y = take(rows.flatten(0, 1), place).unflatten(0, x.shape[:2])
+        last[0] = y[:, -1]
+        return contained(slow, [y, *last], [x, *states, *weights])
+
+    def _weights_with_kinds(self, of_x: Tensor, of_hidden: Tensor, bias: Tensor, hidden_bias: Tensor) -> list[Tensor]:
+        """Those for x with the kind of each step: steps that read x have the bias, the others shut or open gates."""
+        gates = (_SHUT * bias.new_tensor([self.empty, self.keep])).repeat_interleave(self.hidden_size, 1)
+        return [torch.cat([of_x, bias[:, None], gates.T], 1), of_hidden, torch.zeros_like(bias), hidden_bias]
+
+    def _step_by_step(self, x: Tensor, states: list[Tensor], weights: list[Tensor], start: Tensor) -> list[Tensor]:
+        """The definition, for what is not finite: `where` stops it in both directions."""
+        ys = []
+        for t in range(x.shape[1]):
+            y, states = self._run(x[None, :, t], [torch.where(start[:, t, None], 0, s) for s in states], weights)
+            ys.append(y[0])
+        return [torch.stack(ys, 1), *states]
 
 
 class GRU(_Recurrent):
@@ -53,6 +105,9 @@ class GRU(_Recurrent):
     paper = "Cho et al. 2014, arXiv:1406.1078"
     names = ("hidden",)
     cell = nn.GRU
+    fused = staticmethod(torch.gru)
+    empty = (-1, -1, 0)  # r, z, and no bias for the tanh
+    keep = (0, 0, 0)  # the output is the state
 
 
 class LSTM(_Recurrent):
@@ -68,3 +123,6 @@ class LSTM(_Recurrent):
     paper = "Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735"
     names = ("hidden", "cell")
     cell = nn.LSTM
+    fused = staticmethod(torch.lstm)
+    empty = (-1, -1, 0, 0)  # i, f
+    keep = (-1, 1, 0, 0)

@@ -1,7 +1,7 @@
 """What the recurrent networks share that are nonlinear in their state: a loop over time, with resets by selection.
 
 A selection is one small operator a step, which a loop of small operators hardly feels. torch's fused cells cannot select:
-for them rows are cut apart at the resets instead (`segments.py`).
+for them a step that empties the state is inserted instead (`resets.py`).
 """
 
 from __future__ import annotations

@@ -3,14 +3,16 @@ that a folder was boiled down to."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..run import read_metrics, write_whole
+from ..agents.training import config_from_dict
+from ..run import read_last_metrics, read_metrics, write_whole
 
 METRICS = ("return", "success", "evaluation_return", "evaluation_success")
 #: of the names of files of results
@@ -69,7 +71,12 @@ class Result:
 
 
 def config_key(config: dict[str, Any]) -> str:
-    """What tells a configuration (the fields of a TrainConfig) from all that would learn something else."""
+    """What tells a configuration (the fields of a TrainConfig) from all that would learn something else.
+
+    Fields that it does not have, since they are younger than it, count as their defaults.
+    """
+    with contextlib.suppress(TypeError, ValueError):  # it has fields or values that are no more: it stays as it is
+        config = asdict(config_from_dict(config))
     return json.dumps({name: value for name, value in config.items() if name not in _INDIFFERENT}, sort_keys=True)
 
 
@@ -84,10 +91,7 @@ def read_result(path: pathlib.Path) -> Result:
             return Result(**{**json.loads(path.read_text()), "path": str(path)})
         except (TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no result of a run: {error}") from error
-    file = path / "config.json"
-    if not file.is_file():
-        raise ValueError(f"{path} is no run folder: it has no config.json. `hadamem train` prints the folder it made")
-    saved = json.loads(file.read_text())
+    saved = _read_config(path)
     lines = read_metrics(path)
     curves = {name: _curve(lines, name) for name in METRICS if any(name in line for line in lines)}
     last: dict[str, Any] = lines[-1] if lines else {"step": 0, "seconds": 0.0}
@@ -99,6 +103,16 @@ def read_result(path: pathlib.Path) -> Result:
     return Result(str(path), saved["config"], saved["versions"], complete, last["step"], last["seconds"], curves, scores)
 
 
+def peek_result(path: pathlib.Path) -> Result:
+    """As `read_result`, but for a run folder without curves, and with the latest metrics as scores: fast."""
+    if path.is_file():
+        return read_result(path)
+    saved, complete = _read_config(path), (path / "result.json").exists()
+    last = read_last_metrics(path) or {"step": 0, "seconds": 0.0}
+    scores = {name: last[name] for name in METRICS if name in last}
+    return Result(str(path), saved["config"], saved["versions"], complete, last["step"], last["seconds"], {}, scores)
+
+
 def write_result(result: Result, path: pathlib.Path) -> None:
     """Keep a result as a file of a few kB."""
     curves = {name: [(step, round(value, 5)) for step, value in points] for name, points in result.curves.items()}
@@ -106,16 +120,24 @@ def write_result(result: Result, path: pathlib.Path) -> None:
     write_whole(path, json.dumps(content | {"curves": curves}) + "\n")
 
 
-def find_results(paths: Iterable[pathlib.Path]) -> Iterator[Result]:
+def find_results(paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], Result] = read_result) -> Iterator[Result]:
     """Every result in or under the paths, which may be run folders, files of results, or folders of either."""
     for path in paths:
         if path.is_file() or (path / "config.json").is_file():
-            yield read_result(path)
+            yield read(path)
         else:
             for file in sorted(path.rglob("config.json")):
-                yield read_result(file.parent)
+                yield read(file.parent)
             for file in sorted(path.rglob(f"*{ENDING}")):
-                yield read_result(file)
+                yield read(file)
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+    """What is in config.json: config, versions, written."""
+    file = path / "config.json"
+    if not file.is_file():
+        raise ValueError(f"{path} is no run folder: it has no config.json. `hadamem train` prints the folder it made")
+    return json.loads(file.read_text())
 
 
 def _curve(lines: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:

@@ -62,12 +62,12 @@ SIZES: dict[Budget, Size] = {
 def configure(memory: str, L: int) -> TrainConfig:
     """PPO on the T-maze, rows of a rollout being whole episodes: the preset credit-fast, with H = 32 for SHM.
 
-    The longer the corridor, the fewer environments; the entropy bonus falls with the penalty of a step, which is 1 / L.
+    The longer the corridor, the fewer environments; beyond 100 steps, the entropy bonus falls as the penalty of a step, 1 / L.
     """
     config = preset_config("credit-fast", TASK, memory)
     assert config.ppo is not None
     num_envs = max(8, min(256, 2 ** round(math.log2(32_000 / L))))
-    entropy = min(config.ppo.entropy_coefficient, 1 / L)
+    entropy = config.ppo.entropy_coefficient * min(1, 100 / L)
     options = (*config.memory_options, *([f"{SPANS[memory]}={L + 1}"] if memory in SPANS else []))
     ppo = replace(config.ppo, num_envs=num_envs, num_steps=L + 1, entropy_coefficient=entropy)
     return replace(config, env_options=(f"corridor_length={L}",), memory_options=options, ppo=ppo)
@@ -81,8 +81,7 @@ def play(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed_for(seed, "network"))
     env = make_environment(config, config.algorithm.num_envs, seed_for(seed, "environment"))
     agent = make_agent(config, env)
-    metrics: dict[str, float] = {}
-    diverged = False
+    metrics, diverged = dict[str, float](), False
     while time.monotonic() - begin < seconds and metrics.get("return", -1) < SOLVED and not diverged:
         try:
             metrics = agent.iterate()
@@ -90,8 +89,8 @@ def play(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
             diverged = True
     env.close()
     found = {name: metrics.get(name) for name in ("return", "success")}
-    found |= {"steps": agent.step, "seconds": time.monotonic() - begin, "process_mb": resident_mb()}
-    return found | ({"stopped": "range"} if diverged else {})
+    taken = {"steps": agent.step, "seconds": time.monotonic() - begin, "process_mb": resident_mb()}
+    return {"diverged": diverged, **found, **taken}
 
 
 def _reader(memory: str, L: int, seed: int) -> toys.Reader:
@@ -137,10 +136,10 @@ def recall(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
         optimiser.param_groups[0]["lr"] = 3e-3 * min(1.0, updates / 20)
         right, loss = learn(B)
         latest.append(right)
-    found = {"updates": updates, "seconds": time.monotonic() - begin, **one_row, "process_mb": resident_mb()}
-    if not math.isfinite(loss):
-        return found | {"stopped": "range"}
-    return found | {"accuracy": statistics.mean(toys.accuracy(reader, toy, B) for _ in range(64 // B))}
+    taken = {"updates": updates, "seconds": time.monotonic() - begin, **one_row, "process_mb": resident_mb()}
+    diverged = not math.isfinite(loss)
+    accuracy = None if diverged else statistics.mean(toys.accuracy(reader, toy, B) for _ in range(64 // B))
+    return {"diverged": diverged, "accuracy": accuracy, **taken}
 
 
 def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
@@ -170,10 +169,10 @@ def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: i
             f"Recall: one of {toys.SYMBOLS} symbols, then empty steps, asked once after L steps; {size.recall:g} seconds, "
             f"fewer when 20 batches running were right. Accuracy on 64 fresh rows, chance {1 / toys.SYMBOLS}. One row: forward "
             "and backward of the whole network through L + 1 steps, once; MB above what was there before.",
-            "GPT's window and FFM's horizon are L + 1. The largest number is that of the state at the end of a row of recall.",
-            f"A cell is stopped, and says so, when its process holds more than {MEGABYTES:,.0f} MB or takes twice its time without "
-            "an end (an iteration of PPO is not broken off before). Out of range: the loss was no longer finite, since the "
-            "memory's numbers had grown beyond float32.",
+            "GPT's window and FFM's horizon are L + 1. The largest number is that in the state at the end of a row of recall.",
+            f"A cell is stopped, and says so, when its process holds more than {MEGABYTES:,.0f} MB or takes twice its time "
+            "without an end (an iteration of PPO is not broken off before). It has diverged when the loss was not finite; "
+            "the return is that of the iteration before.",
         ],
     )
 
@@ -182,7 +181,7 @@ def _row(memory: str, L: int, recalled: dict[str, Any], played: dict[str, Any], 
     def outcome(made: dict[str, Any], score: str, enough: float) -> str:
         if "stopped" in made:
             return f"out of {made['stopped']}"
-        return "learned" if made[score] >= enough else "not learned"
+        return "diverged" if made["diverged"] else "learned" if made[score] >= enough else "not learned"
 
     return {
         "memory": memory,
@@ -277,17 +276,19 @@ def _draw(rows: list[dict[str, Any]]) -> Figure:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     solved, chance, megabytes, seconds = grid.flat
-    solved.set_ylim(-1.1, 1.1)
+    solved.set_ylim(-1.15, 1.35)
     chance.set_ylim(-0.05, 1.05)
     for axis in (megabytes, seconds):
         axis.set_yscale("log")
+    megabytes.set_ylim(top=4 * MEGABYTES)
     lines = ((solved, SOLVED, "solved"), (chance, 1 / toys.SYMBOLS, "chance"), (megabytes, MEGABYTES, "allowed"))
     for axis, at, name in lines:
         axis.axhline(at, color="black", linewidth=1, linestyle=":")
         axis.annotate(name, (1, at), (-3, 2), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")
     handles, labels = solved.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(MEMORIES), frameon=False)
-    figure.supxlabel("no point: out of time, memory or range; points of one corridor stand side by side", fontsize=8)
+    title = "no point: out of time or memory, or diverged; points of one corridor stand side by side"
+    legend = {"loc": "outside lower center", "ncols": len(MEMORIES), "frameon": False, "title": title}
+    figure.legend(handles, labels, **legend)
     return figure
 
 

@@ -267,10 +267,12 @@ def _draw(rows: list[dict[str, Any]]) -> Figure:
     T = sorted({row["T"] for row in rows})
     axes[2].plot(T, np.log2(T), color="black", linewidth=1, label="$\\log_2 T$")
     for axis, label in zip(axes, ("time of a call (ms)", "memory above the inputs (MB)", "dependent steps"), strict=True):
-        axis.set(xlabel="T, steps of one row", ylabel=label, yscale="log")
+        axis.set(xlabel="T, steps of one row", ylabel=label)
         axis.set_xscale("log", base=2)
         axis.grid(alpha=0.3)
-    axes[1].set_yscale("symlog", linthresh=0.1)
+    axes[0].set_yscale("log")
+    axes[1].set_yscale("symlog", linthresh=0.1)  # below 0.1 MB it is noise, and may be none
+    axes[2].set_yscale("log")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names), frameon=False)
     axes[2].legend(frameon=False)
     return figure

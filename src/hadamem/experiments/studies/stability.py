@@ -10,6 +10,7 @@ import math
 import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -208,7 +209,8 @@ def conclude(rows: Sequence[dict[str, Any]], steps: int, product: int) -> list[s
         f"Over {steps:,} steps of Gaussian input the gradient to M_0 {'; it '.join(outcomes)}.",
         f"Over all inputs and networks it neither vanishes nor explodes in {_listed(held)}; with random theta "
         f"{loss if _lost(worst) else 'it is never lost'}.",
-        f"With random theta, Gaussian inputs and initial networks the product of C has a mean of {mean:.2f} after {_CHUNK} steps "
+        f"With random theta, Gaussian inputs and initial networks the product of C has a mean of {mean:.2f} after "
+        f"{_CHUNK} steps "
         f"(in expectation 1), and a median of 10^{typical:.1f} after {product:,}: the typical entry {fate}.",
     ]
 
@@ -230,7 +232,7 @@ def _outcomes(rows: Sequence[dict[str, Any]], network: str) -> str:
 
 
 def draw(cells: dict[tuple[str, str], dict[str, Any]], size: Size) -> Figure:
-    """Gradients and products against time under Gaussian inputs, and gradients to M_0 under all; initial above, trained below."""
+    """Gradients and products against time under Gaussian inputs, gradients to M_0 under all; initial above, trained below."""
     figure = Figure(figsize=(17, 8), layout="constrained")
     axes = figure.subplots(2, 4, width_ratios=(1, 1, 1, 1.25))
     for network, (to_memory, to_input, product, all_inputs) in zip(NETWORKS, axes, strict=True):
@@ -283,11 +285,12 @@ def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed:
     for network in NETWORKS:
         for variant in VARIANTS:
             file = folder / f"{network} {variant}.json"
-            cells[variant, network] = kept(file, lambda v=variant, n=network: measure(v, n, size, seed, told))
+            cells[variant, network] = kept(file, partial(measure, variant, network, size, seed, told))
     rows = table(cells)
     T = size.steps[-1]
     return Findings(
-        question=f"Do gradients vanish or explode over {T:,} steps, and the product of C over {size.product:,}, and under what?",
+        question=f"Do gradients vanish or explode over {T:,} steps, and the product of C over {size.product:,}, and "
+        f"under what?",
         rows=rows,
         conclusion=conclude(rows, T, size.product),
         figure=draw(cells, size),
@@ -298,16 +301,20 @@ def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed:
 def _notes(size: Size) -> list[str]:
     initial, trained = size.networks
     return [
-        f"The gradient is that of a random projection of the output at step {size.steps[-1]:,}, in float32. Its norm is told as "
-        f"a decimal logarithm, relative to the median of the rows after one step. Vanished is below {VANISHED:g}, exploded above "
+        f"The gradient is that of a random projection of the output at step {size.steps[-1]:,}, in float32. Its norm "
+        f"is told as "
+        f"a decimal logarithm, relative to the median of the rows after one step. Vanished is below {VANISHED:g}, "
+        f"exploded above "
         f"{EXPLODED:g} or not finite. M_0 of a GRU is its hidden state. The mean of {_CHUNK} C is over rows and entries, the "
         f"median of all C after {size.product:,} steps.",
-        f"{size.rows} rows of each input, shared among {initial} initial or {trained} trained networks. SHM has softmax features "
+        f"{size.rows} rows of each input, shared among {initial} initial or {trained} trained networks. SHM has "
+        f"softmax features "
         "and a normalised read-out, as in the preset `fast`: its gradients are relative to all that is read. SHM and mLSTM "
         "begin with a layer norm, which tames heavy tails.",
         f"Trained: {size.updates:,} batches of 8 rows of the {toys.first(size.toy).about}; chance is {1 / toys.SYMBOLS}. "
         "Features of the toy are what the memory is given there, over more steps.",
-        "Observations of tasks are those of a random policy, without resets between episodes, through a fixed random linear map "
+        "Observations of tasks are those of a random policy, without resets between episodes, through a fixed random "
+        "linear map "
         f"to {toys.FEATURES} features.",
     ]
 

@@ -1,0 +1,107 @@
+"""Runs side by side on this machine, each in a process of its own.
+
+    python -m hadamem.experiments.processes CONFIG FOLDER
+
+trains one run, CONFIG being its configuration as JSON. The process holds a lock while it trains, so that a second one for the
+same folder waits, and then finds it complete. It ends, with a checkpoint, when its standard input does: whether it was closed
+or whoever held the other end is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
+
+from ..agents.training import config_from_dict
+from ..console import say
+from .runs import train_once
+from .sweep import Cell
+
+
+def run_here(cells: Sequence[Cell], jobs: int, finished: Callable[[Cell], None], look: Callable[[], None]) -> None:
+    """Train every waiting run, `jobs` at a time.
+
+    Args:
+        cells: of the sweep.
+        jobs: processes side by side.
+        finished: told of every run whose process has ended.
+        look: called again and again meanwhile.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; every run has written its checkpoint.
+    """
+    waiting, running = [cell for cell in cells if cell.state == "waiting"], dict[Cell, subprocess.Popen[bytes]]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                cell = waiting.pop(0)
+                running[cell] = start(cell)
+            for cell in [cell for cell, process in running.items() if process.poll() is not None]:
+                running.pop(cell).communicate()
+                finished(cell)
+            look()
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        say("stopping every run after its iteration, with a checkpoint; once more: at once")
+        raise
+    finally:  # of a display that failed, too
+        stop(running.values())
+
+
+def start(cell: Cell, folder: str | None = None) -> subprocess.Popen[bytes]:
+    """Begin or go on with a run in a process of its own, in the folder where modules of tasks are (none: the current one)."""
+    cell.state = "running"
+    cell.log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", __name__, json.dumps(asdict(cell.config)), str(cell.path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(cell.config.threads or os.cpu_count())}
+    with cell.log.open("ab") as log:  # in a session of its own: Ctrl-C is for the sweep, which ends it by closing stdin
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+        )
+
+
+def stop(processes: Collection[subprocess.Popen[bytes]]) -> None:
+    """Let processes of runs write their checkpoints and end; a Ctrl-C meanwhile ends them at once."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    try:
+        for process in processes:
+            process.wait()
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def main() -> None:
+    """Train a run in this process, see above."""
+    config, path = config_from_dict(json.loads(sys.argv[1])), pathlib.Path(sys.argv[2])
+    threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
+    fcntl.flock(sys.stdout, fcntl.LOCK_EX)
+    if train_once(config, path) is None:
+        raise SystemExit(130)
+
+
+def _stop_at_end_of_input() -> None:
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

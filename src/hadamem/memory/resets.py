@@ -1,0 +1,94 @@
+"""Resets for networks that know of none, such as torch's fused GRU and LSTM: before each, a step that empties the state.
+
+One call runs all rows, whatever the resets, on at most twice the steps. The network must tell by features of the input what a
+step is for. It empties the state by gates that are shut, and so by a product with zero, which NaN survives: see `contained`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: What a step is for: to read x, to empty the state, or to keep it until the other rows have ended too.
+KINDS = READ, EMPTY, KEEP = range(3)
+
+
+def with_resets(x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Insert the steps that empty the state, and at the end of rows with fewer of them some that keep it.
+
+    Args:
+        x: (B, T, D).
+        start: (B, T) bool. What it says of the first step is left to the caller.
+
+    Returns:
+        x (T', B, D + 3) with the kind of each step, one-hot, and where in (T' B) the steps of (B T) are.
+    """
+    B, T, _ = x.shape
+    inserted = torch.nn.functional.pad(start[:, 1:].cumsum(1), (1, 0))
+    at = torch.arange(T, device=x.device) + inserted
+    steps = torch.arange(T + int(inserted[:, -1].max()), device=x.device)
+    place = (at * B + torch.arange(B, device=x.device)[:, None]).flatten()
+    kind = torch.where(steps[:, None] > at[:, -1], KEEP, EMPTY).flatten().index_fill(0, place, READ)
+    return _Put.apply(x.flatten(0, 1), place, kind).unflatten(0, (len(steps), B)), place
+
+
+class _Put(torch.autograd.Function):
+    """Rows of x and their kind at their places, other rows zero but for their kind."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, place: Tensor, kind: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        ctx.features = x.shape[1]
+        kinds = torch.eye(len(KINDS), dtype=x.dtype, device=x.device)
+        rows = torch.nn.functional.pad(kinds, (x.shape[1], 0)).index_select(0, kind)
+        rows[:, : x.shape[1]].index_copy_(0, place, x)
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, d_rows: Tensor) -> Any:
+        return d_rows[:, : ctx.features].index_select(0, *ctx.saved_tensors), None, None
+
+
+def take(rows: Tensor, place: Tensor) -> Tensor:
+    """rows[place], where no place is named twice: torch's own gradient provides for that, row by row."""
+    return _Take.apply(rows, place)
+
+
+class _Take(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        ctx.rows = len(rows)
+        return rows.index_select(0, place)
+
+    @staticmethod
+    def backward(ctx: Any, taken: Tensor) -> Any:
+        (place,) = ctx.saved_tensors
+        return taken.new_zeros(ctx.rows, taken.shape[1]).index_copy_(0, place, taken), None
+
+
+def contained(slow: Callable[[], list[Tensor]], ys: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
+    """ys as they are. Gradients that are not finite go through `slow` instead, which finds the same ys from `inputs` but lets
+    nothing through a reset: NaN after it would reach what was before."""
+    return list(_Contained.apply(slow, len(ys), *ys, *inputs))
+
+
+class _Contained(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, slow: Callable[[], list[Tensor]], count: int, *ys_and_inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.slow = slow
+        ctx.save_for_backward(*ys_and_inputs[count:])
+        return tuple(y.view_as(y) for y in ys_and_inputs[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *d_ys: Tensor) -> Any:
+        inputs = ctx.saved_tensors
+        if all(d_y.sum().isfinite() for d_y in d_ys):
+            return None, None, *d_ys, *[None] * len(inputs)
+        learned = [x for x in inputs if x.requires_grad]
+        with torch.enable_grad():
+            found = iter(torch.autograd.grad(ctx.slow(), learned, d_ys, allow_unused=True))
+        return None, None, *[None] * len(d_ys), *[next(found) if x.requires_grad else None for x in inputs]

@@ -1,0 +1,68 @@
+"""Run folders: what is left of a kill, and the list of them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from hadamem.agents.ppo import PPOConfig
+from hadamem.agents.training import TrainConfig
+from hadamem.experiments.commands import runs
+from hadamem.experiments.runs import train_once
+from hadamem.report import results
+from hadamem.report.results import peek_result, read_result
+from hadamem.run import Run, read_last_metrics
+
+CONFIG = TrainConfig(
+    env="hadamem/TMazePassive-v0",
+    env_options=("corridor_length=3",),
+    memory="mlp",
+    steps=320,
+    threads=1,
+    ppo=PPOConfig(num_envs=4, num_steps=40, minibatches=2, epochs=1),
+)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: pathlib.Path) -> None:
+    with Run.create(tmp_path / "run", CONFIG):
+        pass
+    (tmp_path / "run" / ".config.json.1").write_text("{")
+    assert train_once(CONFIG, tmp_path / "run")["steps"] == 320
+    (tmp_path / "run" / "checkpoint.pt").unlink()  # complete, and to be left alone
+    assert train_once(CONFIG, tmp_path / "run")["steps"] == 320
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match="not empty"):
+        train_once(CONFIG, tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_last_metrics(tmp_path: pathlib.Path) -> None:
+    assert read_last_metrics(tmp_path) is None
+    file = tmp_path / "metrics.jsonl"
+    file.write_text("".join(json.dumps({"step": i, "x": "-" * 100}) + "\n" for i in range(200)))
+    assert read_last_metrics(tmp_path)["step"] == 199
+    file.write_text(file.read_text() + '{"step": 200')
+    assert read_last_metrics(tmp_path)["step"] == 199
+
+
+def test_the_list_is_filtered_and_reads_no_whole_metrics(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_once(CONFIG, tmp_path / "0")
+    whole, peeked = read_result(tmp_path / "0"), peek_result(tmp_path / "0")
+    assert (whole.steps, whole.key, whole.complete) == (peeked.steps, peeked.key, peeked.complete) == (320, whole.key, True)
+    for i in range(1, 4):
+        shutil.copytree(tmp_path / "0", tmp_path / str(i), ignore=lambda *_: ["result.json", "checkpoint.pt"])
+    monkeypatch.setattr(results, "read_metrics", None)  # thousands of lines each
+    runs([str(tmp_path), "--task", "*TMaze*", "--memory", "mlp", "--state", "stopped"])
+    assert "3 runs" in capsys.readouterr().out
+    runs([str(tmp_path), "--state", "complete"])
+    assert "1 runs" in capsys.readouterr().out
+    runs([str(tmp_path), "--memory", "ml"])
+    assert "0 runs" in capsys.readouterr().out
