@@ -287,7 +287,7 @@ def _draw(rows: list[dict[str, Any]]) -> Figure:
         axis.annotate(name, (1, at), (-3, 2), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")
     handles, labels = solved.get_legend_handles_labels()
     title = "no point: out of time or memory, or diverged; points of one corridor stand side by side"
-    legend = {"loc": "outside lower center", "ncols": len(MEMORIES), "frameon": False, "title": title}
+    legend: dict[str, Any] = {"loc": "outside lower center", "ncols": len(MEMORIES), "frameon": False, "title": title}
     figure.legend(handles, labels, **legend)
     return figure
 
