@@ -31,6 +31,7 @@ from .console import console, make_table, print_rows, print_table, say, write_js
 from .envs import list_tasks
 from .experiments.recipes import default_preset, preset_config
 from .memory import memory_class
+from .report.commands import watch
 from .run import read_config, write_whole
 
 
@@ -253,6 +254,7 @@ def showcase(arguments: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
+    "watch": watch,
     "plot": plot,
     "showcase": showcase,
     "list tasks": tasks,
