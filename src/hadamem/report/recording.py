@@ -278,5 +278,3 @@ def _flat(values: np.ndarray) -> np.ndarray:
 def _numpy(tensor: Tensor) -> np.ndarray:
     array = tensor.detach().cpu()
     return (array.float() if array.dtype in (torch.bfloat16, torch.float16, torch.float64) else array).numpy().copy()
-
-

@@ -44,7 +44,13 @@ def title(recording: Recording) -> str:
 def facts(recording: Recording) -> str:
     """How the episode went, in a line."""
     steps, total = len(recording.rewards), float(recording.rewards.sum(dtype=np.float64))
-    words = [recording.config.agent, f"{recording.mode} actions", f"seed {recording.seed}", f"{steps} steps", f"return {total:.3f}"]
+    words = [
+        recording.config.agent,
+        f"{recording.mode} actions",
+        f"seed {recording.seed}",
+        f"{steps} steps",
+        f"return {total:.3f}",
+    ]
     episode = recording.episode
     if episode is not None and episode.success is not None:
         words.append("success" if episode.success else "no success")
