@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pathlib
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from hadamem.agents.training import load_policy
-from hadamem.report import record
-
-from .conftest import Recorded, small_run
+from hadamem.report import Recording, record
 
 REPEAT = "popgym-RepeatPreviousEasy-v0"
 
@@ -25,7 +26,9 @@ REPEAT = "popgym-RepeatPreviousEasy-v0"
         ("linear_attention", (), "ones", 1, 1),
     ],
 )
-def test_recurrence_holds(recorded: Recorded, memory: str, options: tuple, calibration: str, heads: int, layers: int) -> None:
+def test_recurrence_holds(
+    recorded: Callable[..., Recording], memory: str, options: tuple, calibration: str, heads: int, layers: int
+) -> None:
     made = recorded(REPEAT, memory, options)
     assert len(made.hadamard) == layers
     for trace in made.hadamard:
@@ -39,7 +42,7 @@ def test_recurrence_holds(recorded: Recorded, memory: str, options: tuple, calib
     assert not any(name.endswith("memory") for name in made.states)  # it is told already
 
 
-def test_episode_and_vector_state(recorded: Recorded) -> None:
+def test_episode_and_vector_state(recorded: Callable[..., Recording]) -> None:
     made = recorded(REPEAT, "gru")
     T = len(made.rewards)
     assert made.episode is not None
@@ -56,7 +59,7 @@ def test_episode_and_vector_state(recorded: Recorded) -> None:
     assert made.values.shape == (T,)
 
 
-def test_frames_and_cut(recorded: Recorded) -> None:
+def test_frames_and_cut(recorded: Callable[..., Recording]) -> None:
     made = recorded("hadamem/TMazePassive-v0", "gru", (), ("corridor_length=6",))
     assert made.rendered
     assert len(made.pictures) == len(made.texts) == len(made.rewards) == 7
@@ -67,7 +70,7 @@ def test_frames_and_cut(recorded: Recorded) -> None:
     assert "first 3 steps" in cut.notes[0]
 
 
-def test_inner_episodes(recorded: Recorded) -> None:
+def test_inner_episodes(recorded: Callable[..., Recording]) -> None:
     made = recorded("hadamem/PointRobot-v0", "delta_net", (), ("horizon=9",))
     assert made.inner_starts == [9]
     assert made.states["memory"].shape == (18, 8, 8)
@@ -75,7 +78,7 @@ def test_inner_episodes(recorded: Recorded) -> None:
     assert (np.abs(made.actions) <= 1).all()
 
 
-def test_same_seed_same_episode(tmp_path) -> None:
+def test_same_seed_same_episode(tmp_path: pathlib.Path, small_run: Callable[..., pathlib.Path]) -> None:
     policy, config = load_policy(small_run(tmp_path / "run", REPEAT, "shm"))
     first, again, other = (record(policy, config, seed, 10) for seed in (0, 0, 1))
     assert first.texts == again.texts

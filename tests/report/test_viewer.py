@@ -5,15 +5,13 @@ from __future__ import annotations
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from hadamem.report import Recording, write_page
-
-from .conftest import Recorded
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -56,7 +54,7 @@ def step(page: Any) -> int:
     return int(re.match(r"step (\d+) /", page.inner_text("#step"))[1])
 
 
-def test_player(recorded: Recorded, opened: Any) -> None:
+def test_player(recorded: Callable[..., Recording], opened: Any) -> None:
     made = recorded("popgym-RepeatPreviousEasy-v0", "shm")
     page, last = opened(made), len(made.rewards) - 1
     assert step(page) == 0
@@ -98,7 +96,7 @@ def test_player(recorded: Recorded, opened: Any) -> None:
         ("linear_attention", ()),
     ],
 )
-def test_cells_are_those_of_the_agent(recorded: Recorded, opened: Any, memory: str, options: tuple) -> None:
+def test_cells_are_those_of_the_agent(recorded: Callable[..., Recording], opened: Any, memory: str, options: tuple) -> None:
     made = recorded("popgym-RepeatPreviousEasy-v0", memory, options)
     page, trace = opened(made), made.hadamard[0]
     shown = page.evaluate(
@@ -108,7 +106,7 @@ def test_cells_are_those_of_the_agent(recorded: Recorded, opened: Any, memory: s
         np.testing.assert_allclose(np.array(values), own.reshape(len(own), -1), rtol=1e-4, atol=1e-5)
 
 
-def test_trace_of_a_cell(recorded: Recorded, opened: Any) -> None:
+def test_trace_of_a_cell(recorded: Callable[..., Recording], opened: Any) -> None:
     made = recorded("popgym-RepeatPreviousEasy-v0", "shm")
     page = opened(made)
     page.keyboard.press("End")
@@ -129,7 +127,7 @@ def test_trace_of_a_cell(recorded: Recorded, opened: Any) -> None:
 
 
 @pytest.mark.parametrize("how", [{"color_scheme": "dark"}, {"viewport": {"width": 360, "height": 740}, "has_touch": True}])
-def test_vector_memory_dark_and_small(recorded: Recorded, opened: Any, how: dict) -> None:
+def test_vector_memory_dark_and_small(recorded: Callable[..., Recording], opened: Any, how: dict) -> None:
     made = recorded("hadamem/TMazePassive-v0", "gru", (), ("corridor_length=6",))
     page = opened(made, **how)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -145,7 +143,7 @@ def test_vector_memory_dark_and_small(recorded: Recorded, opened: Any, how: dict
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
-def test_every_kind_opens(recorded: Recorded, opened: Any) -> None:
+def test_every_kind_opens(recorded: Callable[..., Recording], opened: Any) -> None:
     for env, memory, options in (
         ("hadamem/PointRobot-v0", "delta_net", ("horizon=9",)),  # a matrix that is no Hadamard memory, inner episodes, a Box
         ("popgym-RepeatPreviousEasy-v0", "mlp", ()),  # no state
@@ -159,7 +157,7 @@ def test_every_kind_opens(recorded: Recorded, opened: Any) -> None:
         assert page.is_visible("#inner") == ("PointRobot" in env)
 
 
-def test_page_holds_any_text(recorded: Recorded, tmp_path: pathlib.Path) -> None:
+def test_page_holds_any_text(recorded: Callable[..., Recording], tmp_path: pathlib.Path) -> None:
     made = recorded("popgym-RepeatPreviousEasy-v0", "gru")
     made.notes.append("</script><b>")
     try:

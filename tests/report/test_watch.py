@@ -5,15 +5,19 @@ from __future__ import annotations
 import pathlib
 import sys
 import webbrowser
+from collections.abc import Callable
 
 import pytest
 
 from hadamem.report.commands import watch
 
-from .conftest import small_run
 
-
-def test_page_and_video(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_page_and_video(
+    small_run: Callable[..., pathlib.Path],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
     run = small_run(tmp_path / "run", "hadamem/TMazePassive-v0", "shm", (), ("corridor_length=4",))
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)

@@ -280,8 +280,8 @@ class VectorEnvironment:
         self._obs = torch.from_numpy(state["obs"])
         return self._obs
 
-    def render(self) -> tuple[np.ndarray, ...] | None:
-        """A picture of each environment, as it draws itself; None without a `render_mode`."""
+    def render(self) -> tuple[Any, ...] | None:
+        """What each environment draws of itself, a picture for "rgb_array"; None without a `render_mode`."""
         return self._env.render()
 
     def close(self) -> None:

@@ -34,8 +34,8 @@ class HadamardTrace:
     Attributes:
         calibration: how C comes from the factors, see `hadamem.ops.hadamard_memory`.
         factors: by name; (T, heads, ...), and without these two what is the same at every step.
-        a, h: (T, heads, V).
-        k, q: (T, heads, K).
+        a, k: what is written where, (T, heads, V) and (T, heads, K).
+        q, h: where is read what, (T, heads, K) and (T, heads, V).
         memory: M after each step, (T, heads, V, K).
     """
 
@@ -60,7 +60,7 @@ class HadamardTrace:
             over_time = "T" in dims
             factors[name] = np.stack([_numpy(c.factors[i][:, 0]) for c in calls]) if over_time else _numpy(first.factors[i])
         memory = np.stack([_numpy(call.last) for call in calls])
-        return cls(first.calibration, factors, *(steps(name) for name in "akqh"), memory)
+        return cls(first.calibration, factors, steps("a"), steps("k"), steps("q"), steps("h"), memory)
 
     def calibrations(self) -> np.ndarray:
         """C of each step, (T, heads, V, K)."""
@@ -249,7 +249,7 @@ def _as_given(env: VectorEnvironment, action: Tensor) -> np.ndarray:
 
 def _states(steps: list[dict[str, np.ndarray]], made: Recording) -> dict[str, np.ndarray]:
     """The leaves worth looking at: no counters, and none that is told as a Hadamard memory already."""
-    states = {}
+    states: dict[str, np.ndarray] = {}
     for name, leaf in steps[-1].items():
         known = any(np.array_equal(leaf.ravel(), trace.memory[-1].ravel()) for trace in made.hadamard)
         if leaf.dtype.kind not in "fc" or leaf.size == 0 or known:

@@ -43,7 +43,8 @@ def write_video(recording: Recording, file: pathlib.Path, progress: Callable[[in
     file.parent.mkdir(parents=True, exist_ok=True)
     figure, draw = _figure(recording)
     new = file.with_name(f".{file.name}.new.mp4")
-    with imageio.get_writer(new, fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=2) as writer:
+    writer: Any = imageio.get_writer(new, fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=2)
+    with writer:
         for t in range(len(recording.rewards)):
             draw(t)
             figure.canvas.draw()
@@ -78,6 +79,7 @@ def _figure(recording: Recording) -> tuple[Any, Callable[[int], None]]:
         right.axis("off")
     below.bar(range(T), recording.rewards, color=_BLUE)
     below.set(xlabel="step", ylabel="reward", xlim=(-0.5, T - 0.5))
+    below.xaxis.get_major_locator().set_params(integer=True)
     cursor = below.axvline(0, color="black", linewidth=1)
     words = action_words(recording)
 

@@ -92,7 +92,7 @@ def _hadamard(recording: Recording, n: int) -> dict[str, Any]:
     _, heads, V, K = trace.memory.shape
     layer = f", layer {n}" if len(recording.hadamard) > 1 else ""
     return {
-        "title": f"{recording.config.memory}{layer}: " + (f"{heads} heads of " if heads > 1 else "") + f"{V} × {K} cells",
+        "title": f"{recording.config.memory}{layer}: " + (f"{heads} heads of " if heads > 1 else "") + f"{V} by {K} cells",
         "formula": f"M ← M * C + U cell by cell; {FORMULAS[trace.calibration]}",
         "calibration": trace.calibration,
         "heads": heads,
