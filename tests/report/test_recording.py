@@ -11,6 +11,7 @@ import pytest
 from hadamem.agents.training import load_policy
 from hadamem.report import Recording, record
 
+Recorded = Callable[..., Recording]
 REPEAT = "popgym-RepeatPreviousEasy-v0"
 
 
@@ -26,9 +27,7 @@ REPEAT = "popgym-RepeatPreviousEasy-v0"
         ("linear_attention", (), "ones", 1, 1),
     ],
 )
-def test_recurrence_holds(
-    recorded: Callable[..., Recording], memory: str, options: tuple, calibration: str, heads: int, layers: int
-) -> None:
+def test_recurrence_holds(recorded: Recorded, memory: str, options: tuple, calibration: str, heads: int, layers: int) -> None:
     made = recorded(REPEAT, memory, options)
     assert len(made.hadamard) == layers
     for trace in made.hadamard:
@@ -42,7 +41,7 @@ def test_recurrence_holds(
     assert not any(name.endswith("memory") for name in made.states)  # it is told already
 
 
-def test_episode_and_vector_state(recorded: Callable[..., Recording]) -> None:
+def test_episode_and_vector_state(recorded: Recorded) -> None:
     made = recorded(REPEAT, "gru")
     T = len(made.rewards)
     assert made.episode is not None
@@ -59,7 +58,7 @@ def test_episode_and_vector_state(recorded: Callable[..., Recording]) -> None:
     assert made.values.shape == (T,)
 
 
-def test_frames_and_cut(recorded: Callable[..., Recording]) -> None:
+def test_frames_and_cut(recorded: Recorded) -> None:
     made = recorded("hadamem/TMazePassive-v0", "gru", (), ("corridor_length=6",))
     assert made.rendered
     assert len(made.pictures) == len(made.texts) == len(made.rewards) == 7
@@ -70,7 +69,7 @@ def test_frames_and_cut(recorded: Callable[..., Recording]) -> None:
     assert "first 3 steps" in cut.notes[0]
 
 
-def test_inner_episodes(recorded: Callable[..., Recording]) -> None:
+def test_inner_episodes(recorded: Recorded) -> None:
     made = recorded("hadamem/PointRobot-v0", "delta_net", (), ("horizon=9",))
     assert made.inner_starts == [9]
     assert made.states["memory"].shape == (18, 8, 8)

@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from .recording import Recording
 from .viewer import action_words, title
@@ -79,7 +80,7 @@ def _figure(recording: Recording) -> tuple[Any, Callable[[int], None]]:
         right.axis("off")
     below.bar(range(T), recording.rewards, color=_BLUE)
     below.set(xlabel="step", ylabel="reward", xlim=(-0.5, T - 0.5))
-    below.xaxis.get_major_locator().set_params(integer=True)
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
     cursor = below.axvline(0, color="black", linewidth=1)
     words = action_words(recording)
 
