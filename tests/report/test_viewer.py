@@ -68,7 +68,7 @@ def test_player(recorded: Callable[..., Recording], opened: Any) -> None:
     assert step(page) == 7
     page.focus("#slider")
     page.keyboard.press("ArrowRight")
-    assert step(page) == 8  # once: the slider knows this key itself
+    assert step(page) == 8  # once, though the slider knows this key, too
     assert page.inner_text("#text") == made.texts[8]
     assert page.inner_text("#now-action") == str(made.actions[8, 0])
     page.click("#play")
