@@ -26,6 +26,7 @@ from .envs import list_tasks
 from .experiments import commands as experiments
 from .experiments.arguments import file_name, read_train
 from .experiments.studies.command import study
+from .report.commands import watch
 from .run import read_config, write_whole
 
 
@@ -224,6 +225,7 @@ def showcase(arguments: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
+    "watch": watch,
     "plot": plot,
     "showcase": showcase,
     "sweep": experiments.sweep,

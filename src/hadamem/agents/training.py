@@ -113,12 +113,12 @@ def seed_for(seed: int, purpose: str) -> int:
     return int(words[0] >> 2)  # environments count up from it: stay clear of the largest
 
 
-def make_environment(config: TrainConfig, num_envs: int, seed: int) -> VectorEnvironment:
-    """The task of a configuration, `num_envs` times."""
+def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any) -> VectorEnvironment:
+    """The task of a configuration, `num_envs` times; `more` options of the environment, such as its render_mode."""
     inputs = config.inputs
     if inputs is None and config.sac is not None:
         inputs = config.sac.network.inputs
-    options = tasks.parse_options(config.env, config.env_options)
+    options = tasks.parse_options(config.env, config.env_options) | more
     return make_vector(config.env, num_envs, seed, inputs=inputs, batched=config.batched, **options)
 
 

@@ -112,6 +112,7 @@ class VectorEnvironment:
         num_envs: N.
         num_tasks: how many tasks `reset` can be asked for, None where the environment has no list of them.
         layout: what the D columns of an observation mean.
+        observation_space: of a single environment, before it becomes columns.
         action_space: of a single environment. An agent acts with (N,) or (N, 1) integers in 0..n-1 for Discrete, (N, K)
             integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for Box; the space's
             `start`, its shape and its bounds are taken care of here.
@@ -122,6 +123,7 @@ class VectorEnvironment:
         self.id = id
         self.num_envs = env.num_envs
         self.num_tasks = len(env.tasks) if isinstance(env, PointTask) else None
+        self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
         self.start = np.ones(self.num_envs, np.bool_)
         self._env = env
@@ -277,6 +279,10 @@ class VectorEnvironment:
         self._seed = None
         self._obs = torch.from_numpy(state["obs"])
         return self._obs
+
+    def render(self) -> tuple[Any, ...] | None:
+        """What each environment draws of itself, a picture for "rgb_array"; None without a `render_mode`."""
+        return self._env.render()
 
     def close(self) -> None:
         """Free what the environments hold."""

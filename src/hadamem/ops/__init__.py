@@ -16,11 +16,22 @@ from . import checks, cpu, gpu, parallel, reference
 from .checks import BACKENDS
 from .delta import delta_memory
 from .linear import linear_recurrence
+from .observe import HadamardCall, observe_hadamard, observers
 from .parallel import decaying_max
 from .reference import CALIBRATIONS
 from .slstm import slstm
 
-__all__ = ["BACKENDS", "CALIBRATIONS", "decaying_max", "delta_memory", "hadamard_memory", "linear_recurrence", "slstm"]
+__all__ = [
+    "BACKENDS",
+    "CALIBRATIONS",
+    "HadamardCall",
+    "decaying_max",
+    "delta_memory",
+    "hadamard_memory",
+    "linear_recurrence",
+    "observe_hadamard",
+    "slstm",
+]
 
 
 def hadamard_memory(
@@ -89,6 +100,8 @@ def hadamard_memory(
         h, last = parallel.hadamard_memory(calibration, factors, a, k, q, start, state)
     else:
         h, last = reference.hadamard_memory(calibration, factors, a, k, q, start, state)
+    for tell in observers:
+        tell(HadamardCall(calibration, factors, a, k, q, start, state, h, last))
     return h if h.dtype == dtype else h.to(dtype), last
 
 

@@ -1,0 +1,87 @@
+"""A recording is what happened: the recurrence can be recomputed from it, and the episode is the one that was played."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from hadamem.agents.training import load_policy
+from hadamem.report import Recording, record
+
+Recorded = Callable[..., Recording]
+REPEAT = "popgym-RepeatPreviousEasy-v0"
+
+
+@pytest.mark.parametrize(
+    ("memory", "options", "calibration", "heads", "layers"),
+    [
+        ("shm", (), "tanh_outer", 1, 1),
+        ("shm", ("heads=2", "layers=2"), "tanh_outer", 2, 2),
+        ("shm", ("calibration=neural",), "dense", 1, 1),
+        ("mlstm", (), "scalar", 1, 1),
+        ("gla", (), "column", 1, 1),
+        ("mamba", (), "exp_outer", 1, 1),
+        ("linear_attention", (), "ones", 1, 1),
+    ],
+)
+def test_recurrence_holds(recorded: Recorded, memory: str, options: tuple, calibration: str, heads: int, layers: int) -> None:
+    made = recorded(REPEAT, memory, options)
+    assert len(made.hadamard) == layers
+    for trace in made.hadamard:
+        assert trace.calibration == calibration
+        assert trace.memory.shape[:2] == (len(made.rewards), heads)
+        M, C, U = trace.memory, trace.calibrations(), trace.writes()
+        assert np.abs(U).max() > 0
+        before = np.concatenate([np.zeros_like(M[:1]), M[:-1]])
+        np.testing.assert_allclose(M, before * C + U, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(trace.h, np.einsum("thvk,thk->thv", M, trace.q), rtol=1e-4, atol=1e-5)
+    assert not any(name.endswith("memory") for name in made.states)  # it is told already
+
+
+def test_episode_and_vector_state(recorded: Recorded) -> None:
+    made = recorded(REPEAT, "gru")
+    T = len(made.rewards)
+    assert made.episode is not None
+    assert made.episode.length == T
+    assert made.episode.return_ == pytest.approx(made.rewards.sum(), abs=1e-5)
+    assert list(made.states) == ["hidden"]
+    assert made.states["hidden"].shape == (T, 8)
+    assert (made.states["hidden"][1:] != made.states["hidden"][:-1]).any()
+    assert not made.pictures
+    assert set(made.texts) <= set("0123")
+    assert made.probabilities is not None
+    assert (made.probabilities.argmax(1) == made.actions[:, 0]).all()  # greedy
+    assert made.values is not None
+    assert made.values.shape == (T,)
+
+
+def test_frames_and_cut(recorded: Recorded) -> None:
+    made = recorded("hadamem/TMazePassive-v0", "gru", (), ("corridor_length=6",))
+    assert made.rendered
+    assert len(made.pictures) == len(made.texts) == len(made.rewards) == 7
+    assert made.pictures[0].dtype == np.uint8
+    cut = recorded("hadamem/TMazePassive-v0", "gru", (), ("corridor_length=6",), steps=3)
+    assert len(cut.rewards) == 3
+    assert cut.episode is None
+    assert "first 3 steps" in cut.notes[0]
+
+
+def test_inner_episodes(recorded: Recorded) -> None:
+    made = recorded("hadamem/PointRobot-v0", "delta_net", (), ("horizon=9",))
+    assert made.inner_starts == [9]
+    assert made.states["memory"].shape == (18, 8, 8)
+    assert made.probabilities is None
+    assert (np.abs(made.actions) <= 1).all()
+
+
+def test_same_seed_same_episode(tmp_path: pathlib.Path, small_run: Callable[..., pathlib.Path]) -> None:
+    policy, config = load_policy(small_run(tmp_path / "run", REPEAT, "shm"))
+    first, again, other = (record(policy, config, seed, 10) for seed in (0, 0, 1))
+    assert first.texts == again.texts
+    np.testing.assert_array_equal(first.hadamard[0].memory, again.hadamard[0].memory)
+    assert first.texts != other.texts
+    with pytest.raises(ValueError, match="steps is 0"):
+        record(policy, config, 0, 0)
