@@ -29,6 +29,7 @@ CASES |= {
     "shm heads, convolution": ("shm", {"heads": 3, "convolution": 4, "theta": "learned"}),
     "shm two heads": ("shm", {"heads": 2}),
     "shm parallel": ("shm", {"backend": "parallel"}),
+    "shm centred": ("shm", {"theta": "centred"}),
     "shm reference": ("shm", {"backend": "reference"}),
     "indrnn tanh": ("indrnn", {"activation": "tanh"}),
     "slstm exponential forget gate": ("slstm", {"forget_gate": "exponential"}),

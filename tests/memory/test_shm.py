@@ -109,7 +109,7 @@ def test_options_from_text() -> None:
     for text, word in (
         ("theta", "name=value"),
         ("thata=fixed", "theta"),
-        ("theta=rnd", "one of random, fixed, learned"),
+        ("theta=rnd", "one of random, centred, fixed, learned"),
         ("rows=many", "of type int"),
         ("read_norm=1", "true or false"),
     ):
@@ -131,3 +131,17 @@ def test_under_autocast_and_in_half_precision() -> None:
     state = memory.initial_state(2)
     _, after = memory(torch.randn(2, 6, 5, dtype=torch.bfloat16), state)
     assert after["memory"].dtype == state["memory"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(("theta", "grows"), [("random", True), ("centred", False)])
+def test_a_centred_theta_lets_no_entry_grow_whatever_was_learned(theta: str, grows: bool) -> None:
+    """Over all rows of the table, the logarithms of an entry of C sum to at most 0 (C = exp(u) / cosh(u), u of mean 0)."""
+    torch.manual_seed(0)
+    memory = SHM(5, 7, 12, theta=theta).double()
+    with torch.no_grad():
+        memory.table += 0.3  # rows that agree, as training may make them
+        clock = torch.arange(4000)[None]
+        numbers = hashed_rows(clock, memory.rows)[0]
+        rows = memory._theta(clock)[0][[int((numbers == row).nonzero()[0]) for row in range(memory.rows)]]
+        C = 1 + torch.tanh(torch.einsum("rv,bk->rbvk", rows, torch.randn(20, 12).double()))
+    assert bool((C.log().sum(dim=0) > 0).any()) == grows

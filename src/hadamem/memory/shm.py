@@ -13,7 +13,7 @@ from ..ops import hadamard_memory
 from .base import Memory, State
 from .convolution import CausalConvolution
 
-Theta = Literal["random", "fixed", "learned"]
+Theta = Literal["random", "centred", "fixed", "learned"]
 FeatureMap = Literal["relu_sum", "softmax"]
 Calibration = Literal["tanh", "ones", "random", "fixed", "neural"]
 _THETAS, _FEATURE_MAPS, _CALIBRATIONS = get_args(Theta), get_args(FeatureMap), get_args(Calibration)
@@ -44,6 +44,11 @@ class SHM(Memory):
     neither vanish nor explode (Proposition 4). The row is drawn by hashing a clock that is part of the state: replaying a
     sequence from a stored state meets the same rows.
 
+    The table is learned, and so its rows may come to agree: then the same input, again and again, multiplies an entry by more
+    than 1 at each step. With u = theta_i v_c,j an entry of C is 1 + tanh(u) = exp(u) / cosh(u), whose logarithm is at most u.
+    theta = "centred" makes the mean of u over the rows 0, whatever x is and whatever was learned, so that in the long run no
+    entry grows.
+
     The defaults are the released arithmetic: layer norm on the input, k and q = relu(.) / sum relu(.), no bias in any
     projection, an output layer. What the paper's text describes and the released code left undone (a row that is really
     random) is on by default.
@@ -55,8 +60,8 @@ class SHM(Memory):
         calibration: "tanh" (the paper), or one of its ablation: "ones" (C = 1), "random" (entries of C_t uniform in (0, 2)),
             "fixed" (1 + tanh of a learned matrix, the same at every step) or "neural" (1 + tanh of a linear map of x to all
             entries). theta and rows count only for "tanh". The last three hold C of all steps in main memory.
-        theta: "random" (the paper), "fixed" (always the first row, which is what the released POPGym code computes), or
-            "learned" (a linear map of x).
+        theta: "random" (the paper); "centred", the same less the mean of the table's rows (below); "fixed" (always the first
+            row, which is what the released POPGym code computes); or "learned" (a linear map of x).
         rows: L, rows of the table of theta.
         feature_map: of k and q, "relu_sum" (released) or "softmax".
         read_norm: layer norm on h; the released read-out is of order 1/H and learns slowly.
@@ -111,7 +116,7 @@ class SHM(Memory):
         self.project = nn.Linear(input_size, heads * sum(self.sizes), bias=False)
         if calibration == "tanh" and theta != "learned":
             bound = math.sqrt(6 / (rows + H))  # Xavier, over the whole table also when only its first row is used
-            self.table = nn.Parameter(torch.empty(rows if theta == "random" else 1, heads * H).uniform_(-bound, bound))
+            self.table = nn.Parameter(torch.empty(1 if theta == "fixed" else rows, heads * H).uniform_(-bound, bound))
         if calibration == "fixed":
             self.table = nn.Parameter(torch.randn(heads, H, H) / H)
         self.read_norm = nn.LayerNorm(H) if read_norm else nn.Identity()
@@ -172,8 +177,8 @@ class SHM(Memory):
         return "ones", []
 
     def _theta(self, clock: Tensor) -> Tensor:
-        rows = hashed_rows(clock, self.rows) if self.theta == "random" else torch.zeros_like(clock)
-        return F.embedding(rows, self.table)
+        rows = torch.zeros_like(clock) if self.theta == "fixed" else hashed_rows(clock, self.rows)
+        return F.embedding(rows, self.table - self.table.mean(dim=0) if self.theta == "centred" else self.table)
 
     def _features(self, x: Tensor) -> Tensor:
         if self.feature_map == "softmax":

@@ -31,6 +31,7 @@ _SHM: dict[str, Any] = {"feature_map": "softmax", "read_norm": True}  # of the p
 #: The memories by the name they have in the table: name, size and options for make_memory.
 VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "SHM, random theta": ("shm", 32, _SHM),
+    "SHM, centred theta": ("shm", 32, _SHM | {"theta": "centred"}),
     "SHM, fixed theta": ("shm", 32, _SHM | {"theta": "fixed"}),
     "SHM, learned theta": ("shm", 32, _SHM | {"theta": "learned"}),
     "SHM, C = 1": ("shm", 32, _SHM | {"calibration": "ones"}),
@@ -123,7 +124,7 @@ def measure(variant: str, network: str, size: Size, seed: int, told: Callable[[s
         if network == "trained":
             told(f"{variant}: training on the {toy.about}")
             toys.train(reader, toy, size.updates, batch_size=8)
-            accuracies.append(toys.accuracy(reader, toy, 128))
+            accuracies.append(toys.accuracy(reader, toy, 128) if _finite(reader) else None)
         readers.append(reader)
     found = {}
     for given in INPUTS:
@@ -138,11 +139,17 @@ def measure(variant: str, network: str, size: Size, seed: int, told: Callable[[s
             norms = [gradient_norms(reader.memory, x[:, :T]) for T in size.steps]
             for leaf, rows in gradients.items():
                 rows.append(np.stack([norm[leaf].double().numpy() for norm in norms]))
-            if name != "gru":
+            if name != "gru" and _finite(reader):
                 products.append(log_products(reader.memory, x) / math.log(10))
         found[given] = {leaf: _relative(np.concatenate(rows, axis=1)).tolist() for leaf, rows in gradients.items()}
         found[given]["product"] = _summary(np.concatenate(products)) if products else None
-    return {"accuracy": float(np.mean(accuracies)) if accuracies else None, "inputs": found}
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    diverged = len(accuracies) - len(known)
+    return {"accuracy": float(np.mean(known)) if known else None, "diverged": diverged, "inputs": found}
+
+
+def _finite(reader: toys.Reader) -> bool:
+    return all(bool(p.isfinite().all()) for p in reader.parameters())
 
 
 def _draw(given: str, reader: toys.Reader, shape: tuple[int, int, int], seed: int) -> Tensor:
@@ -155,10 +162,11 @@ def _draw(given: str, reader: toys.Reader, shape: tuple[int, int, int], seed: in
 
 
 def _relative(norms: np.ndarray) -> np.ndarray:
-    """Decimal logarithms of (steps, rows), less that of the first median; what is not finite has exploded."""
+    """Decimal logarithms of (steps, rows), less that of the first median which is one; what is not finite has exploded."""
     with np.errstate(divide="ignore"):
         logs = np.log10(np.where(np.isfinite(norms), norms, np.inf))
-    return np.clip(logs - np.median(logs[0]), *_RANGE)
+    medians = np.median(logs, axis=1)
+    return np.clip(logs - next(iter(medians[np.isfinite(medians)]), 0.0), *_RANGE)
 
 
 def _summary(logs: np.ndarray) -> dict[str, Any]:
@@ -179,6 +187,7 @@ def table(cells: dict[tuple[str, str], dict[str, Any]]) -> list[dict[str, Any]]:
     for (variant, network), cell in cells.items():
         for given, found in cell["inputs"].items():
             row = {"memory": variant, "network": network, "inputs": given, "accuracy on the toy": cell["accuracy"]}
+            row["networks diverged"] = cell["diverged"]
             for leaf in ("M_0", "x_1"):
                 last = np.array(found[leaf][-1])
                 row[f"log10 gradient to {leaf}"] = float(np.median(last))
@@ -199,6 +208,7 @@ def conclude(rows: Sequence[dict[str, Any]], steps: int, product: int) -> list[s
         variant: 1 - float(np.mean([_lost(row) for row in rows if row["memory"] == variant]))
         for variant in dict.fromkeys(row["memory"] for row in rows)
     }
+    lost = ", ".join(dict.fromkeys(row["memory"] for row in rows if row["networks diverged"])) or "none"
     random = [row for row in rows if row["memory"] == "SHM, random theta"]
     worst = max(random, key=_lost)
     loss = f"it is lost most often, in {_lost(worst):.0%}, under {worst['inputs']} in {worst['network']} networks"
@@ -206,7 +216,8 @@ def conclude(rows: Sequence[dict[str, Any]], steps: int, product: int) -> list[s
     mean, typical = 10 ** initial[f"log10 mean of {_CHUNK} C"], initial["log10 median of all C"]
     fate = "vanishes" if typical < math.log10(VANISHED) else "explodes" if typical > math.log10(EXPLODED) else "stays in bounds"
     return [
-        f"Over {steps:,} steps of Gaussian input the gradient to M_0 {'; it '.join(outcomes)}.",
+        f"Over {steps:,} steps of Gaussian input the gradient to M_0 {'; it '.join(outcomes)} (where training itself diverged, "
+        f"all has exploded: {lost}).",
         f"Over all inputs and networks it neither vanishes nor explodes in {_listed(held)}; with random theta "
         f"{loss if _lost(worst) else 'it is never lost'}.",
         f"With random theta, Gaussian inputs and initial networks the product of C has a mean of {mean:.2f} after "
@@ -273,7 +284,11 @@ def _heat(ax: Axes, cells: dict[tuple[str, str], dict[str, Any]], network: str) 
     for (i, j), value in np.ndenumerate(logs):
         ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if abs(value) > 5 else "black")
     ax.set_xticks(range(len(VARIANTS)), [v.replace(", ", ",\n").replace(" theta", "\ntheta") for v in VARIANTS], fontsize=8)
-    ax.set_yticks(range(len(INPUTS)), [given.split("/")[-1].removesuffix("-v0") for given in INPUTS], fontsize=8)
+    ax.set_yticks(
+        range(len(INPUTS)),
+        [given.removeprefix("hadamem/").removeprefix("popgym-").removesuffix("-v0") for given in INPUTS],
+        fontsize=8,
+    )
     ax.set_title(f"gradient to $M_0$ at the last $T$, {network}")
     ax.figure.colorbar(image, ax=ax, label="median $\\log_{10}$ norm / median at $T$ = 1", extend="both")
 
