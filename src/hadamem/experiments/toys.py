@@ -7,7 +7,7 @@ map into the memory, and two layers behind it. The memory has the size and optio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,19 +52,32 @@ def copy(length: int = 8, delay: int = 32) -> Toy:
     return Toy(f"copy {length} symbols after {delay} steps", SYMBOLS + 1, length, draw)
 
 
-def associative(pairs: int = 8) -> Toy:
-    """`pairs` of a key and a value, one pair a step; then each key, in another order: what was its value?"""
+def associative(pairs: int = 8, kinds: int | None = None) -> Toy:
+    """`pairs` of a key and a value, one pair a step; then each key, in another order: what was its value?
+
+    The keys of a row are different ones out of `kinds`; by default there are as many as pairs.
+    """
+    kinds = pairs if kinds is None else kinds
 
     def draw(B: int) -> tuple[Tensor, Tensor]:
-        keys, asked = (torch.rand(B, pairs).argsort(dim=1) for _ in range(2))
+        keys, asked = torch.rand(B, kinds).argsort(dim=1)[:, :pairs], torch.rand(B, pairs).argsort(dim=1)
         values = torch.randint(SYMBOLS, (B, pairs))
-        x, target = torch.zeros(B, 2 * pairs, pairs + SYMBOLS), torch.full((B, 2 * pairs), _SKIP)
-        x[:, :, :pairs] = F.one_hot(torch.cat([keys, keys.gather(1, asked)], dim=1), pairs)
-        x[:, :pairs, pairs:] = F.one_hot(values, SYMBOLS)
+        x, target = torch.zeros(B, 2 * pairs, kinds + SYMBOLS), torch.full((B, 2 * pairs), _SKIP)
+        x[:, :, :kinds] = F.one_hot(torch.cat([keys, keys.gather(1, asked)], dim=1), kinds)
+        x[:, :pairs, kinds:] = F.one_hot(values, SYMBOLS)
         target[:, pairs:] = values.gather(1, asked)
         return x, target
 
-    return Toy(f"value of a key, {pairs} pairs", pairs + SYMBOLS, pairs, draw)
+    return Toy(f"value of a key, {pairs} pairs", kinds + SYMBOLS, pairs, draw)
+
+
+def one_of(choices: Sequence[Toy]) -> Toy:
+    """A batch of one of these, which have the same features, drawn anew each time; accuracy is not for this one."""
+
+    def draw(B: int) -> tuple[Tensor, Tensor]:
+        return choices[int(torch.randint(len(choices), ()))].draw(B)
+
+    return Toy(f"one of: {'; '.join(toy.about for toy in choices)}", choices[0].features, 0, draw)
 
 
 def first(steps: int = 128) -> Toy:
@@ -99,18 +112,25 @@ class Reader(nn.Module):
         return self.before(torch.cat([self.encoder(x), code], dim=-1))
 
 
-def train(reader: Reader, toy: Toy, steps: int, batch_size: int = 32, learning_rate: float = 3e-3) -> None:
-    """Adam, with a learning rate that rises over the first tenth (or transformers are lost) and falls to zero, linearly."""
+def train(reader: Reader, toy: Toy, steps: int, batch_size: int = 32, learning_rate: float = 3e-3) -> int:
+    """Adam, with a learning rate that rises over the first tenth (or transformers are lost) and falls to zero, linearly.
+
+    Returns:
+        How many updates were left out because the gradient was not finite.
+    """
+    lost = 0
     optimiser = torch.optim.Adam(reader.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda n: min(10 * (n + 1), (steps - n) / 0.9) / steps)
-    for _ in range(steps):
+    for n in range(steps):
+        optimiser.param_groups[0]["lr"] = learning_rate * min(10 * (n + 1), (steps - n) / 0.9) / steps
         x, target = toy.draw(batch_size)
         loss = F.cross_entropy(reader(x).flatten(0, 1), target.flatten(), ignore_index=_SKIP)
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        if nn.utils.clip_grad_norm_(reader.parameters(), 1.0).isfinite():
+            optimiser.step()
+        else:
+            lost += 1
+    return lost
 
 
 @torch.no_grad()
