@@ -112,18 +112,25 @@ class Reader(nn.Module):
         return self.before(torch.cat([self.encoder(x), code], dim=-1))
 
 
-def train(reader: Reader, toy: Toy, steps: int, batch_size: int = 32, learning_rate: float = 3e-3) -> None:
-    """Adam, with a learning rate that rises over the first tenth (or transformers are lost) and falls to zero, linearly."""
+def train(reader: Reader, toy: Toy, steps: int, batch_size: int = 32, learning_rate: float = 3e-3) -> int:
+    """Adam, with a learning rate that rises over the first tenth (or transformers are lost) and falls to zero, linearly.
+
+    Returns:
+        How many updates were left out because the gradient was not finite.
+    """
+    lost = 0
     optimiser = torch.optim.Adam(reader.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda n: min(10 * (n + 1), (steps - n) / 0.9) / steps)
-    for _ in range(steps):
+    for n in range(steps):
+        optimiser.param_groups[0]["lr"] = learning_rate * min(10 * (n + 1), (steps - n) / 0.9) / steps
         x, target = toy.draw(batch_size)
         loss = F.cross_entropy(reader(x).flatten(0, 1), target.flatten(), ignore_index=_SKIP)
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        if nn.utils.clip_grad_norm_(reader.parameters(), 1.0).isfinite():
+            optimiser.step()
+        else:
+            lost += 1
+    return lost
 
 
 @torch.no_grad()

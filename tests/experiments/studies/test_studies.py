@@ -58,7 +58,7 @@ def test_capacity_names_the_best_and_what_is_held():
     assert rows[1] == {"memory": "shm", "H": 8, "pairs": 4, "accuracy": 0.4, "lowest": 0.3, "highest": 0.5}
     best, _, held = capacity.conclude(rows)
     assert "shm recalls best" in best
-    assert "shm 2" in held
+    assert "2 by shm" in held
     assert "gla" not in held
 
 

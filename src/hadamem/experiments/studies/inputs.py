@@ -36,17 +36,18 @@ NOISE: dict[str, Callable[[int, int, int], Tensor]] = {
 
 
 @functools.cache
+@torch.no_grad()
 def recorded(task: str, B: int, T: int, D: int, seed: int) -> Tensor:
-    """Observations of a random policy in B environments, one episode after the other, through a random linear map to D
-    features such as an encoder is before training."""
+    """Observations of a random policy in B environments, one episode after the other, through a random layer without
+    activation to D features, drawn as torch draws it."""
     env = make_vector(task, B, seed, inputs=("obs",))
-    generator = torch.Generator().manual_seed(seed)
-    bound = env.layout.size**-0.5
-    encoder = (2 * torch.rand(env.layout.size, D, generator=generator) - 1) * bound
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder = torch.nn.Linear(env.layout.size, D)
     x = torch.empty(B, T, D)
     observation = env.reset()
     for t in range(T):
-        x[:, t] = observation @ encoder
+        x[:, t] = encoder(observation)
         observation = env.step(env.random_actions()).obs
     env.close()
     return x

@@ -6,11 +6,11 @@ Gaussian of mean zero; here it meets others, too, before and after training.
 
 from __future__ import annotations
 
+import functools
 import math
 import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,18 +113,23 @@ def log_products(memory: Memory, x: Tensor) -> np.ndarray:
 
 
 def measure(variant: str, network: str, size: Size, seed: int, told: Callable[[str], None]) -> dict[str, Any]:
-    """A memory under all inputs: its accuracy on the toy it was trained on (None: it was not), and for each input the
-    decimal logarithms of the gradients, relative to the median after one step, (steps, rows), and quantiles of the product."""
+    """A memory under all inputs.
+
+    Returns:
+        "accuracy" on the toy it was trained on, and the updates "lost" to gradients that were not finite (None: not trained);
+        under "inputs", for each, the decimal logarithms of the gradients relative to the median after one step, (steps,
+        rows), and quantiles of the product.
+    """
     name, width, options = VARIANTS[variant]
     toy = toys.first(size.toy)
-    readers, accuracies = [], []
+    readers, accuracies, lost = [], [], 0
     for i in range(size.networks[NETWORKS.index(network)]):
         torch.manual_seed(seed_for(seed, f"{variant} {i}"))
         reader = toys.Reader(toy, name, width, **options)
         if network == "trained":
             told(f"{variant}: training on the {toy.about}")
-            toys.train(reader, toy, size.updates, batch_size=8)
-            accuracies.append(toys.accuracy(reader, toy, 128) if _finite(reader) else None)
+            lost += toys.train(reader, toy, size.updates, batch_size=8)
+            accuracies.append(toys.accuracy(reader, toy, 128))
         readers.append(reader)
     found = {}
     for given in INPUTS:
@@ -139,17 +144,14 @@ def measure(variant: str, network: str, size: Size, seed: int, told: Callable[[s
             norms = [gradient_norms(reader.memory, x[:, :T]) for T in size.steps]
             for leaf, rows in gradients.items():
                 rows.append(np.stack([norm[leaf].double().numpy() for norm in norms]))
-            if name != "gru" and _finite(reader):
+            if name != "gru":
                 products.append(log_products(reader.memory, x) / math.log(10))
         found[given] = {leaf: _relative(np.concatenate(rows, axis=1)).tolist() for leaf, rows in gradients.items()}
         found[given]["product"] = _summary(np.concatenate(products)) if products else None
-    known = [accuracy for accuracy in accuracies if accuracy is not None]
-    diverged = len(accuracies) - len(known)
-    return {"accuracy": float(np.mean(known)) if known else None, "diverged": diverged, "inputs": found}
-
-
-def _finite(reader: toys.Reader) -> bool:
-    return all(bool(p.isfinite().all()) for p in reader.parameters())
+    told_of_training = (
+        {"accuracy": float(np.mean(accuracies)), "lost": lost} if accuracies else {"accuracy": None, "lost": None}
+    )
+    return told_of_training | {"inputs": found}
 
 
 def _draw(given: str, reader: toys.Reader, shape: tuple[int, int, int], seed: int) -> Tensor:
@@ -162,11 +164,11 @@ def _draw(given: str, reader: toys.Reader, shape: tuple[int, int, int], seed: in
 
 
 def _relative(norms: np.ndarray) -> np.ndarray:
-    """Decimal logarithms of (steps, rows), less that of the first median which is one; what is not finite has exploded."""
-    with np.errstate(divide="ignore"):
-        logs = np.log10(np.where(np.isfinite(norms), norms, np.inf))
-    medians = np.median(logs, axis=1)
-    return np.clip(logs - next(iter(medians[np.isfinite(medians)]), 0.0), *_RANGE)
+    """Decimal logarithms of (steps, rows), less that of the first median; what is not finite has exploded."""
+    finite = np.isfinite(norms)
+    logs = np.log10(np.where(finite, norms, np.inf).clip(10 ** _RANGE[0]))
+    middle = np.median(logs[0])
+    return np.where(finite, logs - middle if np.isfinite(middle) else logs, np.inf).clip(*_RANGE)
 
 
 def _summary(logs: np.ndarray) -> dict[str, Any]:
@@ -187,7 +189,7 @@ def table(cells: dict[tuple[str, str], dict[str, Any]]) -> list[dict[str, Any]]:
     for (variant, network), cell in cells.items():
         for given, found in cell["inputs"].items():
             row = {"memory": variant, "network": network, "inputs": given, "accuracy on the toy": cell["accuracy"]}
-            row["networks diverged"] = cell["diverged"]
+            row["updates lost"] = cell["lost"]
             for leaf in ("M_0", "x_1"):
                 last = np.array(found[leaf][-1])
                 row[f"log10 gradient to {leaf}"] = float(np.median(last))
@@ -208,21 +210,19 @@ def conclude(rows: Sequence[dict[str, Any]], steps: int, product: int) -> list[s
         variant: 1 - float(np.mean([_lost(row) for row in rows if row["memory"] == variant]))
         for variant in dict.fromkeys(row["memory"] for row in rows)
     }
-    lost = ", ".join(dict.fromkeys(row["memory"] for row in rows if row["networks diverged"])) or "none"
     random = [row for row in rows if row["memory"] == "SHM, random theta"]
     worst = max(random, key=_lost)
     loss = f"it is lost most often, in {_lost(worst):.0%}, under {worst['inputs']} in {worst['network']} networks"
     initial = next(row for row in random if row["network"] == "initial" and row["inputs"] == "Gaussian")
     mean, typical = 10 ** initial[f"log10 mean of {_CHUNK} C"], initial["log10 median of all C"]
-    fate = "vanishes" if typical < math.log10(VANISHED) else "explodes" if typical > math.log10(EXPLODED) else "stays in bounds"
+    low, high = math.log10(VANISHED), math.log10(EXPLODED)
+    fate = "vanishes" if typical < low else "explodes" if typical > high else "stays in bounds"
     return [
-        f"Over {steps:,} steps of Gaussian input the gradient to M_0 {'; it '.join(outcomes)} (where training itself diverged, "
-        f"all has exploded: {lost}).",
+        f"Over {steps:,} steps of Gaussian input the gradient to M_0 {'; it '.join(outcomes)}.",
         f"Over all inputs and networks it neither vanishes nor explodes in {_listed(held)}; with random theta "
         f"{loss if _lost(worst) else 'it is never lost'}.",
-        f"With random theta, Gaussian inputs and initial networks the product of C has a mean of {mean:.2f} after "
-        f"{_CHUNK} steps "
-        f"(in expectation 1), and a median of 10^{typical:.1f} after {product:,}: the typical entry {fate}.",
+        f"With random theta, Gaussian inputs and initial networks the product of C has a mean of {mean:.2f} after {_CHUNK} "
+        f"steps (in expectation 1), and a median of 10^{typical:.1f} after {product:,}: the typical entry {fate}.",
     ]
 
 
@@ -243,7 +243,7 @@ def _outcomes(rows: Sequence[dict[str, Any]], network: str) -> str:
 
 
 def draw(cells: dict[tuple[str, str], dict[str, Any]], size: Size) -> Figure:
-    """Gradients and products against time under Gaussian inputs, gradients to M_0 under all; initial above, trained below."""
+    """Gradients and products against time under Gaussian inputs, and gradients to M_0 under all; initial, then trained."""
     figure = Figure(figsize=(17, 8), layout="constrained")
     axes = figure.subplots(2, 4, width_ratios=(1, 1, 1, 1.25))
     for network, (to_memory, to_input, product, all_inputs) in zip(NETWORKS, axes, strict=True):
@@ -300,12 +300,11 @@ def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed:
     for network in NETWORKS:
         for variant in VARIANTS:
             file = folder / f"{network} {variant}.json"
-            cells[variant, network] = kept(file, partial(measure, variant, network, size, seed, told))
+            cells[variant, network] = kept(file, functools.partial(measure, variant, network, size, seed, told))
     rows = table(cells)
     T = size.steps[-1]
     return Findings(
-        question=f"Do gradients vanish or explode over {T:,} steps, and the product of C over {size.product:,}, and "
-        f"under what?",
+        question=f"Do gradients vanish or explode over {T:,} steps, the product of C over {size.product:,}, and under what?",
         rows=rows,
         conclusion=conclude(rows, T, size.product),
         figure=draw(cells, size),
@@ -316,21 +315,18 @@ def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed:
 def _notes(size: Size) -> list[str]:
     initial, trained = size.networks
     return [
-        f"The gradient is that of a random projection of the output at step {size.steps[-1]:,}, in float32. Its norm "
-        f"is told as "
-        f"a decimal logarithm, relative to the median of the rows after one step. Vanished is below {VANISHED:g}, "
-        f"exploded above "
-        f"{EXPLODED:g} or not finite. M_0 of a GRU is its hidden state. The mean of {_CHUNK} C is over rows and entries, the "
-        f"median of all C after {size.product:,} steps.",
-        f"{size.rows} rows of each input, shared among {initial} initial or {trained} trained networks. SHM has "
-        f"softmax features "
-        "and a normalised read-out, as in the preset `fast`: its gradients are relative to all that is read. SHM and mLSTM "
-        "begin with a layer norm, which tames heavy tails.",
+        f"The gradient is that of a random projection of the output at step {size.steps[-1]:,}, in float32. Its norm is told "
+        "as a decimal logarithm, relative to the median of the rows after one step. Vanished is below "
+        f"{VANISHED:g}, exploded above {EXPLODED:g} or not finite. M_0 of a GRU is its hidden state. The mean of {_CHUNK} C is "
+        f"over rows and entries, the median of all C after {size.product:,} steps.",
+        f"{size.rows} rows of each input, shared among {initial} initial or {trained} trained networks. SHM has softmax "
+        "features and a normalised read-out, as in the preset `fast`: its gradients are relative to all that is read. SHM and "
+        "mLSTM begin with a layer norm, which tames heavy tails.",
         f"Trained: {size.updates:,} batches of 8 rows of the {toys.first(size.toy).about}; chance is {1 / toys.SYMBOLS}. "
-        "Features of the toy are what the memory is given there, over more steps.",
-        "Observations of tasks are those of a random policy, without resets between episodes, through a fixed random "
-        "linear map "
-        f"to {toys.FEATURES} features.",
+        "Updates whose gradient was not finite were left out, and count as lost. Features of the toy are what the memory is "
+        "given there, over more steps.",
+        "Observations of tasks are those of a random policy, without resets between episodes, through a fixed random affine "
+        f"map to {toys.FEATURES} features.",
     ]
 
 
