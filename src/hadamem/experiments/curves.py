@@ -17,8 +17,8 @@ from ..run import read_config, read_metrics
 Against = Literal["steps", "minutes"]
 
 # told apart by colour-blind readers (Okabe and Ito, 2008)
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_STYLES = ("-", "--", ":", "-.")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+STYLES = ("-", "--", ":", "-.")
 _POINTS = 200  # of a curve; between two of them lies the mean of the iterations
 
 
@@ -47,7 +47,7 @@ def draw_curves(
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for i, (run, label) in enumerate(zip(runs, labels or _labels(configs), strict=True)):
         x, y = _curve(run, metric, against)
-        axes.plot(x, y, _STYLES[i % len(_STYLES)], color=_COLOURS[i % len(_COLOURS)], label=label)
+        axes.plot(x, y, STYLES[i % len(STYLES)], color=COLOURS[i % len(COLOURS)], label=label)
     tasks = {" ".join([config["env"].removesuffix("-v0"), *config["env_options"]]) for config in configs}
     axes.set(
         xlabel="environment steps (millions)" if against == "steps" else "minutes",
