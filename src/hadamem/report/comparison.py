@@ -67,7 +67,7 @@ class Comparison:
     Attributes:
         metric: of METRICS.
         memories: labels, best first.
-        tasks: in alphabetical order.
+        tasks: in alphabetical order, easy ones before hard ones.
         baseline: label of the memory that the others are measured against; None with a single memory.
         entries: the runs that count, by task, memory and seed.
         scales: per task, what normalised scores mean.
@@ -203,7 +203,7 @@ def _once(labelled: list[tuple[Result, str]], memories: Sequence[str], notes: li
         best[result.task, label, result.seed] = (result, label)
     if len(best) < len(matching):
         notes.append(f"{_runs(len(matching) - len(best))} left out: another of the same task, memory and seed went as far.")
-    return [best[key] for key in sorted(best)]
+    return [best[key] for key in sorted(best, key=lambda key: (_in_order(key[0]), *key[1:]))]
 
 
 def _grouped(labelled: list[tuple[Result, str]]) -> dict[str, list[tuple[Result, str]]]:
@@ -265,12 +265,15 @@ def _matrices(scores: dict[str, dict[str, Array]], shared: list[str], notes: lis
     """Per memory its normalised scores (N, M) on the shared tasks, N the fewest runs that it has of any of them."""
     matrices = {}
     for memory, tasks in scores.items():
-        counts = [len(tasks[task]) for task in shared]
-        if max(counts) > min(counts):
-            notes.append(
-                f"{memory}: between {min(counts)} and {max(counts)} runs a task; over all tasks, the first {min(counts)} by seed count."
-            )
-        matrices[memory] = np.stack([tasks[task][: min(counts)] for task in shared], 1)
+        fewest = min(len(tasks[task]) for task in shared)
+        matrices[memory] = np.stack([tasks[task][:fewest] for task in shared], 1)
+    uneven = [memory for memory, matrix in matrices.items() if any(len(scores[memory][task]) > len(matrix) for task in shared)]
+    if uneven:
+        notes.append(
+            "Over all tasks, as many runs of each task count as there are of the one with the fewest, by seed: "
+            + ", ".join(f"{len(matrices[memory])} of {memory}" for memory in uneven)
+            + ". Per task, all count."
+        )
     return matrices
 
 
@@ -343,6 +346,13 @@ def _explain(
         notes.append(
             f"Normalised by the worst and the best compared run, since no bounds are known or wanted: {', '.join(by_range)}."
         )
+
+
+def _in_order(task: str) -> str:
+    """What tasks are sorted by: easy ones before hard ones."""
+    for i, level in enumerate(("Easy", "Medium", "Hard")):
+        task = task.replace(level, str(i))
+    return task
 
 
 def _matches(patterns: Sequence[str], *texts: str) -> bool:

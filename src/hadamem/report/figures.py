@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..experiments.curves import COLOURS, STYLES
 from .comparison import Comparison
+from .statistics import Array
 
 #: How a metric is called on an axis, with its unit.
 AXES = {
@@ -30,12 +32,14 @@ _FONT = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.sp
 
 
 def draw_all(comparison: Comparison) -> dict[str, Figure]:
-    """The pictures by name: "curves"; and where there are tasks that all memories have played, "aggregates" and "profiles"."""
-    drawings: dict[str, Callable[[Comparison], Figure]] = {"curves": curves}
-    if comparison.overall:
-        drawings |= {"aggregates": aggregates, "profiles": profiles}
+    """The pictures by name: "curves", and where there are more than six memories "curves-2" and so on; and where there are tasks
+    that all memories have played, "aggregates" and "profiles"."""
     with plt.rc_context(_FONT):
-        return {name: draw(comparison) for name, draw in drawings.items()}
+        pages = groups(comparison)
+        drawn = {f"curves-{i + 1}" if i else "curves": curves(comparison, page) for i, page in enumerate(pages)}
+        if comparison.overall:
+            drawn |= {"aggregates": aggregates(comparison), "profiles": profiles(comparison)}
+    return drawn
 
 
 def short(task: str) -> str:
@@ -43,11 +47,15 @@ def short(task: str) -> str:
     return task.removeprefix("hadamem/").removeprefix("popgym-")
 
 
-def look(comparison: Comparison) -> Mapping[str, tuple[str, str]]:
-    """Per memory a colour and a style of line; together they are different for up to 24."""
-    names = sorted(comparison.memories)
-    # the style changes with every round of the colours, so that lines of one colour are of different styles
-    return {name: (COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]) for i, name in enumerate(names)}
+def groups(comparison: Comparison) -> list[list[str]]:
+    """The memories, best first, by as many as there are colours."""
+    names, size = comparison.memories, len(COLOURS)
+    return [names[i : i + size] for i in range(0, len(names), size)]
+
+
+def look(comparison: Comparison) -> dict[str, tuple[str, str]]:
+    """Per memory a colour and a style of line, both its own within its group."""
+    return {name: (COLOURS[i], STYLES[i % len(STYLES)]) for group in groups(comparison) for i, name in enumerate(group)}
 
 
 def unit(steps: float) -> tuple[float, str]:
@@ -55,26 +63,23 @@ def unit(steps: float) -> tuple[float, str]:
     return (1e6, "millions") if steps >= 1e6 else (1e3, "thousands") if steps >= 1e4 else (1.0, "steps")
 
 
-def curves(comparison: Comparison) -> Figure:
-    """A panel for each task: the mean over its runs, and the band."""
-    tasks, looks = comparison.tasks, look(comparison)
+def curves(comparison: Comparison, shown: Sequence[str]) -> Figure:
+    """A panel for each task: the mean over its runs and the band, of the memories that are shown; the others are grey."""
+    tasks = comparison.tasks
     columns = min(len(tasks), 4 if len(tasks) > 6 else 3)
     rows = math.ceil(len(tasks) / columns)
-    height = 1.75 * rows + 0.5 if len(tasks) > 1 else 3.6
+    height = 1.6 * rows + 0.8 if len(tasks) > 1 else 3.6
     figure, grid = plt.subplots(rows, columns, figsize=(_WIDTH, height), squeeze=False, layout="constrained")
     divisor, called = unit(max(comparison.steps.values()))
     for axes, task in zip(grid.flat, tasks, strict=False):
-        for memory, (steps, (mean, low, high)) in sorted(comparison.curves[task].items()):
-            colour, style = looks[memory]
-            axes.plot(steps / divisor, mean, style, color=colour, linewidth=1.2)
-            axes.fill_between(steps / divisor, low, high, color=colour, alpha=0.2, linewidth=0)
+        lines = {memory: (steps / divisor, *values) for memory, (steps, values) in comparison.curves[task].items()}
+        _lines(axes, comparison, lines, shown)
         axes.set_title(textwrap.fill(short(task), 84 // columns))
-        axes.grid(alpha=0.3)
     for axes in list(grid.flat)[len(tasks) :]:
         axes.set_visible(False)
     figure.supxlabel(f"environment steps ({called})" if divisor > 1 else "environment steps", fontsize=8)
     figure.supylabel(AXES[comparison.metric], fontsize=8)
-    _legend(figure, comparison, "Lines: mean over runs. Bands: its 95 % bootstrap interval at each step.")
+    _legend(figure, comparison, shown, "Lines: mean over runs. Bands: its 95 % bootstrap interval at each step.")
     return figure
 
 
@@ -88,14 +93,14 @@ def aggregates(comparison: Comparison) -> Figure:
     figure, grid = plt.subplots(1, len(panels), figsize=size, squeeze=False, sharey=True, layout="constrained")
     for axes, name in zip(grid[0], panels, strict=True):
         for y, row in enumerate(rows):
-            estimate = row.estimates.get(name)
-            if estimate is not None:
+            if (estimate := row.estimates.get(name)) is not None:
                 colour, _ = looks[row.memory]
                 axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=6, alpha=0.4, solid_capstyle="butt")
                 axes.plot(estimate.value, y, "|", color=colour, markersize=11, markeredgewidth=2)
         axes.grid(alpha=0.3, axis="x")
         axes.margins(y=0.5 / max(len(rows), 2))
-        axes.set_title(NAMES.get(name, f"probability of improvement\nover {textwrap.shorten(comparison.baseline or '', 28)}"))
+        against = textwrap.shorten(comparison.baseline or "", 28, placeholder=" ...")
+        axes.set_title(NAMES.get(name, f"probability of improvement\nover {against}"))
         if name == "improvement":
             axes.set_xlim(-0.03, 1.03)
             axes.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
@@ -108,17 +113,17 @@ def aggregates(comparison: Comparison) -> Figure:
 
 
 def profiles(comparison: Comparison) -> Figure:
-    """The share of runs above each score."""
-    figure, axes = plt.subplots(figsize=(_WIDTH, 3.4), layout="constrained")
-    looks = look(comparison)
-    for memory, (share, low, high) in sorted(comparison.profiles.items()):
-        colour, style = looks[memory]
-        axes.plot(comparison.thresholds, share, style, color=colour, linewidth=1.4)
-        axes.fill_between(comparison.thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set(xlabel=f"{score_name(comparison)} τ", ylabel="share of runs with a score > τ", ylim=(-0.02, 1.02))
-    axes.grid(alpha=0.3)
+    """The share of runs above each score; a panel for each group of memories, with the others in grey."""
+    pages = groups(comparison)
+    figure, grid = plt.subplots(len(pages), figsize=(_WIDTH, 0.3 + 2.6 * len(pages)), squeeze=False, layout="constrained")
+    lines = {memory: (comparison.thresholds, *values) for memory, values in comparison.profiles.items()}
+    for axes, page in zip(grid.flat, pages, strict=True):
+        _lines(axes, comparison, lines, page)
+        axes.set(ylabel="share of runs with a score > τ", ylim=(-0.02, 1.02))
+        axes.legend(*_handles(comparison, page), loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
+    grid[-1, 0].set_xlabel(f"{score_name(comparison)} τ")
     told = f"Runs of {_tasks(comparison)}. Bands: 95 % stratified bootstrap intervals."
-    _legend(figure, comparison, told)
+    figure.suptitle(told + ("" if len(pages) == 1 else " Grey: the other memories."), fontsize=8)
     return figure
 
 
@@ -132,13 +137,31 @@ def _tasks(comparison: Comparison) -> str:
     return "1 task" if len(comparison.shared) == 1 else f"{len(comparison.shared)} tasks"
 
 
-def _legend(figure: Figure, comparison: Comparison, told: str) -> None:
-    """One for all panels, under them, with what lines and bands are."""
+def _lines(axes: Axes, comparison: Comparison, lines: Mapping[str, tuple[Array, ...]], shown: Sequence[str]) -> None:
+    """Of each memory (x, mean, low, high)."""
     looks = look(comparison)
-    names = sorted(comparison.memories)
-    handles = [Line2D([], [], color=looks[name][0], linestyle=looks[name][1]) for name in names]
-    labels = [textwrap.fill(name, 40) for name in names]
-    columns = max(1, min(len(names), int(110 / (max(len(line) for label in labels for line in label.split("\n")) + 7))))
-    place = {"loc": "outside lower center", "frameon": False, "title_fontsize": 8}
-    figure.legend(handles, labels, ncols=columns, title=told, alignment="center", **place)
+    for memory in sorted(lines, key=lambda name: name in shown):
+        x, mean, low, high = lines[memory]
+        if memory in shown:
+            colour, style = looks[memory]
+            axes.plot(x, mean, style, color=colour, linewidth=1.3)
+            axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        else:
+            axes.plot(x, mean, color="0.8", linewidth=0.7)
+    axes.grid(alpha=0.3)
 
+
+def _handles(comparison: Comparison, shown: Sequence[str]) -> tuple[list[Line2D], list[str]]:
+    looks = look(comparison)
+    handles = [Line2D([], [], color=looks[name][0], linestyle=looks[name][1]) for name in shown]
+    return handles, [textwrap.fill(name, 30) for name in shown]
+
+
+def _legend(figure: Figure, comparison: Comparison, shown: Sequence[str], told: str) -> None:
+    """One for all panels, above them, with what lines and bands are."""
+    handles, labels = _handles(comparison, shown)
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    columns = max(1, min(len(labels), 110 // (longest + 7)))
+    told += "" if len(shown) == len(comparison.memories) else " Grey: the other memories."
+    place = {"loc": "outside upper center", "frameon": False, "title_fontsize": 8}
+    figure.legend(handles, labels, ncols=columns, title=told, alignment="center", **place)
