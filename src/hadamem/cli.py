@@ -31,6 +31,7 @@ from .console import console, make_table, print_rows, print_table, say, write_js
 from .envs import list_tasks
 from .experiments.recipes import default_preset, preset_config
 from .memory import memory_class
+from .report.compare import compare
 from .run import read_config, write_whole
 
 
@@ -254,6 +255,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "plot": plot,
+    "compare": compare,
     "showcase": showcase,
     "list tasks": tasks,
     "list memories": memories,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pathlib
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -40,6 +41,14 @@ def draw_all(comparison: Comparison) -> dict[str, Figure]:
         if comparison.overall:
             drawn |= {"aggregates": aggregates(comparison), "profiles": profiles(comparison)}
     return drawn
+
+
+def save(figure: Figure, path: pathlib.Path) -> None:
+    """Write a picture as .png and as .pdf."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for ending in ("png", "pdf"):
+        figure.savefig(path.with_name(f"{path.name}.{ending}"), dpi=200)
+    plt.close(figure)
 
 
 def short(task: str) -> str:
