@@ -18,9 +18,7 @@ _MARGIN = {"l": 58, "r": 12, "t": 8, "b": 46}
 def looks(comparison: Comparison) -> dict[str, tuple[str, str]]:
     """Per memory a colour and a dash, different for up to 30 memories."""
     size = len(COLOURS)
-    return {
-        name: (COLOURS[i % size], DASHES[i // size % len(DASHES)]) for i, name in enumerate(comparison.memories)
-    }
+    return {name: (COLOURS[i % size], DASHES[i // size % len(DASHES)]) for i, name in enumerate(comparison.memories)}
 
 
 def make_charts(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
@@ -59,8 +57,9 @@ def _aggregate(comparison: Comparison, name: str) -> dict[str, Any]:
         if (estimate := row.estimates.get(name)) is None:
             continue
         colour, _ = looks(comparison)[row.memory]
-        trace = {"x": [estimate.value], "y": [row.memory], "type": "scatter", "mode": "markers", "meta": row.memory}
-        trace |= {"marker": {"color": colour, "size": 11}, "hovertemplate": f"{_short(row.memory)}: %{{x:.3f}}<extra></extra>"}
+        trace: dict[str, Any] = {"x": [estimate.value], "y": [row.memory], "type": "scatter", "mode": "markers"}
+        trace |= {"marker": {"color": colour, "size": 11}, "meta": row.memory}
+        trace |= {"hovertemplate": f"{_short(row.memory)}: %{{x:.3f}}<extra></extra>"}
         if not math.isnan(estimate.low):
             ends = {"array": [estimate.high - estimate.value], "arrayminus": [estimate.value - estimate.low]}
             trace["error_x"] = {"type": "data", "symmetric": False, "color": colour, "thickness": 2.5, "width": 5, **ends}
@@ -76,7 +75,6 @@ def _aggregate(comparison: Comparison, name: str) -> dict[str, Any]:
         "range": [-0.6, len(shown) - 0.4],
         "tickvals": shown,
         "ticktext": [_short(memory) for memory in shown],
-        "automargin": True,
     }
     chart["layout"]["margin"] = _MARGIN | {"l": 10}
     if name not in NAMES:
@@ -102,8 +100,17 @@ def _line(comparison: Comparison, memory: str, x: Array, values: Array) -> list[
 
 
 def _chart(title: str, told: str, data: Sequence[dict[str, Any]], x: str, y: str, height: int) -> dict[str, Any]:
-    layout: dict[str, Any] = {"height": height, "margin": _MARGIN, "showlegend": False, "dragmode": False, "hovermode": "closest"}
-    layout |= {"xaxis": {"title": {"text": x}, "zeroline": False}, "yaxis": {"title": {"text": y}, "zeroline": False}}
+    layout: dict[str, Any] = {
+        "height": height,
+        "margin": _MARGIN,
+        "showlegend": False,
+        "dragmode": False,
+        "hovermode": "closest",
+    }
+    layout |= {
+        "xaxis": {"title": {"text": x}, "zeroline": False},
+        "yaxis": {"title": {"text": y}, "zeroline": False, "automargin": True},
+    }
     return {"title": title, "about": told, "data": list(data), "layout": layout}
 
 

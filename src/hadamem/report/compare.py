@@ -7,7 +7,7 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -71,7 +71,7 @@ def compare(arguments: Sequence[str]) -> None:
         summary = tables.summary_records(made)
         write_whole(given.out / "results.csv", tables.to_csv(tables.run_records(made)))
         write_whole(given.out / "summary.csv", tables.to_csv(summary))
-        content = {"command": command, "metric": made.metric, "baseline": made.baseline, "resamples": made.reps}
+        content: dict[str, Any] = {"command": command, "metric": made.metric, "baseline": made.baseline, "resamples": made.reps}
         content |= {"summary": summary, "runs": tables.run_records(made), "notes": made.notes, "versions": versions()}
         write_whole(given.out / "summary.json", json.dumps(content, indent=1) + "\n")
         for name, figure in figures.draw_all(made).items():
@@ -98,6 +98,8 @@ def _print(made: Comparison, metric: str) -> None:
 
 def _print_one(title: str, head: list[str], lines: list[list[str]]) -> None:
     table = make_table(title, head)
+    name = table.columns[0]
+    name.no_wrap, name.overflow, name.max_width = False, "fold", 40  # a long label does not push the numbers out
     for line in lines:
         table.add_row(*line)
     print_table(table)

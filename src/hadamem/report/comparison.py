@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -172,7 +172,9 @@ def compare(
 def _chosen(results: list[Result], metric: str, tasks: Sequence[str], incomplete: bool, notes: list[str]) -> list[Result]:
     """The results that may count; why others do not goes to the notes."""
     if not results:
-        raise ValueError("no runs there; give folders that hadamem train or hadamem sweep made, or files of results (*.run.json)")
+        raise ValueError(
+            "no runs there; give folders that hadamem train or hadamem sweep made, or files of results (*.run.json)"
+        )
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}; there are: {', '.join(METRICS)}")
     matching = [r for r in results if not tasks or _matches(tasks, r.task, r.config["env"])]
@@ -217,7 +219,9 @@ def _common_steps(task: str, members: list[tuple[Result, str]], notes: list[str]
     steps = [result.steps for result, _ in members]
     longer = sum(step > min(steps) * (1 + _SLACK) for step in steps)
     if longer:
-        notes.append(f"{task}: compared at {min(steps):,} environment steps, the fewest; {_runs(longer)} went on to {max(steps):,}.")
+        notes.append(
+            f"{task}: compared at {min(steps):,} environment steps, the fewest; {_runs(longer)} went on to {max(steps):,}."
+        )
     return float(min(steps))
 
 
@@ -242,9 +246,8 @@ def _scale(metric: str, members: list[tuple[Result, str, float]], normalise_by: 
     return Scale(min(scores), max(scores), "the worst and the best of the compared runs")
 
 
-def _scores(entries: list[Entry], of: object) -> dict[str, dict[str, Array]]:
+def _scores(entries: list[Entry], of: Callable[[Entry], float]) -> dict[str, dict[str, Array]]:
     """Per memory and task, the scores (N,) of its runs by seed."""
-    assert callable(of)
     lists: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
         lists[entry.memory][entry.result.task].append(of(entry))
@@ -254,8 +257,10 @@ def _scores(entries: list[Entry], of: object) -> dict[str, dict[str, Array]]:
 def _baseline(wanted: str | None, order: list[str], labelled: list[tuple[Result, str]]) -> str:
     names = {label: result.config["memory"] for result, label in labelled}
     fitting = [label for label in order if (wanted or "gru") in (label, names[label])]
-    if len(fitting) == 1 or (wanted in fitting):
-        return wanted if wanted in fitting else fitting[0]  # type: ignore[return-value]
+    if wanted in fitting:
+        return wanted
+    if len(fitting) == 1:
+        return fitting[0]
     if wanted is None:
         return fitting[-1] if fitting else order[-1]
     raise ValueError(f"baseline {wanted!r} is {'not one memory' if fitting else 'not there'}; there are: {', '.join(order)}")
@@ -269,10 +274,9 @@ def _matrices(scores: dict[str, dict[str, Array]], shared: list[str], notes: lis
         matrices[memory] = np.stack([tasks[task][:fewest] for task in shared], 1)
     uneven = [memory for memory, matrix in matrices.items() if any(len(scores[memory][task]) > len(matrix) for task in shared)]
     if uneven:
+        counts = ", ".join(f"{len(matrices[memory])} of {memory}" for memory in uneven)
         notes.append(
-            "Over all tasks, as many runs of each task count as there are of the one with the fewest, by seed: "
-            + ", ".join(f"{len(matrices[memory])} of {memory}" for memory in uneven)
-            + ". Per task, all count."
+            f"Per task, all runs count; over all tasks, the first by seed, as many as of the task with the fewest: {counts}."
         )
     return matrices
 

@@ -6,6 +6,7 @@ import math
 import pathlib
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 
@@ -29,12 +30,12 @@ AXES = {
 #: How an aggregate is called.
 NAMES = {"mean": "mean", "median": "median", "iqm": "interquartile mean"}
 _WIDTH = 7.2  # inches: the text of a page
-_FONT = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42}
+_FONT: Any = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42}
 
 
 def draw_all(comparison: Comparison) -> dict[str, Figure]:
-    """The pictures by name: "curves", and where there are more than six memories "curves-2" and so on; and where there are tasks
-    that all memories have played, "aggregates" and "profiles"."""
+    """The pictures by name: "curves", and where there are more memories than colours "curves-2" and so on; where there are
+    tasks that all memories have played, "aggregates" and "profiles"."""
     with plt.rc_context(_FONT):
         pages = groups(comparison)
         drawn = {f"curves-{i + 1}" if i else "curves": curves(comparison, page) for i, page in enumerate(pages)}
@@ -62,7 +63,7 @@ def groups(comparison: Comparison) -> list[list[str]]:
     return [names[i : i + size] for i in range(0, len(names), size)]
 
 
-def look(comparison: Comparison) -> dict[str, tuple[str, str]]:
+def look(comparison: Comparison) -> dict[str, tuple[str, Any]]:
     """Per memory a colour and a style of line, both its own within its group."""
     return {name: (COLOURS[i], STYLES[i % len(STYLES)]) for group in groups(comparison) for i, name in enumerate(group)}
 
@@ -172,5 +173,5 @@ def _legend(figure: Figure, comparison: Comparison, shown: Sequence[str], told: 
     longest = max(len(line) for label in labels for line in label.split("\n"))
     columns = max(1, min(len(labels), 110 // (longest + 7)))
     told += "" if len(shown) == len(comparison.memories) else " Grey: the other memories."
-    place = {"loc": "outside upper center", "frameon": False, "title_fontsize": 8}
+    place: dict[str, Any] = {"loc": "outside upper center", "frameon": False, "title_fontsize": 8}
     figure.legend(handles, labels, ncols=columns, title=told, alignment="center", **place)

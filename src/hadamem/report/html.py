@@ -20,17 +20,18 @@ from .figures import AXES, score_name
 from .labels import flat_settings
 from .tables import duration, number, run_records, summary_texts
 
-_ABOUT = """A run's score is the mean of its last 5 % of steps. Intervals hold 95 % of {reps:,} bootstrap resamples of the runs, drawn
-anew within each task (stratified; Agarwal et al., 2021). Over all tasks, the mean and the median are those of the tasks' means, and
-the interquartile mean is that of all runs without the lowest and the highest quarter. The probability of improvement is that a run
-does better than one of the baseline on the same task; 0.5 is neither better nor worse. It is meant for several runs a task: with
-two or three, intervals are too narrow."""
+_ABOUT = """A run's score is the mean of its last 5 % of steps. Intervals hold 95 % of {reps:,} bootstrap resamples of the runs,
+drawn anew within each task (stratified; Agarwal et al., 2021). Over all tasks, the mean and the median are those of the tasks'
+means, and the interquartile mean is that of all runs without the lowest and the highest quarter. The probability of improvement
+is that a run does better than one of the baseline on the same task; 0.5 is neither better nor worse. Two or three runs a task
+are few: their intervals are too narrow."""
 
 
 def page(comparison: Comparison, command: str) -> str:
     """The page; `command` is the command line that asks for it."""
     charts = make_charts(comparison)
-    data = json.dumps({"charts": charts, "looks": looks(comparison), "shown": comparison.memories[: len(COLOURS)]}, allow_nan=False)
+    shown = comparison.memories[: len(COLOURS)] if comparison.overall else comparison.memories
+    data = json.dumps({"charts": charts, "looks": looks(comparison), "shown": shown}, allow_nan=False)
     parts = {
         "TITLE": escape(_title(comparison)),
         "FACTS": escape(_facts(comparison)),
@@ -59,8 +60,8 @@ def _title(comparison: Comparison) -> str:
 
 def _facts(comparison: Comparison) -> str:
     runs = [entry.result for entry in comparison.entries]
-    hours = duration(sum(run.seconds for run in runs))
-    words = [AXES[comparison.metric], f"{len(runs)} runs", f"{sum(run.steps for run in runs):,} environment steps", f"{hours} of training"]
+    steps, time = sum(run.steps for run in runs), duration(sum(run.seconds for run in runs))
+    words = [AXES[comparison.metric], f"{len(runs)} runs", f"{steps:,} environment steps", f"{time} of training"]
     return " · ".join(words + ([f"baseline {comparison.baseline}"] if comparison.baseline else []))
 
 
@@ -129,8 +130,8 @@ def _configs(comparison: Comparison) -> str:
 
 
 def _versions(comparison: Comparison) -> str:
-    made_with = {json.dumps(entry.result.versions): entry.result.versions for entry in comparison.entries}
-    columns = [("this page", versions())] + [(f"runs {i + 1}" if len(made_with) > 1 else "runs", v) for i, v in enumerate(made_with.values())]
+    used = list({json.dumps(entry.result.versions): entry.result.versions for entry in comparison.entries}.values())
+    columns = [("this page", versions()), *((f"runs ({i + 1})" if used[1:] else "runs", found) for i, found in enumerate(used))]
     names = list(dict.fromkeys(name for _, found in columns for name in found))
     lines = [[name, *(found.get(name, "-") for _, found in columns)] for name in names]
     return _table("Versions and hardware", ["", *(title for title, _ in columns)], lines)
@@ -138,16 +139,20 @@ def _versions(comparison: Comparison) -> str:
 
 def _figure(section: str, index: int, chart: dict[str, Any]) -> str:
     caption = f"<figcaption>{escape(chart['title'])}</figcaption>" if chart["title"] else ""
-    place = f'id="{section}-{index}" role="img" aria-label="{escape(chart["about"])}" style="height:{chart["layout"]["height"]}px"'
+    place = (
+        f'id="{section}-{index}" role="img" aria-label="{escape(chart["about"])}" style="height:{chart["layout"]["height"]}px"'
+    )
     return f"<figure>{caption}<div {place}></div></figure>"
 
 
 def _table(caption: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """The first column names the row."""
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    """The first column names the row; numbers stand at the right."""
+    kinds = ["" if text[:1].isdigit() or text[:1] == "-" else ' class="text"' for text in lines[0]]
+    top = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(head, kinds, strict=True))
     rows = []
     for first, *rest in lines:
-        cells = "".join(f"<td>{escape(text)}</td>" for text in rest)
+        cells = "".join(f"<td{kind}>{escape(text)}</td>" for text, kind in zip(rest, kinds[1:], strict=True))
         rows.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
-    table = f"<table><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return f'<div class="wide" role="region" tabindex="0" aria-label="{escape(caption)}">{table}</div>'
+    label = escape(caption)
+    table = f'<table aria-label="{label}"><thead><tr>{top}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<p class="caption">{label}</p><div class="wide" role="region" tabindex="0" aria-label="{label}">{table}</div>'

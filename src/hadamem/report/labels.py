@@ -58,6 +58,10 @@ def _differing(settings: list[tuple[str, dict[str, Any]]]) -> list[str]:
     for name in names:
         if _kinds(settings, [*chosen, name]) > _kinds(settings, chosen):
             chosen.append(name)
+    for name in sorted(chosen, key=lambda name: "." not in name):  # those that later ones make needless
+        rest = [other for other in chosen if other != name]
+        if _kinds(settings, rest) == _kinds(settings, chosen):
+            chosen = rest
     return chosen
 
 

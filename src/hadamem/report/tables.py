@@ -86,8 +86,8 @@ def number(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """Such as 3 h 05 min."""
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 def _estimate(estimate: Estimate | None) -> str:
