@@ -27,6 +27,7 @@ from .experiments import commands as experiments
 from .experiments.arguments import file_name, read_train
 from .experiments.studies.command import study
 from .report.commands import watch
+from .report.compare import compare
 from .run import read_config, write_whole
 
 
@@ -227,6 +228,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": evaluate,
     "watch": watch,
     "plot": plot,
+    "compare": compare,
     "showcase": showcase,
     "sweep": experiments.sweep,
     "reproduce": experiments.reproduce,

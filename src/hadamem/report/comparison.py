@@ -1,0 +1,367 @@
+"""Memories compared: which runs count, how far, and what their scores say, per task and over all tasks."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..envs.bounds import known_returns
+from .labels import make_labels
+from .results import METRICS, Result
+from .statistics import AGGREGATES, Array, Estimate, aggregate, band, improvement, normalise, profile
+
+Normalise = Literal["known", "range", "none"]
+
+#: of the row over all tasks
+OVERALL = "all tasks"
+_GRID = 101  # points of a mean curve, and thresholds of a profile
+_SLACK = 0.01  # of the steps: runs end with whole iterations, which are not equally long
+_TAIL = 0.05  # of the steps, at the end, over which a score is the mean
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run that is compared: its result, the label of its memory, its score at the common steps, and that normalised."""
+
+    result: Result
+    memory: str
+    score: float
+    normalised: float
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What 0 and 1 of the normalised scores of a task mean."""
+
+    low: float
+    high: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A memory on a task, or on OVERALL.
+
+    Attributes:
+        runs: how many on this task; on OVERALL, how many of each task.
+        estimates: "mean", "median" and "iqm" of the scores, on OVERALL of the normalised ones; "normalised" (mean score);
+            "improvement" over the baseline, if there is one and this is not it.
+    """
+
+    task: str
+    memory: str
+    runs: int
+    estimates: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        metric: of METRICS.
+        memories: labels, best first.
+        tasks: in alphabetical order, easy ones before hard ones.
+        baseline: label of the memory that the others are measured against; None with a single memory.
+        entries: the runs that count, by task, memory and seed.
+        scales: per task, what normalised scores mean.
+        steps: per task, the environment steps at which all its runs are compared.
+        curves: per task and memory, the steps (K,) and the mean and the ends of its band (3, K).
+        rows: per task and memory.
+        overall: per memory; empty unless there are tasks that every memory has played.
+        shared: those tasks.
+        thresholds: (K,) of `profiles`.
+        profiles: per memory, see `statistics.profile`.
+        reps: resamples of each interval.
+        notes: what a reader must know, in sentences.
+    """
+
+    metric: str
+    memories: list[str]
+    tasks: list[str]
+    baseline: str | None
+    entries: list[Entry]
+    scales: dict[str, Scale]
+    steps: dict[str, float]
+    curves: dict[str, dict[str, tuple[Array, Array]]]
+    rows: list[Row]
+    overall: list[Row]
+    shared: list[str]
+    thresholds: Array
+    profiles: dict[str, Array]
+    reps: int
+    notes: list[str]
+
+
+def compare(
+    results: Iterable[Result],
+    metric: str = "return",
+    baseline: str | None = None,
+    tasks: Sequence[str] = (),
+    memories: Sequence[str] = (),
+    normalise_by: Normalise = "known",
+    incomplete: bool = False,
+    reps: int = 10_000,
+) -> Comparison:
+    """Compare results.
+
+    Args:
+        results: of runs of any tasks, memories and seeds.
+        metric: of METRICS.
+        baseline: memory by label or name; None: gru if there is one, otherwise the worst.
+        tasks, memories: patterns (*, ?); only what matches one counts. None: everything.
+        normalise_by: "known" takes random play as 0 and the largest return as 1 where they are known, otherwise the worst and
+            the best compared run, as "range" does everywhere; "none" leaves the scores as they are.
+        incomplete: count runs that are not complete, too.
+        reps: resamples of each interval.
+
+    Raises:
+        ValueError: nothing is left to compare, or there is no such metric or baseline.
+    """
+    if reps < 100:
+        raise ValueError(f"reps is {reps}; a 95 % interval takes at least 100 resamples")
+    notes: list[str] = []
+    found = _chosen(list(results), metric, tasks, incomplete, notes)
+    labelled = _once(list(zip(found, make_labels(found), strict=True)), memories, notes)
+    by_task = _grouped(labelled)
+    steps = {task: _common_steps(task, members, notes) for task, members in by_task.items()}
+    scored = {task: [(r, m, _score(r, metric, steps[task])) for r, m in members] for task, members in by_task.items()}
+    scales = {task: _scale(metric, members, normalise_by) for task, members in scored.items()}
+    entries = []
+    for task, members in scored.items():
+        low, high = scales[task].low, scales[task].high
+        scaled = normalise(np.array([score for *_, score in members]), low, high)
+        entries += [Entry(*member, float(value)) for member, value in zip(members, scaled, strict=True)]
+    raw, scores = _scores(entries, lambda e: e.score), _scores(entries, lambda e: e.normalised)
+    order = sorted(scores, key=lambda memory: -np.mean([values.mean() for values in scores[memory].values()]))
+    shared = [task for task in by_task if all(task in scores[memory] for memory in order)]
+    against = _baseline(baseline, order, labelled) if len(order) > 1 else None
+    matrices = _matrices(scores, shared, notes) if shared else {}
+    rows = [_row(task, m, raw, scores, against, reps) for task in by_task for m in order if task in scores[m]]
+    overall = [_overall(memory, matrices, against, reps) for memory in order if memory in matrices]
+    if matrices:
+        order = sorted(order, key=lambda memory: -matrices[memory].mean())
+        overall.sort(key=lambda row: order.index(row.memory))
+    thresholds = _thresholds(matrices, normalise_by)
+    _explain(notes, by_task, shared, order, scores, scales)
+    return Comparison(
+        metric,
+        order,
+        list(by_task),
+        against,
+        entries,
+        scales,
+        steps,
+        {task: _curves(members, metric, steps[task], reps) for task, members in by_task.items()},
+        rows,
+        overall,
+        shared,
+        thresholds,
+        {memory: profile(matrix, thresholds, reps) for memory, matrix in matrices.items()},
+        reps,
+        notes,
+    )
+
+
+def _chosen(results: list[Result], metric: str, tasks: Sequence[str], incomplete: bool, notes: list[str]) -> list[Result]:
+    """The results that may count; why others do not goes to the notes."""
+    if not results:
+        raise ValueError(
+            "no runs there; give folders that hadamem train or hadamem sweep made, or files of results (*.run.json)"
+        )
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}; there are: {', '.join(METRICS)}")
+    matching = [r for r in results if not tasks or _matches(tasks, r.task, r.config["env"])]
+    if not matching:
+        raise ValueError(f"no task matches {' '.join(tasks)}; there are: {', '.join(sorted({r.task for r in results}))}")
+    ended = [r for r in matching if r.complete or incomplete]
+    if len(ended) < len(matching):
+        notes.append(f"{_runs(len(matching) - len(ended))} left out, not complete; --incomplete takes them as far as they are.")
+    if not ended:
+        raise ValueError(f"none of {len(matching)} runs is complete; --incomplete takes them as far as they are")
+    with_metric = [r for r in ended if r.curves.get(metric)]
+    if len(with_metric) < len(ended):
+        notes.append(f"{_runs(len(ended) - len(with_metric))} left out, without any {metric}.")
+    if not with_metric:
+        there = ", ".join(name for name in METRICS if any(name in r.curves for r in ended)) or "none"
+        raise ValueError(f"no run has the metric {metric!r}; they have: {there}")
+    return with_metric
+
+
+def _once(labelled: list[tuple[Result, str]], memories: Sequence[str], notes: list[str]) -> list[tuple[Result, str]]:
+    """Of runs of one task, memory and seed the one that went furthest; and of the memories those that match."""
+    matching = [(r, label) for r, label in labelled if not memories or _matches(memories, label, r.config["memory"])]
+    if not matching:
+        there = ", ".join(sorted({label for _, label in labelled}))
+        raise ValueError(f"no memory matches {' '.join(memories)}; there are: {there}")
+    best: dict[tuple[str, str, int], tuple[Result, str]] = {}
+    for result, label in sorted(matching, key=lambda pair: (pair[0].complete, pair[0].steps)):
+        best[result.task, label, result.seed] = (result, label)
+    if len(best) < len(matching):
+        notes.append(f"{_runs(len(matching) - len(best))} left out: another of the same task, memory and seed went as far.")
+    return [best[key] for key in sorted(best, key=lambda key: (_in_order(key[0]), *key[1:]))]
+
+
+def _grouped(labelled: list[tuple[Result, str]]) -> dict[str, list[tuple[Result, str]]]:
+    groups: dict[str, list[tuple[Result, str]]] = defaultdict(list)
+    for result, label in labelled:
+        groups[result.task].append((result, label))
+    return dict(groups)
+
+
+def _common_steps(task: str, members: list[tuple[Result, str]], notes: list[str]) -> float:
+    steps = [result.steps for result, _ in members]
+    longer = sum(step > min(steps) * (1 + _SLACK) for step in steps)
+    if longer:
+        notes.append(
+            f"{task}: compared at {min(steps):,} environment steps, the fewest; {_runs(longer)} went on to {max(steps):,}."
+        )
+    return float(min(steps))
+
+
+def _score(result: Result, metric: str, steps: float) -> float:
+    """The mean over the last 5 % of the common steps; the last value where there is none in them."""
+    if result.steps <= steps * (1 + _SLACK) and metric in result.scores:
+        return result.scores[metric]
+    curve = [(step, value) for step, value in result.curves[metric] if step <= steps] or result.curves[metric][:1]
+    tail = [value for step, value in curve if step > (1 - _TAIL) * steps] or [curve[-1][1]]
+    return sum(tail) / len(tail)
+
+
+def _scale(metric: str, members: list[tuple[Result, str, float]], normalise_by: Normalise) -> Scale:
+    if normalise_by == "none":
+        return Scale(0.0, 1.0, "as it is")
+    if normalise_by == "known":
+        if metric.endswith("success"):
+            return Scale(0.0, 1.0, "success rate")
+        if (known := known_returns(members[0][0].config["env"])) is not None:
+            return Scale(*known, "random play and the largest possible return")
+    scores = [score for *_, score in members]
+    return Scale(min(scores), max(scores), "the worst and the best of the compared runs")
+
+
+def _scores(entries: list[Entry], of: Callable[[Entry], float]) -> dict[str, dict[str, Array]]:
+    """Per memory and task, the scores (N,) of its runs by seed."""
+    lists: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        lists[entry.memory][entry.result.task].append(of(entry))
+    return {memory: {task: np.array(values) for task, values in tasks.items()} for memory, tasks in lists.items()}
+
+
+def _baseline(wanted: str | None, order: list[str], labelled: list[tuple[Result, str]]) -> str:
+    names = {label: result.config["memory"] for result, label in labelled}
+    fitting = [label for label in order if (wanted or "gru") in (label, names[label])]
+    if wanted in fitting:
+        return wanted
+    if len(fitting) == 1:
+        return fitting[0]
+    if wanted is None:
+        return fitting[-1] if fitting else order[-1]
+    raise ValueError(f"baseline {wanted!r} is {'not one memory' if fitting else 'not there'}; there are: {', '.join(order)}")
+
+
+def _matrices(scores: dict[str, dict[str, Array]], shared: list[str], notes: list[str]) -> dict[str, Array]:
+    """Per memory its normalised scores (N, M) on the shared tasks, N the fewest runs that it has of any of them."""
+    matrices = {}
+    for memory, tasks in scores.items():
+        fewest = min(len(tasks[task]) for task in shared)
+        matrices[memory] = np.stack([tasks[task][:fewest] for task in shared], 1)
+    uneven = [memory for memory, matrix in matrices.items() if any(len(scores[memory][task]) > len(matrix) for task in shared)]
+    if uneven:
+        counts = ", ".join(f"{len(matrices[memory])} of {memory}" for memory in uneven)
+        notes.append(
+            f"Per task, all runs count; over all tasks, the first by seed, as many as of the task with the fewest: {counts}."
+        )
+    return matrices
+
+
+def _row(
+    task: str,
+    memory: str,
+    raw: dict[str, dict[str, Array]],
+    scores: dict[str, dict[str, Array]],
+    baseline: str | None,
+    reps: int,
+) -> Row:
+    values = raw[memory][task][:, None]
+    estimates = {name: aggregate(values, name, reps) for name in AGGREGATES}
+    estimates["normalised"] = aggregate(scores[memory][task][:, None], "mean", reps)
+    if baseline not in (None, memory) and task in raw[baseline]:
+        estimates["improvement"] = improvement(values, raw[baseline][task][:, None], reps)
+    return Row(task, memory, len(values), estimates)
+
+
+def _overall(memory: str, matrices: dict[str, Array], baseline: str | None, reps: int) -> Row:
+    matrix = matrices[memory]
+    estimates = {name: aggregate(matrix, name, reps) for name in AGGREGATES}
+    estimates["normalised"] = estimates["mean"]
+    if baseline not in (None, memory):
+        estimates["improvement"] = improvement(matrix, matrices[baseline], reps)
+    return Row(OVERALL, memory, len(matrix), estimates)
+
+
+def _thresholds(matrices: dict[str, Array], normalise_by: Normalise) -> Array:
+    if not matrices:
+        return np.zeros(0)
+    low, high = min(m.min() for m in matrices.values()), max(m.max() for m in matrices.values())
+    if normalise_by != "none":
+        low, high = min(low, 0.0), max(high, 1.0)
+    return np.linspace(low, high, _GRID)
+
+
+def _curves(members: list[tuple[Result, str]], metric: str, steps: float, reps: int) -> dict[str, tuple[Array, Array]]:
+    """Mean curves on a grid that begins where all runs of a memory have a value."""
+    by_memory: dict[str, list[Array]] = defaultdict(list)
+    for result, memory in members:
+        by_memory[memory].append(np.array(result.curves[metric], dtype=float).reshape(-1, 2))
+    made = {}
+    for memory, curves in by_memory.items():
+        first = min(max(curve[0, 0] for curve in curves), steps)
+        grid = np.linspace(first, steps, _GRID)
+        made[memory] = grid, band(np.stack([np.interp(grid, curve[:, 0], curve[:, 1]) for curve in curves]), reps)
+    return made
+
+
+def _explain(
+    notes: list[str],
+    by_task: dict[str, list[tuple[Result, str]]],
+    shared: list[str],
+    order: list[str],
+    scores: dict[str, dict[str, Array]],
+    scales: dict[str, Scale],
+) -> None:
+    """The notes about what was compared, to those about what was not."""
+    if not shared:
+        notes.append("No task was played with every memory, so that there is nothing to say over all tasks.")
+    elif len(shared) < len(by_task):
+        notes.append(f"Over all tasks means over the {len(shared)} of {len(by_task)} that every memory has played.")
+    single = [memory for memory in order if any(len(values) == 1 for values in scores[memory].values())]
+    if single:
+        which = "all memories" if len(single) == len(order) else ", ".join(single)
+        notes.append(f"One run says nothing of the spread: no interval where there is a single one ({which}).")
+    by_range = [task for task, scale in scales.items() if scale.source.startswith("the worst") and math.isfinite(scale.low)]
+    if by_range:
+        notes.append(
+            f"Normalised by the worst and the best compared run, since no bounds are known or wanted: {', '.join(by_range)}."
+        )
+
+
+def _in_order(task: str) -> str:
+    """What tasks are sorted by: easy ones before hard ones."""
+    for i, level in enumerate(("Easy", "Medium", "Hard")):
+        task = task.replace(level, str(i))
+    return task
+
+
+def _matches(patterns: Sequence[str], *texts: str) -> bool:
+    return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in texts)
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"

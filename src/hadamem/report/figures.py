@@ -1,0 +1,177 @@
+"""The pictures of a comparison, for a page of a paper: learning curves, aggregates, performance profiles."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..experiments.curves import COLOURS, STYLES
+from .comparison import Comparison
+from .statistics import Array
+
+#: How a metric is called on an axis, with its unit.
+AXES = {
+    "return": "return per episode",
+    "success": "success rate (share of episodes)",
+    "evaluation_return": "return per evaluation episode",
+    "evaluation_success": "success rate (share of evaluation episodes)",
+}
+#: How an aggregate is called.
+NAMES = {"mean": "mean", "median": "median", "iqm": "interquartile mean"}
+_WIDTH = 7.2  # inches: the text of a page
+_FONT: Any = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42}
+
+
+def draw_all(comparison: Comparison) -> dict[str, Figure]:
+    """The pictures by name: "curves", and where there are more memories than colours "curves-2" and so on; where there are
+    tasks that all memories have played, "aggregates" and "profiles"."""
+    with plt.rc_context(_FONT):
+        pages = groups(comparison)
+        drawn = {f"curves-{i + 1}" if i else "curves": curves(comparison, page) for i, page in enumerate(pages)}
+        if comparison.overall:
+            drawn |= {"aggregates": aggregates(comparison), "profiles": profiles(comparison)}
+    return drawn
+
+
+def save(figure: Figure, path: pathlib.Path) -> None:
+    """Write a picture as .png and as .pdf."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for ending in ("png", "pdf"):
+        figure.savefig(path.with_name(f"{path.name}.{ending}"), dpi=200)
+    plt.close(figure)
+
+
+def short(task: str) -> str:
+    """A task without the name of its collection."""
+    return task.removeprefix("hadamem/").removeprefix("popgym-")
+
+
+def groups(comparison: Comparison) -> list[list[str]]:
+    """The memories, best first, by as many as there are colours."""
+    names, size = comparison.memories, len(COLOURS)
+    return [names[i : i + size] for i in range(0, len(names), size)]
+
+
+def look(comparison: Comparison) -> dict[str, tuple[str, Any]]:
+    """Per memory a colour and a style of line, both its own within its group."""
+    return {name: (COLOURS[i], STYLES[i % len(STYLES)]) for group in groups(comparison) for i, name in enumerate(group)}
+
+
+def unit(steps: float) -> tuple[float, str]:
+    """What to count environment steps in, so that their number is short."""
+    return (1e6, "millions") if steps >= 1e6 else (1e3, "thousands") if steps >= 1e4 else (1.0, "steps")
+
+
+def curves(comparison: Comparison, shown: Sequence[str]) -> Figure:
+    """A panel for each task: the mean over its runs and the band, of the memories that are shown; the others are grey."""
+    tasks = comparison.tasks
+    columns = min(len(tasks), 4 if len(tasks) > 6 else 3)
+    rows = math.ceil(len(tasks) / columns)
+    height = 1.6 * rows + 0.8 if len(tasks) > 1 else 3.6
+    figure, grid = plt.subplots(rows, columns, figsize=(_WIDTH, height), squeeze=False, layout="constrained")
+    divisor, called = unit(max(comparison.steps.values()))
+    for axes, task in zip(grid.flat, tasks, strict=False):
+        lines = {memory: (steps / divisor, *values) for memory, (steps, values) in comparison.curves[task].items()}
+        _lines(axes, comparison, lines, shown)
+        axes.set_title(textwrap.fill(short(task), 84 // columns))
+    for axes in list(grid.flat)[len(tasks) :]:
+        axes.set_visible(False)
+    figure.supxlabel(f"environment steps ({called})" if divisor > 1 else "environment steps", fontsize=8)
+    figure.supylabel(AXES[comparison.metric], fontsize=8)
+    _legend(figure, comparison, shown, "Lines: mean over runs. Bands: its 95 % bootstrap interval at each step.")
+    return figure
+
+
+def aggregates(comparison: Comparison) -> Figure:
+    """A panel for each aggregate over all tasks, and one for the probability of improvement; a line for each memory."""
+    looks, rows = look(comparison), comparison.overall[::-1]  # the best at the top
+    panels = list(NAMES) + (["improvement"] if comparison.baseline else [])
+    labels = [textwrap.fill(row.memory, 30) for row in rows]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    size = (_WIDTH, 1.1 + 0.2 * lines)
+    figure, grid = plt.subplots(1, len(panels), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axes, name in zip(grid[0], panels, strict=True):
+        for y, row in enumerate(rows):
+            if (estimate := row.estimates.get(name)) is not None:
+                colour, _ = looks[row.memory]
+                axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=6, alpha=0.4, solid_capstyle="butt")
+                axes.plot(estimate.value, y, "|", color=colour, markersize=11, markeredgewidth=2)
+        axes.grid(alpha=0.3, axis="x")
+        axes.margins(y=0.5 / max(len(rows), 2))
+        against = textwrap.shorten(comparison.baseline or "", 28, placeholder=" ...")
+        axes.set_title(NAMES.get(name, f"probability of improvement\nover {against}"))
+        if name == "improvement":
+            axes.set_xlim(-0.03, 1.03)
+            axes.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
+    grid[0, 0].set_yticks(range(len(rows)), labels)
+    figure.supxlabel(
+        f"{score_name(comparison)} over {_tasks(comparison)}. Ticks: estimates. Bars: 95 % stratified bootstrap intervals.",
+        fontsize=8,
+    )
+    return figure
+
+
+def profiles(comparison: Comparison) -> Figure:
+    """The share of runs above each score; a panel for each group of memories, with the others in grey."""
+    pages = groups(comparison)
+    figure, grid = plt.subplots(len(pages), figsize=(_WIDTH, 0.3 + 2.6 * len(pages)), squeeze=False, layout="constrained")
+    lines = {memory: (comparison.thresholds, *values) for memory, values in comparison.profiles.items()}
+    for axes, page in zip(grid.flat, pages, strict=True):
+        _lines(axes, comparison, lines, page)
+        axes.set(ylabel="share of runs with a score > τ", ylim=(-0.02, 1.02))
+        axes.legend(*_handles(comparison, page), loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
+    grid[-1, 0].set_xlabel(f"{score_name(comparison)} τ")
+    told = f"Runs of {_tasks(comparison)}. Bands: 95 % stratified bootstrap intervals."
+    figure.suptitle(told + ("" if len(pages) == 1 else " Grey: the other memories."), fontsize=8)
+    return figure
+
+
+def score_name(comparison: Comparison) -> str:
+    """What the scores over all tasks are."""
+    as_is = all(scale.source == "as it is" for scale in comparison.scales.values())
+    return AXES[comparison.metric] if as_is else f"normalised {comparison.metric.replace('_', ' ')}"
+
+
+def _tasks(comparison: Comparison) -> str:
+    return "1 task" if len(comparison.shared) == 1 else f"{len(comparison.shared)} tasks"
+
+
+def _lines(axes: Axes, comparison: Comparison, lines: Mapping[str, tuple[Array, ...]], shown: Sequence[str]) -> None:
+    """Of each memory (x, mean, low, high)."""
+    looks = look(comparison)
+    for memory in sorted(lines, key=lambda name: name in shown):
+        x, mean, low, high = lines[memory]
+        if memory in shown:
+            colour, style = looks[memory]
+            axes.plot(x, mean, style, color=colour, linewidth=1.3)
+            axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        else:
+            axes.plot(x, mean, color="0.8", linewidth=0.7)
+    axes.grid(alpha=0.3)
+
+
+def _handles(comparison: Comparison, shown: Sequence[str]) -> tuple[list[Line2D], list[str]]:
+    looks = look(comparison)
+    handles = [Line2D([], [], color=looks[name][0], linestyle=looks[name][1]) for name in shown]
+    return handles, [textwrap.fill(name, 30) for name in shown]
+
+
+def _legend(figure: Figure, comparison: Comparison, shown: Sequence[str], told: str) -> None:
+    """One for all panels, above them, with what lines and bands are."""
+    handles, labels = _handles(comparison, shown)
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    columns = max(1, min(len(labels), 110 // (longest + 7)))
+    told += "" if len(shown) == len(comparison.memories) else " Grey: the other memories."
+    place: dict[str, Any] = {"loc": "outside upper center", "frameon": False, "title_fontsize": 8}
+    figure.legend(handles, labels, ncols=columns, title=told, alignment="center", **place)

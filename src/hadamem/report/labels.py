@@ -1,0 +1,76 @@
+"""Short names for the memories of runs: no longer than it takes to tell apart what was trained on the same task."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from .results import Result
+
+# what does not make it another method: how long, from which seed, on what, and how it was watched
+_ELSEWHERE = {"env", "env_options", "memory", "agent", "steps", "seed", "threads", "device", "batched"}
+_WATCHING = ("checkpoint_", "evaluate_")
+
+
+def make_labels(results: Sequence[Result]) -> list[str]:
+    """A label for each result: the name of its memory, after another agent than PPO that agent's; then the settings in which
+    runs of this memory on the same task differ, such as "shm 64 theta=fixed" beside "shm 24 theta=random"."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, result in enumerate(results):
+        groups[_name(result)].append(i)
+    labels = [""] * len(results)
+    for name, members in groups.items():
+        settings = {i: flat_settings(results[i].config) for i in members}
+        differing = _differing([(results[i].task, settings[i]) for i in members])
+        for i in members:
+            words = [_word(key, settings[i][key]) for key in differing if settings[i].get(key) is not None]
+            labels[i] = " ".join([name, *words])
+    return labels
+
+
+def flat_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a configuration that make a method, by name: "memory_size", "theta", "ppo.network.embed_size"."""
+    options = dict(option.split("=", 1) for option in config["memory_options"])
+    rest = {name: value for name, value in config.items() if name not in _ELSEWHERE and not name.startswith(_WATCHING)}
+    return _flat({**rest, "memory_options": options})
+
+
+def _name(result: Result) -> str:
+    agent = result.config["agent"]
+    return result.config["memory"] + ("" if agent == "ppo" else f" ({agent})")
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, "" if name == "memory_options" else f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _differing(settings: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Names of as many settings as it takes to tell apart all that differ on some task, the memory's own first."""
+    names = sorted({name: None for _, given in settings for name in given}, key=lambda name: "." in name)
+    chosen: list[str] = []
+    for name in names:
+        if _kinds(settings, [*chosen, name]) > _kinds(settings, chosen):
+            chosen.append(name)
+    for name in sorted(chosen, key=lambda name: "." not in name):  # those that later ones make needless
+        rest = [other for other in chosen if other != name]
+        if _kinds(settings, rest) == _kinds(settings, chosen):
+            chosen = rest
+    return chosen
+
+
+def _kinds(settings: list[tuple[str, dict[str, Any]]], names: list[str]) -> int:
+    return len({(task, *(str(given.get(name)) for name in names)) for task, given in settings})
+
+
+def _word(name: str, value: Any) -> str:
+    if name == "memory_size":
+        return str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{name.rpartition('.')[2]}={text}"
