@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -63,7 +63,7 @@ def measure(memory: str, H: int, size: Size, seed: int) -> list[float]:
     return [toys.accuracy(reader, toy) for toy in given]
 
 
-def table(accuracies: dict[tuple[str, int], Sequence[Sequence[float]]], pairs: Sequence[int]) -> list[dict[str, Any]]:
+def table(accuracies: Mapping[tuple[str, int], Sequence[Sequence[float]]], pairs: Sequence[int]) -> list[dict[str, Any]]:
     """A row for each memory, H and n, from the accuracies (networks, n): the mean, and the lowest and highest network."""
     return [
         {"memory": memory, "H": H, "pairs": n, "accuracy": sum(of) / len(of), "lowest": min(of), "highest": max(of)}
@@ -116,11 +116,10 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
         ax = figure.add_subplot(-(-len(names) // columns), columns, k + 1)
         for i, H in enumerate(sizes):
             of = [row for row in rows if row["memory"] == name and row["H"] == H]
-            look = {"color": COLOURS[i], "marker": _MARKERS[i], "label": f"H = {H}"}
-            ax.plot(pairs, [row["accuracy"] for row in of], **look)
-            ax.fill_between(
-                pairs, [row["lowest"] for row in of], [row["highest"] for row in of], color=COLOURS[i], alpha=0.15, linewidth=0
-            )
+            accuracies = [row["accuracy"] for row in of]
+            ax.plot(pairs, accuracies, color=COLOURS[i], marker=_MARKERS[i], label=f"H = {H}")
+            low, high = ([row[end] for row in of] for end in ("lowest", "highest"))
+            ax.fill_between(pairs, low, high, color=COLOURS[i], alpha=0.15, linewidth=0)
         ax.axhline(1 / toys.SYMBOLS, color="0.5", linestyle=":", label="chance")
         ax.set_xscale("log", base=2)
         ax.set_xticks(pairs, [str(n) for n in pairs])
@@ -149,9 +148,9 @@ def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed:
         conclusion=conclude(rows),
         figure=draw(rows),
         notes=(
-            f"Networks for each memory and H: {size.networks}, each trained for {size.updates:,} batches of 32 rows of a random "
-            f"number of pairs, with {max(size.pairs)} kinds of keys; accuracy on 512 fresh rows, bands from the lowest to the "
-            "highest network. What is not learned in that time counts as not held: these are lower bounds of a capacity.",
+            f"Networks for each memory and H: {size.networks}, each trained for {size.updates:,} batches of 32 rows of a "
+            f"random number of pairs, with {max(size.pairs)} kinds of keys; accuracy on 512 fresh rows, bands from the lowest "
+            "to the highest network. What is not learned in that time counts as not held: these are lower bounds of capacity.",
             "Options as in the preset `fast`. Mamba has H rows and a state of H; linear_attention and mlstm have a row more, "
             "their normaliser.",
         ),
