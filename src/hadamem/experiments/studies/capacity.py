@@ -125,6 +125,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
         ax.set_xticks(pairs, [str(n) for n in pairs])
         ax.set(title=name.replace("_", " "), ylim=(0, 1.03), xlabel="pairs n", ylabel="accuracy")
         ax.grid(alpha=0.3)
+    figure.suptitle("Lines are means of networks, bands reach from the lowest to the highest one", fontsize=10)
     handles, _ = ax.get_legend_handles_labels()
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
