@@ -119,7 +119,8 @@ and what failed may not. Printed by `hadamem bench recall`:
     "costs": """## What they cost
 
 µs for one step of one row at (64, 128), episodes of 50 steps on average, forward and backward; *resets* is how many
-times the cost without resets that is; *acting* is one step of 64 rows, forward. Printed by `hadamem bench memories`, which drew the picture with `--plot`:
+times the cost without resets that is; *acting* is one step of 64 rows, forward. Printed by `hadamem bench memories`,
+which drew the picture with `--plot`:
 
 ![cost of a step against the length of a sequence](costs.png)
 """,
