@@ -124,7 +124,12 @@ def _write_config(path: pathlib.Path, config: Any) -> None:
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-    """The configuration of a run folder.
+    """The configuration of a run folder; see `read_saved`."""
+    return read_saved(path)["config"]
+
+
+def read_saved(path: pathlib.Path) -> dict[str, Any]:
+    """What is in the config.json of a run folder: "config", "versions" and the time it was "written".
 
     Raises:
         ValueError: it is no run folder.
@@ -132,7 +137,7 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     file = path / "config.json"
     if not file.is_file():
         raise ValueError(f"{path} is no run folder: it has no config.json. `hadamem train` prints the folder it made")
-    return json.loads(file.read_text())["config"]
+    return json.loads(file.read_text())
 
 
 def read_checkpoint(path: pathlib.Path, device: str = "cpu") -> dict[str, Any]:

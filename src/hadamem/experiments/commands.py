@@ -17,10 +17,10 @@ from ..console import console, make_table, print_rows, print_table, say
 from ..report.results import Result, find_results, peek_result
 from .cluster import run_on_ray
 from .duration import expected
+from .live_table import Watch
 from .processes import run_here
 from .reproduce import NAMES, Budget, read_reproduction, rows
 from .sweep import Cell, finish, keep_what_is_there, make_cells, score, summary
-from .watch import Watch
 
 DATA = pathlib.Path("docs/results/data")
 

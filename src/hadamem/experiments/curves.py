@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from ..report.results import mean_of, neighbours
 from ..run import read_config, read_metrics
 
 Against = Literal["steps", "minutes"]
@@ -19,7 +19,6 @@ Against = Literal["steps", "minutes"]
 # told apart by colour-blind readers (Okabe and Ito, 2008)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", ":", "-.")
-_POINTS = 200  # of a curve; between two of them lies the mean of the iterations
 
 
 def draw_curves(
@@ -68,17 +67,12 @@ def _labels(configs: list[dict[str, Any]]) -> list[str]:
 
 
 def _curve(run: pathlib.Path, metric: str, against: Against) -> tuple[list[float], list[float]]:
-    """At most _POINTS points, each the mean of neighbouring lines of metrics."""
+    """At most 200 points, each the mean of neighbouring lines of metrics."""
     metrics = read_metrics(run)
     lines = [line for line in metrics if metric in line]
     if not lines:
         there = ", ".join(sorted({name for line in metrics for name in line})) or "nothing yet"
         raise ValueError(f"{run} has no metric {metric!r}; it has: {there}")
     name, unit = ("step", 1e6) if against == "steps" else ("seconds", 60)
-    width = math.ceil(len(lines) / _POINTS)
-    groups = [lines[i : i + width] for i in range(0, len(lines), width)]
-    return [_mean(group, name) / unit for group in groups], [_mean(group, metric) for group in groups]
-
-
-def _mean(lines: list[dict[str, Any]], name: str) -> float:
-    return sum(line[name] for line in lines) / len(lines)
+    groups = neighbours(lines)
+    return [mean_of(group, name) / unit for group in groups], [mean_of(group, metric) for group in groups]

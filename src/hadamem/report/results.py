@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..agents.training import config_from_dict
-from ..run import read_last_metrics, read_metrics, write_whole
+from ..run import read_last_metrics, read_metrics, read_saved, write_whole
 
 METRICS = ("return", "success", "evaluation_return", "evaluation_success")
 #: of the names of files of results
@@ -91,12 +91,12 @@ def read_result(path: pathlib.Path) -> Result:
             return Result(**{**json.loads(path.read_text()), "path": str(path)})
         except (TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no result of a run: {error}") from error
-    saved = _read_config(path)
+    saved = read_saved(path)
     lines = read_metrics(path)
     curves = {name: _curve(lines, name) for name in METRICS if any(name in line for line in lines)}
     last: dict[str, Any] = lines[-1] if lines else {"step": 0, "seconds": 0.0}
     tail = [line for line in lines if line["step"] > (1 - _TAIL) * last["step"]]
-    scores = {name: value for name in curves if (value := _mean(tail or lines, name)) == value}
+    scores = {name: value for name in curves if (value := mean_of(tail or lines, name)) == value}
     for name in curves.keys() - scores.keys():  # evaluated before the last steps only
         scores[name] = curves[name][-1][1]
     complete = (path / "result.json").exists()
@@ -107,7 +107,7 @@ def peek_result(path: pathlib.Path) -> Result:
     """As `read_result`, but for a run folder without curves, and with the latest metrics as scores: fast."""
     if path.is_file():
         return read_result(path)
-    saved, complete = _read_config(path), (path / "result.json").exists()
+    saved, complete = read_saved(path), (path / "result.json").exists()
     last = read_last_metrics(path) or {"step": 0, "seconds": 0.0}
     scores = {name: last[name] for name in METRICS if name in last}
     return Result(str(path), saved["config"], saved["versions"], complete, last["step"], last["seconds"], {}, scores)
@@ -132,21 +132,18 @@ def find_results(paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], R
                 yield read(file)
 
 
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
-    """What is in config.json: config, versions, written."""
-    file = path / "config.json"
-    if not file.is_file():
-        raise ValueError(f"{path} is no run folder: it has no config.json. `hadamem train` prints the folder it made")
-    return json.loads(file.read_text())
-
-
 def _curve(lines: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
-    lines = [line for line in lines if name in line]
+    groups = neighbours([line for line in lines if name in line])
+    return [(round(mean_of(group, "step")), mean_of(group, name)) for group in groups]
+
+
+def neighbours(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Lines of metrics in at most 200 groups, one for each point of a curve."""
     width = math.ceil(len(lines) / _POINTS)
-    groups = [lines[i : i + width] for i in range(0, len(lines), width)]
-    return [(round(_mean(group, "step")), _mean(group, name)) for group in groups]
+    return [lines[i : i + width] for i in range(0, len(lines), width)]
 
 
-def _mean(lines: list[dict[str, Any]], name: str) -> float:
+def mean_of(lines: list[dict[str, Any]], name: str) -> float:
+    """The mean over the lines of metrics that have it; NaN where none has."""
     values = [line[name] for line in lines if name in line]
     return sum(values) / len(values) if values else math.nan
