@@ -21,6 +21,18 @@ DEFAULTS = {"ppo": "fast", "sac": "sac-fast"}
 
 _ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 32}
 
+
+def _episodes(
+    num_envs: int, num_steps: int, reward_scale: float, horizon: float = 0.0, entropy: float = 0.02
+) -> dict[str, Any]:
+    """For rewards that answer an action soon, but whose cause is tens of steps back: many whole episodes a gradient step (noise
+    otherwise uses up the entropy before anything is learned), and rewards of order 1 (a critic that errs by more than a
+    reward drowns it: of all that was tried, this counted most). `horizon` is gamma, and lambda."""
+    batch = {"num_envs": num_envs, "num_steps": num_steps, "minibatches": 8, "schedule": "constant"}
+    credit = {"reward_scale": reward_scale, "gamma": horizon, "gae_lambda": horizon, "entropy_coefficient": entropy}
+    return {"algorithm": batch | credit}
+
+
 _UNSEEN = {"evaluate_options": ("split=eval",)}
 _PICTURES = {"network": {"observation_embed": 100, "action_embed": 0}}
 _FAST: dict[str, dict[str, Any]] = {
@@ -47,8 +59,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "tasks": {
             # every reward answers one action, at once: no credit horizon, and curiosity at each step of its own
-            "popgym-RepeatPrevious*": {"algorithm": _ONE_STEP},
-            "popgym-Autoencode*": {"algorithm": _ONE_STEP},
+            "popgym-RepeatPreviousEasy-v0": {"algorithm": _ONE_STEP},
+            "popgym-RepeatPreviousMedium-v0": _episodes(512, 103, 40, entropy=0.03),
+            "popgym-RepeatPreviousHard-v0": _episodes(320, 155, 50, entropy=0.03),
+            "popgym-AutoencodeEasy-v0": _episodes(512, 103, 30, entropy=0.03),
+            "popgym-AutoencodeMedium-v0": _episodes(256, 207, 60, entropy=0.03),
+            "popgym-AutoencodeHard-v0": _episodes(160, 311, 90, entropy=0.03),
+            "popgym-Battleship*": _episodes(512, 64, 10),
+            # a pair takes two actions
+            "popgym-ConcentrationMedium-v0": _episodes(256, 208, 10, horizon=0.5),
+            "popgym-Concentration*": _episodes(512, 104, 10, horizon=0.5),
         },
     },
     "popgym-paper": {
