@@ -17,7 +17,8 @@ def test_rows_are_whole_episodes(memory: str, L: int) -> None:
     assert config.ppo is not None
     assert config.ppo.num_steps == L + 1
     assert config.ppo.num_envs == (256 if L == 100 else 8)
-    assert (config.memory_size == 32) == (memory == "shm")
+    assert (config.memory_size == 32) == memory.startswith("shm")
+    assert ("theta=centred" in config.memory_options) == (memory == "shm centred")
 
 
 def test_recall_of_a_short_delay_is_learned() -> None:
@@ -50,9 +51,9 @@ def test_the_conclusion_is_what_the_rows_say() -> None:
         for memory in long_horizon.MEMORIES
     ]
     said = [long_horizon._on_play(rows, 1), long_horizon._on_recall(rows, 1), long_horizon._on_memory(rows)]
-    assert "shm 20, gru none" in said[0]
+    assert "shm 20, shm centred none, gru none" in said[0]
     assert "0.97 at 20 (shm)" in said[0]
-    assert "shm 10, gru 10, ffm 10, mamba 10, gpt none" in said[1]
-    assert "SHM's state is 10 after 10, 20 after 20 steps" in said[1]
+    assert "shm 10, shm centred 10, gru 10, ffm 10, mamba 10, gpt none" in said[1]
+    assert "SHM's state is 10 after 10, 20 after 20 steps, and with centred theta 10 after 10" in said[1]
     assert "9,000 MB, which does not fit" in said[2]
     assert "gpt out of memory" in said[2]

@@ -32,8 +32,9 @@ LEARNED = 0.9  # of recall, from this accuracy on
 SOLVED = 0.95  # of the T-maze, from this mean return on: 1 is the best
 #: what of a memory must be told of the length of an episode
 SPANS = {"gpt": "window", "ffm": "horizon"}
-MEMORIES = ("shm", "gru", "ffm", "mamba", "gpt")
-_MARKERS = ("o", "s", "^", "D", "v")
+#: what is compared: the name of a memory, or that and the theta of an SHM
+MEMORIES = ("shm", "shm centred", "gru", "ffm", "mamba", "gpt")
+_MARKERS = ("o", "P", "s", "^", "D", "v")
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,13 @@ def configure(memory: str, L: int) -> TrainConfig:
 
     The longer the corridor, the fewer environments; beyond 100 steps, the entropy bonus falls as the penalty of a step, 1 / L.
     """
+    memory, _, theta = memory.partition(" ")
     config = preset_config("credit-fast", TASK, memory)
     assert config.ppo is not None
     num_envs = max(8, min(256, 2 ** round(math.log2(32_000 / L))))
     entropy = config.ppo.entropy_coefficient * min(1, 100 / L)
-    options = (*config.memory_options, *([f"{SPANS[memory]}={L + 1}"] if memory in SPANS else []))
+    spans = [f"{SPANS[memory]}={L + 1}"] if memory in SPANS else []
+    options = (*config.memory_options, *spans, *([f"theta={theta}"] if theta else []))
     ppo = replace(config.ppo, num_envs=num_envs, num_steps=L + 1, entropy_coefficient=entropy)
     return replace(config, env_options=(f"corridor_length={L}",), memory_options=options, ppo=ppo)
 
@@ -96,7 +99,8 @@ def play(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
 def _reader(memory: str, L: int, seed: int) -> toys.Reader:
     torch.manual_seed(seed_for(seed, "network"))
     config = configure(memory, L)
-    return toys.Reader(toys.copy(1, L), memory, config.memory_size, **parse_options(memory, config.memory_options))
+    options = parse_options(config.memory, config.memory_options)
+    return toys.Reader(toys.copy(1, L), config.memory, config.memory_size, **options)
 
 
 @torch.no_grad()
@@ -169,7 +173,8 @@ def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: i
             f"Recall: one of {toys.SYMBOLS} symbols, then empty steps, asked once after L steps; {size.recall:g} seconds, "
             f"fewer when 20 batches running were right. Accuracy on 64 fresh rows, chance {1 / toys.SYMBOLS}. One row: forward "
             "and backward of the whole network through L + 1 steps, once; MB above what was there before.",
-            "GPT's window and FFM's horizon are L + 1. The largest number is that in the state at the end of a row of recall.",
+            "shm has random theta, shm centred theta=centred. GPT's window and FFM's horizon are L + 1. The largest number is "
+            "that in the state at the end of a row of recall.",
             f"A cell is stopped, and says so, when its process holds more than {MEGABYTES:,.0f} MB or takes twice its time "
             "without an end (an iteration of PPO is not broken off before). It has diverged when the loss was not finite; "
             "the return is that of the iteration before.",
@@ -222,16 +227,14 @@ def _on_play(rows: list[dict[str, Any]], seconds: float) -> str:
 
 
 def _on_recall(rows: list[dict[str, Any]], seconds: float) -> str:
-    numbers = [
-        f"{'unknown' if row['untrained, largest number'] is None else format(row['untrained, largest number'], '.2g')} "
-        f"after {row['corridor']:,}"
-        for row in rows
-        if row["memory"] == "shm"
-    ]
+    def grown(memory: str) -> str:
+        mine = {row["corridor"]: row["untrained, largest number"] for row in rows if row["memory"] == memory}
+        return ", ".join(f"{'unknown' if at is None else format(at, '.2g')} after {L:,}" for L, at in mine.items())
+
     return (
         f"With exploration taken away, {seconds:g} seconds of supervised recall reach accuracy {LEARNED} or more up to these "
-        f"distances: {_farthest(rows, 'recall')}; before any training, the largest number in SHM's state is "
-        f"{', '.join(numbers)} steps."
+        f"distances: {_farthest(rows, 'recall')}; before any training, the largest number in SHM's state is {grown('shm')} "
+        f"steps, and with centred theta {grown('shm centred')}."
     )
 
 
@@ -293,7 +296,7 @@ def _draw(rows: list[dict[str, Any]]) -> Figure:
 
 
 STUDY = Study(
-    about="the passive T-maze and recall over up to 20,000 steps, for five memories",
+    about="the passive T-maze and recall over up to 20,000 steps, for five memories and a variant",
     run=run,
     expected={"full": "15 hours", "small": "about 25 minutes", "tiny": "seconds"},
 )
