@@ -25,6 +25,7 @@ VARIANTS = {
     "softmax": "feature_map=softmax read_norm=false",
     "relu / sum, read norm": "feature_map=relu_sum read_norm=true",
     "relu / sum (released)": "feature_map=relu_sum read_norm=false",
+    "calibration, centred theta": "feature_map=softmax read_norm=true theta=centred",
     "calibration, fixed theta": "feature_map=softmax read_norm=true theta=fixed",
     "random C, none of x": "feature_map=softmax read_norm=true calibration=random",
     "neither (C = 1)": "feature_map=softmax read_norm=true calibration=ones",
@@ -32,25 +33,27 @@ VARIANTS = {
 }
 _BASE = "softmax, read norm"
 _LOOP = "loop over time"
-_TASKS = ("popgym-RepeatPreviousEasy-v0", "popgym-BattleshipEasy-v0", "hadamem/TMazePassive-v0 corridor_length=100")
+_TASKS = ("popgym-RepeatPreviousEasy-v0", "popgym-ConcentrationEasy-v0", "hadamem/TMazePassive-v0 corridor_length=100")
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is trained: tasks, seeds, the size of SHM, the words of `hadamem train` that all runs share, and whether each
-    run has its own process."""
+    """How much is trained: tasks, seeds, the size of SHM, environment steps, those of the loop over time (of which only the
+    speed is asked), further words of `hadamem train`, and whether each run has its own process."""
 
     tasks: tuple[str, ...]
     seeds: int
     memory_size: int
-    words: str
+    steps: int
+    loop_steps: int
+    words: str = ""
     fresh: bool = True
 
 
 SIZES: dict[Budget, Size] = {
-    "full": Size(_TASKS, 5, 64, "--steps 2000000"),
-    "small": Size(_TASKS, 1, 32, "--steps 300000"),
-    "tiny": Size(_TASKS[:1], 1, 4, "--steps 320 --num-envs 4 --num-steps 40 --minibatches 2 --epochs 1", fresh=False),
+    "full": Size(_TASKS, 5, 64, 2_000_000, 2_000_000),
+    "small": Size(_TASKS, 1, 32, 1_000_000, 60_000),
+    "tiny": Size(_TASKS[:1], 1, 4, 320, 160, "--num-envs 4 --num-steps 40 --minibatches 2 --epochs 1", fresh=False),
 }
 
 
@@ -58,9 +61,11 @@ def cells(size: Size, folder: pathlib.Path) -> list[Cell]:
     """The runs, on one thread each."""
     made = []
     for task in size.tasks:
-        memories = [f"shm:{size.memory_size} {options}" for options in VARIANTS.values()]
         preset = "credit-fast" if task.startswith("hadamem/") else "fast"
-        made += make_cells([task], memories, range(size.seeds), ["--preset", preset, *size.words.split()], folder, 1)
+        for name, options in VARIANTS.items():
+            steps = size.loop_steps if name == _LOOP else size.steps
+            words = ["--preset", preset, "--steps", str(steps), *size.words.split()]
+            made += make_cells([task], [f"shm:{size.memory_size} {options}"], range(size.seeds), words, folder, 1)
     return sorted(made, key=lambda cell: cell.seed)
 
 
@@ -95,7 +100,7 @@ def conclude(rows: Sequence[dict[str, Any]]) -> list[str]:
     at = {(row["task"], row["variant"]): row for row in rows}
 
     def names(task: str) -> str:
-        there = [row for row in rows if row["task"] == task and row["return"] is not None]
+        there = [row for row in rows if row["task"] == task and row["variant"] != _LOOP and row["return"] is not None]
         if not there:
             return f"none finished on {task}"
         best = max(there, key=lambda row: row["return"])
@@ -117,27 +122,28 @@ def conclude(rows: Sequence[dict[str, Any]]) -> list[str]:
     speed = f"{min(ratios):.1f} to {max(ratios):.1f} times as fast" if ratios else "not timed"
     return [
         f"The highest mean return has {'; '.join(map(names, tasks))}.",
-        f"What is gained by '{_BASE}' with random theta over each lesser variant, task by task, is "
+        f"What is gained by '{_BASE}' with random theta over each other variant, task by task, is "
         f"{'; '.join(map(gain, parts))}.",
         f"Training with the fused kernels is {speed} as with a loop over time, which computes the same.",
     ]
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:
-    """A panel for each task: a bar for each variant, a line from its lowest to its highest seed."""
+    """A panel for each task: a dot for each variant but the loop, a line from its lowest to its highest seed."""
+    variants = [name for name in VARIANTS if name != _LOOP]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     figure, axes = plt.subplots(
         1, len(tasks), figsize=(2 + 3.2 * len(tasks), 3.8), sharey=True, squeeze=False, layout="constrained"
     )
     for ax, task in zip(axes[0], tasks, strict=True):
-        there = [row for row in rows if row["task"] == task and row["return"] is not None]
+        there = [row for row in rows if row["task"] == task and row["variant"] in variants and row["return"] is not None]
         for row in there:
-            y = list(VARIANTS).index(row["variant"])
+            y = variants.index(row["variant"])
             ax.plot([row["lowest"], row["highest"]], [y, y], color=COLOURS[0], linewidth=3, alpha=0.4)
             ax.plot(row["return"], y, "o", color=COLOURS[0])
-        ax.set(title=task.replace(" ", "\n"), xlabel="mean return at the end")
+        ax.set(title=task.replace(" ", "\n"), xlabel="return per episode, end of training")
         ax.title.set_fontsize(9)
-        ax.set_yticks(range(len(VARIANTS)), list(VARIANTS))
+        ax.set_yticks(range(len(variants)), variants)
         ax.grid(alpha=0.3)
     axes[0, 0].invert_yaxis()
     figure.suptitle("dots: mean over seeds; lines: lowest to highest seed", fontsize=9)
@@ -168,7 +174,8 @@ def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed:
         conclusion=conclude(rows),
         figure=draw(rows),
         notes=[
-            f"SHM with H = {size.memory_size}, PPO, presets fast (POPGym) and credit-fast (T-maze), {size.words}, {size.seeds} "
+            f"SHM with H = {size.memory_size}, PPO, presets fast (POPGym) and credit-fast (T-maze), {size.steps:,} "
+            f"environment steps, {size.loop_steps:,} of the loop over time, of which only the speed is asked, {size.seeds} "
             f"seed{'s' * (size.seeds > 1)}, counted from 0. The return is the mean over the last "
             "5 % of the steps of training. 'calibration, fixed theta' is the calibration alone; 'random C' is randomness "
             "alone, entries uniform in (0, 2) whatever x is; "
