@@ -45,6 +45,12 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
     print_table(table)
 
 
+def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of equal keys as a table in Markdown."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([as_text(value) for value in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def as_text(value: Any) -> str:
     """A value of a table."""
     if isinstance(value, bool):

@@ -15,11 +15,12 @@ from rich.table import Table
 
 from ..console import console, make_table, print_rows, print_table, say
 from ..report.results import Result, find_results, peek_result
+from ..run import write_whole
 from .cluster import run_on_ray
 from .duration import expected
 from .live_table import Watch
 from .processes import run_here
-from .reproduce import NAMES, Budget, read_reproduction, rows
+from .reproduce import NAMES, Budget, page, read_reproduction, rows
 from .sweep import Cell, finish, keep_what_is_there, make_cells, score, summary
 
 DATA = pathlib.Path("docs/results/data")
@@ -136,7 +137,8 @@ class Reproduce(Where):
     budget: Budget = "small"
     """full: as published, for a cluster; small: a night or two on 2 cores; tiny: seconds, to try the command"""
     out: pathlib.Path = pathlib.Path("runs/reproduce")
-    """folder of the run folders OUT/NAME-BUDGET/TASK/MEMORY-sSEED, beside each of which is its log"""
+    """folder of the run folders OUT/NAME-BUDGET/TASK/MEMORY-sSEED, beside each of which is its log, and of the table
+    OUT/NAME-BUDGET.md"""
     dry_run: bool = False
     """only tell how long it would take"""
 
@@ -155,6 +157,9 @@ def reproduce(arguments: Sequence[str]) -> None:
         print_rows(f"{name}, {given.budget}: {experiment.about}", rows(experiment))
         for note in experiment.notes:
             print(note)
+        table = given.out / f"{name}-{given.budget}.md"
+        write_whole(table, page(name, given.budget, experiment))
+        print(table)
         done += experiment.cells
     _tell_failed(done)
 

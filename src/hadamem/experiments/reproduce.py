@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..console import markdown_table
 from .sweep import Cell, make_cells, score, summary
 
 Budget = Literal["full", "small", "tiny"]
@@ -48,11 +49,11 @@ def read_reproduction(name: str, budget: Budget, out: pathlib.Path, threads: int
 
 def rows(reproduction: Reproduction) -> list[dict[str, str]]:
     """A row for each task, a column for each memory: mean return over the last 5 % of the steps, ± its standard deviation over
-    seeds, success where the task knows it, and
-    how many runs failed."""
+    seeds, success where the task knows it, and how many runs failed. Runs that are yet to be made are not in it."""
     table: dict[str, dict[str, str]] = {}
     for cell in reproduction.cells:
-        table.setdefault(cell.task, {"task": cell.task} | dict.fromkeys(reproduction.columns.values(), ""))
+        head = {"task": cell.task, "steps": f"{cell.config.steps:,}"}
+        table.setdefault(cell.task, head | dict.fromkeys(reproduction.columns.values(), ""))
     for row in summary(reproduction.cells):
         table[row["task"]][reproduction.columns[row["memory"]]] = score(row)
     for (task, memory), runs in Counter(
@@ -61,3 +62,18 @@ def rows(reproduction: Reproduction) -> list[dict[str, str]]:
         row, column = table[task], reproduction.columns[memory]
         row[column] = ", ".join(filter(None, [row[column], f"{runs} failed"]))
     return list(table.values())
+
+
+def page(name: str, budget: Budget, reproduction: Reproduction) -> str:
+    """The table as Markdown, with its command."""
+    done = sum(cell.state in ("done", "kept") for cell in reproduction.cells)
+    parts = [
+        f"# {name}, {budget}",
+        f"{reproduction.about[0].upper()}{reproduction.about[1:]}.",
+        f"```bash\nhadamem reproduce {name} --budget {budget}\n```",
+        markdown_table(rows(reproduction)),
+        "Mean return of an episode over the last 5 % of the environment steps, ± its standard deviation over seeds where there "
+        f"are some, and success where the task knows it; {done} of {len(reproduction.cells)} runs.",
+        *reproduction.notes,
+    ]
+    return "\n\n".join(parts) + "\n"

@@ -13,7 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
-from ...console import as_text
+from ...console import markdown_table
 from ...run import versions, write_whole
 from . import Budget
 
@@ -78,16 +78,13 @@ def write_findings(name: str, command: str, findings: Findings, folder: pathlib.
 
 def page(name: str, command: str, findings: Findings, rows: list[dict[str, Any]]) -> str:
     """The findings as Markdown."""
-    head = list(rows[0])
-    table = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    table += [f"| {' | '.join(as_text(row[key]) for key in head)} |" for row in rows]
     parts = [
         f"# Study: {name}",
         findings.question,
         f"```bash\n{command}\n```",
         " ".join(findings.conclusion),
         f"![{name}]({name}.png)",
-        "\n".join(table),
+        markdown_table(rows),
         *findings.notes,
     ]
     return "\n\n".join(parts) + "\n"
