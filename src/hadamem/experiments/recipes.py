@@ -62,8 +62,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "popgym-RepeatPreviousHard-v0": _episodes(320, 155, 50, entropy_coefficient=0.03),
             # with 4 epochs this is learned more slowly, with 1 not at all
             "popgym-AutoencodeEasy-v0": _episodes(512, 103, 50, epochs=10),
-            "popgym-AutoencodeMedium-v0": _episodes(256, 207, 100, epochs=10),
-            "popgym-AutoencodeHard-v0": _episodes(160, 311, 150, epochs=10),
+            "popgym-AutoencodeMedium-v0": _episodes(256, 207, 100),
+            "popgym-AutoencodeHard-v0": _episodes(160, 311, 150),
             "popgym-Battleship*": _episodes(512, 64, 10),
             # a pair takes two actions
             "popgym-ConcentrationMedium-v0": _episodes(256, 208, 10, gamma=0.5, gae_lambda=0.5),
