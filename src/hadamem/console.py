@@ -56,7 +56,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return f"{value:,.0f}" if 999.5 <= abs(value) < 1e9 else f"{value:.3g}"
     if isinstance(value, int):
         return f"{value:,}"
     return "" if value is None else str(value)

@@ -275,19 +275,19 @@ def _draw(rows: list[dict[str, Any]]) -> Figure:
             beside = [row["corridor"] * 1.05 ** (i - 2) for row in mine]  # so that equal values stay apart
             axis.plot(beside, values, color=COLOURS[i], marker=_MARKERS[i], markersize=5, linewidth=1, label=memory)
         axis.set(xscale="log", xlabel="corridor L (steps)", ylabel=label, title=title)
-        axis.set_xticks(corridors, [f"{L:,}" for L in corridors])
+        axis.set_xticks(corridors, [f"{L // 1000} k" if L >= 10_000 else f"{L:,}" for L in corridors])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     solved, chance, megabytes, seconds = grid.flat
     solved.set_ylim(-1.15, 1.35)
-    chance.set_ylim(-0.05, 1.05)
+    chance.set_ylim(-0.1, 1.05)
     for axis in (megabytes, seconds):
         axis.set_yscale("log")
     megabytes.set_ylim(top=4 * MEGABYTES)
-    lines = ((solved, SOLVED, "solved"), (chance, 1 / toys.SYMBOLS, "chance"), (megabytes, MEGABYTES, "allowed"))
-    for axis, at, name in lines:
+    lines = ((solved, SOLVED, "solved", 2), (chance, 1 / toys.SYMBOLS, "chance", -24), (megabytes, MEGABYTES, "allowed", 2))
+    for axis, at, name, above in lines:
         axis.axhline(at, color="black", linewidth=1, linestyle=":")
-        axis.annotate(name, (1, at), (-3, 2), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")
+        axis.annotate(name, (1, at), (-3, above), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")
     handles, labels = solved.get_legend_handles_labels()
     title = "no point: out of time or memory, or diverged; points of one corridor stand side by side"
     legend: dict[str, Any] = {"loc": "outside lower center", "ncols": len(MEMORIES), "frameon": False, "title": title}
