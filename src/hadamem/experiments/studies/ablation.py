@@ -33,7 +33,8 @@ VARIANTS = {
 }
 _BASE = "softmax, read norm"
 _LOOP = "loop over time"
-_TASKS = ("popgym-RepeatPreviousEasy-v0", "popgym-ConcentrationEasy-v0", "hadamem/TMazePassive-v0 corridor_length=100")
+_POPGYM = ("popgym-RepeatPreviousEasy-v0", "popgym-ConcentrationEasy-v0")
+_CREDIT = "hadamem/TMazePassive-v0 corridor_length={}"
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Size:
 
 
 SIZES: dict[Budget, Size] = {
-    "full": Size(_TASKS, 5, 64, 2_000_000, 2_000_000),
-    "small": Size(_TASKS, 1, 32, 1_000_000, 60_000),
-    "tiny": Size(_TASKS[:1], 1, 4, 320, 160, "--num-envs 4 --num-steps 40 --minibatches 2 --epochs 1", fresh=False),
+    "full": Size((*_POPGYM, _CREDIT.format(100)), 5, 64, 2_000_000, 2_000_000),
+    "small": Size((*_POPGYM, _CREDIT.format(30)), 1, 32, 500_000, 60_000),
+    "tiny": Size(_POPGYM[:1], 1, 4, 320, 160, "--num-envs 4 --num-steps 40 --minibatches 2 --epochs 1", fresh=False),
 }
 
 
