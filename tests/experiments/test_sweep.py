@@ -9,13 +9,14 @@ import pathlib
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 
 from hadamem.experiments.commands import sweep
 from hadamem.experiments.processes import run_here
 from hadamem.experiments.sweep import Cell, keep_what_is_there, make_cells, summary
-from hadamem.report.results import find_results
+from hadamem.report.results import config_key, find_results
 from hadamem.run import read_checkpoint, read_metrics
 
 TMAZE = "hadamem/TMazePassive-v0 corridor_length=3"
@@ -111,6 +112,13 @@ def test_what_learns_something_else_does_not_count(tmp_path: pathlib.Path) -> No
     other = cells([TMAZE], ["mlp"], *words, "--gamma", "0.5", out=str(tmp_path / "out"))
     with pytest.raises(ValueError, match=r"other settings \(ppo\)"):
         keep_what_is_there(other, None)
+
+
+def test_a_whole_number_counts_the_same_with_and_without_a_point(tmp_path: pathlib.Path) -> None:
+    (cell,) = make_cells(["CartPole-v1"], ["gru"], [0], ["--reward-scale", "30"], tmp_path, 1)
+    config = asdict(cell.config)
+    assert config_key(config) == config_key(config | {"ppo": config["ppo"] | {"reward_scale": 30}})
+    assert config_key(config) != config_key(config | {"ppo": config["ppo"] | {"reward_scale": 30.5}})
 
 
 def test_killed_and_started_again_it_goes_on(tmp_path: pathlib.Path) -> None:

@@ -73,11 +73,16 @@ class Result:
 def config_key(config: dict[str, Any]) -> str:
     """What tells a configuration (the fields of a TrainConfig) from all that would learn something else.
 
-    Fields that it does not have, since they are younger than it, count as their defaults.
+    Fields that it does not have, since they are younger than it, count as their defaults; 30 is 30.0.
     """
     with contextlib.suppress(TypeError, ValueError):  # it has fields or values that are no more: it stays as it is
         config = asdict(config_from_dict(config))
-    return json.dumps({name: value for name, value in config.items() if name not in _INDIFFERENT}, sort_keys=True)
+    told = json.dumps({name: value for name, value in config.items() if name not in _INDIFFERENT})
+    return json.dumps(json.loads(told, parse_float=_number), sort_keys=True)
+
+
+def _number(text: str) -> float:
+    return int(number) if (number := float(text)).is_integer() else number
 
 
 def read_result(path: pathlib.Path) -> Result:
