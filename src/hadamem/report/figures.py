@@ -110,7 +110,7 @@ def aggregates(comparison: Comparison) -> Figure:
         axes.grid(alpha=0.3, axis="x")
         axes.margins(y=0.5 / max(len(rows), 2))
         against = textwrap.shorten(comparison.baseline or "", 28, placeholder=" ...")
-        axes.set_title(NAMES.get(name, f"probability of improvement\nover {against}"))
+        axes.set_title(NAMES.get(name, f"probability of\nimproving on {against}"))
         if name == "improvement":
             axes.set_xlim(-0.03, 1.03)
             axes.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
