@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..curves import COLOURS
 from ..processes import run_here
@@ -53,7 +54,7 @@ class Size:
 
 SIZES: dict[Budget, Size] = {
     "full": Size((*_POPGYM, _CREDIT.format(100)), 5, 64, 2_000_000, 2_000_000),
-    "small": Size((*_POPGYM, _CREDIT.format(30)), 1, 32, 500_000, 60_000),
+    "small": Size((*_POPGYM, _CREDIT.format(30)), 5, 32, 500_000, 60_000),
     "tiny": Size(_POPGYM[:1], 1, 4, 320, 160, "--num-envs 4 --num-steps 40 --minibatches 2 --epochs 1", fresh=False),
 }
 
@@ -144,6 +145,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
             ax.plot(row["return"], y, "o", color=COLOURS[0])
         ax.set(title=task.replace(" ", "\n"), xlabel="return per episode, end of training")
         ax.title.set_fontsize(9)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set_yticks(range(len(variants)), variants)
         ax.grid(alpha=0.3)
     axes[0, 0].invert_yaxis()
