@@ -108,7 +108,7 @@ class PPO:
         self.rollout = Rollout.empty(policy, env, config.num_steps, device)
         self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
         self.kl_coefficient = config.kl_coefficient
-        self.score = Score()
+        self.score = Score(env.num_envs)
 
     must_save = False  # a checkpoint holds all there is
 

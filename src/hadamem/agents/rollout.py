@@ -47,15 +47,18 @@ class Rollout:
 
 @dataclass
 class Score:
-    """How the latest episodes went."""
+    """How the latest episodes of B environments went."""
 
+    num_envs: int
     returns: deque[float] = field(default_factory=lambda: deque(maxlen=100))
 
     def tell(self, episodes: list[Episode]) -> dict[str, float]:
         """Take in the episodes of an iteration: the mean return of the latest 100, mean length and success of these."""
         self.returns.extend(episode.return_ for episode in episodes)
+        # those that end before any other are the short ones, which may have gone uncommonly well or badly
+        enough = len(self.returns) >= min(self.num_envs, 100)
         return {
-            "return": _mean(list(self.returns)),
+            "return": _mean(list(self.returns)) if enough else float("nan"),
             "episode_length": _mean([episode.length for episode in episodes]),
             "success": _mean([float(episode.success) for episode in episodes if episode.success is not None]),
         }

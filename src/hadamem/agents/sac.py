@@ -123,7 +123,7 @@ class SAC:
             most_unsaved=4 * config.num_steps, path=None if folder is None else folder / "replay.bin",
         )  # fmt: skip
         self.owed = 0.0  # updates
-        self.score = Score()
+        self.score = Score(env.num_envs)
 
     @property
     def must_save(self) -> bool:

@@ -60,8 +60,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "popgym-RepeatPreviousEasy-v0": {"algorithm": _ONE_STEP},
             "popgym-RepeatPreviousMedium-v0": _episodes(512, 103, 40, entropy_coefficient=0.03),
             "popgym-RepeatPreviousHard-v0": _episodes(320, 155, 50, entropy_coefficient=0.03),
-            # with 4 epochs this is learned more slowly, with 1 not at all
-            "popgym-AutoencodeEasy-v0": _episodes(512, 103, 50, epochs=10),
+            "popgym-AutoencodeEasy-v0": _episodes(512, 103, 30, entropy_coefficient=0.03),
             "popgym-AutoencodeMedium-v0": _episodes(256, 207, 100),
             "popgym-AutoencodeHard-v0": _episodes(160, 311, 150),
             "popgym-Battleship*": _episodes(512, 64, 10),
