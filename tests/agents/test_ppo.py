@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from hadamem.agents.ppo import PPO, PPOConfig
-from hadamem.agents.rollout import Rollout, advantages
+from hadamem.agents.rollout import Rollout, Score, advantages
 from hadamem.agents.training import TrainConfig, make_agent, make_environment, make_policy
+from hadamem.envs.vector import Episode
 from hadamem.experiments.recipes import PRESETS, preset_config
 from hadamem.memory import MEMORIES
 
@@ -32,6 +34,12 @@ def test_ratio_is_one_before_the_first_step(memory: str, env: str) -> None:
     trained = agent(small(env, memory, minibatches=4))
     for _ in range(3):
         assert trained.iterate()["ratio_error"] < 1e-5
+
+
+def test_the_first_to_end_do_not_speak_for_all() -> None:
+    score = Score(num_envs=3)
+    assert math.isnan(score.tell([Episode(1.0, 2, None)])["return"])
+    assert score.tell([Episode(-1.0, 9, None), Episode(-1.0, 9, None)])["return"] == pytest.approx(-1 / 3)
 
 
 def test_ratio_is_one_with_truncation_and_continuous_actions() -> None:
