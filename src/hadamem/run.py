@@ -55,6 +55,10 @@ def versions() -> dict[str, str]:
     return found
 
 
+class NoRunError(ValueError):
+    """A folder is not that of a run."""
+
+
 class Run:
     """An open run folder. Make one with `create` or `resume`; use it as a context manager.
 
@@ -132,12 +136,18 @@ def read_saved(path: pathlib.Path) -> dict[str, Any]:
     """What is in the config.json of a run folder: "config", "versions" and the time it was "written".
 
     Raises:
-        ValueError: it is no run folder.
+        NoRunError: it is no run folder.
     """
     file = path / "config.json"
     if not file.is_file():
-        raise ValueError(f"{path} is no run folder: it has no config.json. `hadamem train` prints the folder it made")
-    return json.loads(file.read_text())
+        raise NoRunError(f"{path} is no run folder: it has no config.json. `hadamem train` prints the folder it made")
+    try:
+        saved = json.loads(file.read_text())
+    except json.JSONDecodeError:
+        saved = None
+    if not isinstance(saved, dict) or not {"config", "versions"} <= saved.keys():
+        raise NoRunError(f"{path} is no run folder: its config.json is of something else")
+    return saved
 
 
 def read_checkpoint(path: pathlib.Path, device: str = "cpu") -> dict[str, Any]:

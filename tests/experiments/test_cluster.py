@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from hadamem.experiments.commands import sweep
-from hadamem.report.results import find_results
+from hadamem.experiments.results import find_results
 
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="takes pip install 'hadamem[ray]', of 500 MB")
 TMAZE = "hadamem/TMazePassive-v0 corridor_length="

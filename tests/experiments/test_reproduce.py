@@ -12,8 +12,8 @@ from hadamem.agents.training import make_environment, make_policy
 from hadamem.experiments.commands import reproduce
 from hadamem.experiments.duration import expected
 from hadamem.experiments.reproduce import FOLDER, NAMES, read_reproduction, rows
+from hadamem.experiments.results import Result
 from hadamem.experiments.sweep import Cell
-from hadamem.report.results import Result
 
 TASKS = ("Autoencode", "Battleship", "Concentration", "RepeatPrevious")
 

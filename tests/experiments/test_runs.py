@@ -10,11 +10,11 @@ import pytest
 
 from hadamem.agents.ppo import PPOConfig
 from hadamem.agents.training import TrainConfig
+from hadamem.experiments import results
 from hadamem.experiments.commands import runs
+from hadamem.experiments.results import peek_result, read_result
 from hadamem.experiments.runs import train_once
-from hadamem.report import results
-from hadamem.report.results import peek_result, read_result
-from hadamem.run import Run, read_last_metrics
+from hadamem.run import NoRunError, Run, read_last_metrics
 
 CONFIG = TrainConfig(
     env="hadamem/TMazePassive-v0",
@@ -65,4 +65,13 @@ def test_the_list_is_filtered_and_reads_no_whole_metrics(
     runs([str(tmp_path), "--state", "complete"])
     assert "1 runs" in capsys.readouterr().out
     runs([str(tmp_path), "--memory", "ml"])
-    assert "0 runs" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "0 runs" in told.out
+    assert "the memories mlp" in told.err
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')  # no run, and no reason to stop
+    for task in ("hadamem/TMazePassive", "hadamem/TMazePassive-v0", "hadamem/TMazePassive-v0 corridor_length=3"):
+        runs([str(tmp_path), "--task", task])
+        assert ("4 runs" if "v0" in task else "0 runs") in capsys.readouterr().out
+    with pytest.raises(NoRunError, match="something else"):
+        runs([str(tmp_path / "bert")])

@@ -14,9 +14,9 @@ from dataclasses import asdict
 import pytest
 
 from hadamem.experiments.commands import sweep
-from hadamem.experiments.processes import run_here
-from hadamem.experiments.sweep import Cell, keep_what_is_there, make_cells, summary
-from hadamem.report.results import config_key, find_results
+from hadamem.experiments.processes import ended, run_here, start
+from hadamem.experiments.results import config_key, find_results
+from hadamem.experiments.sweep import Cell, finish, keep_what_is_there, make_cells, summary
 from hadamem.run import read_checkpoint, read_metrics
 
 TMAZE = "hadamem/TMazePassive-v0 corridor_length=3"
@@ -56,6 +56,7 @@ def test_folders_are_named_after_the_run() -> None:
         (["mlp", "mlp"], (), "the same twice"),
         (["shm", "shm:64"], (), "the same twice"),  # 64 is the preset's
         (["smh"], (), "shm"),
+        ([], (), "memories is empty"),
         (["mlp"], ("--env-options", "x=1"), "--env-options cannot be given to all"),
         (["mlp"], ("--seed=1",), "--seed cannot be given to all"),
     ],
@@ -92,22 +93,22 @@ def test_a_failing_run_does_not_stop_the_others_and_data_counts_as_done(
 
 
 def test_what_learns_something_else_does_not_count(tmp_path: pathlib.Path) -> None:
-    words = ("--steps", "320", *SMALL)
+    words, data = ("--steps", "320", *SMALL), tmp_path / "data"
     grid = cells([TMAZE], ["mlp"], *words, out=str(tmp_path / "out"))
-    keep_what_is_there(grid, tmp_path / "data")
+    keep_what_is_there(grid, data, data)
     assert [cell.state for cell in grid] == ["waiting"]
     run_here(grid, 1, lambda cell: None, lambda: None)
     for threads, state in ((2, "kept"), (3, "kept")):
         again = make_cells([TMAZE], ["mlp"], [0], words[:-2], tmp_path / "out", threads)
-        keep_what_is_there(again, tmp_path / "data")
+        keep_what_is_there(again, data, data)
         assert again[0].state == state
         assert again[0].config.threads == threads
     elsewhere = cells([TMAZE], ["mlp"], *words, out=str(tmp_path / "elsewhere"))
-    keep_what_is_there(elsewhere, tmp_path / "data")
+    keep_what_is_there(elsewhere, data, data)
     [row] = summary(elsewhere)
     assert (row["runs"], row["steps"], row["deviation"]) == (1, 320, None)
     longer = cells([TMAZE], ["mlp"], *words, "--gamma", "0.5", out=str(tmp_path / "elsewhere"))
-    keep_what_is_there(longer, tmp_path / "data")
+    keep_what_is_there(longer, data, data)
     assert longer[0].state == "waiting"
     other = cells([TMAZE], ["mlp"], *words, "--gamma", "0.5", out=str(tmp_path / "out"))
     with pytest.raises(ValueError, match=r"other settings \(ppo\)"):
@@ -142,6 +143,15 @@ def test_killed_and_started_again_it_goes_on(tmp_path: pathlib.Path) -> None:
     steps = [line["step"] for line in read_metrics(path)]
     assert steps == [*range(160, 16001, 160)]
     assert json.loads((path / "result.json").read_text())["steps"] == 16000
+
+
+def test_what_is_killed_is_told(tmp_path: pathlib.Path) -> None:
+    [cell] = cells([TMAZE], ["mlp"], "--steps", "1000000", *SMALL, out=str(tmp_path))
+    process = start(cell)
+    process.kill()
+    ended(cell, process)
+    finish(cell, None)
+    assert (cell.state, cell.problem) == ("failed", "killed by SIGKILL, as when memory runs out")
 
 
 def test_stopped_by_the_user_every_run_writes_a_checkpoint(tmp_path: pathlib.Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hadamem.agents.training import TrainConfig
 from hadamem.experiments.recipes import preset_config
-from hadamem.report.results import Result
+from hadamem.experiments.results import Result
 
 EASY, MEDIUM, WIND = "popgym-AutoencodeEasy-v0", "popgym-AutoencodeMedium-v0", "hadamem/Wind-v0"
 

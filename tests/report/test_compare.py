@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 import shlex
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
 import pytest
@@ -14,9 +15,11 @@ from made import EASY, WIND, make_result
 
 from hadamem import cli
 from hadamem.agents.training import config_from_dict
+from hadamem.experiments.arguments import read_train
 from hadamem.experiments.command_line import train_command
+from hadamem.experiments.recipes import PRESETS, preset_config
+from hadamem.experiments.results import config_key, write_result
 from hadamem.report.compare import compare
-from hadamem.report.results import write_result
 
 VOID = {"meta", "br", "line", "path"}
 
@@ -125,6 +128,19 @@ def test_nothing_to_compare(tmp_path: pathlib.Path) -> None:
         with pytest.raises(ValueError, match=message):
             compare([*map(str, arguments), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_command_of_every_preset_trains_what_it_does(preset: str) -> None:
+    for env, memory in [(EASY, "shm"), (WIND, "gru"), ("hadamem/TMazePassive-v0", "shm")]:
+        config = replace(preset_config(preset, env, memory), env=env, memory=memory, seed=2)
+        got = read_train(shlex.split(train_command(config))[2:]).config
+        assert config_key(asdict(got)) == config_key(asdict(config))
+
+
+def test_the_command_says_what_no_preset_leaves_out() -> None:
+    words = shlex.split(train_command(config_from_dict(make_result(memory="shm", memory_options=("theta=fixed",)).config)))
+    assert {"theta=fixed", "feature_map=relu_sum", "read_norm=false"} <= {*words}
 
 
 @pytest.mark.parametrize("memory", ["shm", "mlp"])

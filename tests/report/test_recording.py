@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hadamem.agents.training import load_policy
+from hadamem.envs import VectorEnvironment
 from hadamem.report import Recording, record
 
 Recorded = Callable[..., Recording]
@@ -75,6 +76,16 @@ def test_inner_episodes(recorded: Recorded) -> None:
     assert made.states["memory"].shape == (18, 8, 8)
     assert made.probabilities is None
     assert (np.abs(made.actions) <= 1).all()
+
+
+def test_the_first_task_of_a_list_as_in_an_evaluation(
+    tmp_path: pathlib.Path, small_run: Callable[..., pathlib.Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, config = load_policy(small_run(tmp_path / "run", "hadamem/Wind-v0", "gru"))
+    asked, reset = [], VectorEnvironment.reset
+    monkeypatch.setattr(VectorEnvironment, "reset", lambda env, tasks=None: asked.append(tasks) or reset(env, tasks))
+    record(policy, config, 0, 3)
+    assert asked[-1] == range(1)
 
 
 def test_same_seed_same_episode(tmp_path: pathlib.Path, small_run: Callable[..., pathlib.Path]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..agents.training import config_from_dict
-from .processes import start, stop
+from .processes import ended, start, stop
 from .sweep import Cell
 
 
@@ -93,6 +93,6 @@ def _trial(given: dict[str, Any]) -> None:
     cell = Cell("", "", config_from_dict(json.loads(given["config"])), pathlib.Path(given["path"]))
     process = start(cell, given["here"])
     try:
-        process.wait()
+        ended(cell, process)
     finally:
         stop([process])

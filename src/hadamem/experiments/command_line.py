@@ -7,19 +7,34 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from ..agents.training import TrainConfig
-from .recipes import default_preset, preset_config
+from ..memory import memory_options
+from .recipes import PRESETS, default_preset, preset_config
 
 _WHERE = {"device", "threads", "checkpoint_every"}  # of the machine, not of what is learned
 
 
 def train_command(config: TrainConfig) -> str:
-    """The `hadamem train` of a configuration: what differs from its agent's default preset, on a machine of one's own."""
+    """The `hadamem train` of a configuration: what differs from the preset of its agent that is nearest to it, on a machine of
+    one's own."""
+    usual = default_preset(config.agent, None)
+    presets = [usual, *(name for name, recipe in PRESETS.items() if recipe["agent"] == config.agent and name != usual)]
+    nearest: list[str] = min((_words(config, preset, preset == usual) for preset in presets), key=len)
+    return shlex.join(nearest)
+
+
+def _words(config: TrainConfig, preset: str, usual: bool) -> list[str]:
     words = ["hadamem", "train", "--env", config.env, "--memory", config.memory, "--agent", config.agent]
-    preset = preset_config(default_preset(config.agent, None), config.env, config.memory)
-    there = set(preset.memory_options)
-    config = replace(config, memory_options=tuple(dict.fromkeys(o for o in config.memory_options if o not in there)))
-    words += _differences(config, replace(preset, env=config.env, memory=config.memory, memory_options=()))
-    return shlex.join([*words, "--seed", str(config.seed)])
+    words += [] if usual else ["--preset", preset]
+    default = preset_config(preset, config.env, config.memory)
+    # what the preset says of an option stays in force unless another value is given, be it the memory's own default
+    names = {option.partition("=")[0] for option in config.memory_options}
+    of_memory = memory_options(config.memory)
+    unsaid = [name for option in default.memory_options if (name := option.partition("=")[0]) not in names]
+    options = [*config.memory_options, *(f"{name}={str(of_memory[name].default).lower()}" for name in unsaid)]
+    options = [option for option in dict.fromkeys(options) if option not in default.memory_options]
+    config = replace(config, memory_options=tuple(options))
+    words += _differences(config, replace(default, env=config.env, memory=config.memory, memory_options=()))
+    return [*words, "--seed", str(config.seed)]
 
 
 def _differences(given: Any, default: Any) -> list[str]:

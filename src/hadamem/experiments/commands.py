@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import pathlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import tyro
 from rich.table import Table
 
 from ..console import console, make_table, print_rows, print_table, say
-from ..report.results import Result, find_results, peek_result
 from ..run import write_whole
 from .cluster import run_on_ray
 from .duration import expected
 from .live_table import Watch
 from .processes import run_here
 from .reproduce import NAMES, Budget, page, read_reproduction, rows
+from .results import Result, find_results, matches, peek_result
 from .sweep import Cell, finish, keep_what_is_there, make_cells, score, summary
 
 DATA = pathlib.Path("docs/results/data")
@@ -34,24 +33,29 @@ class Where:
     """runs side by side, among which the processor's threads are divided; none: one for each processor, and on a cluster as
     many as it has room for"""
     ray: str | None = None
-    """train on the Ray cluster at this address (auto, or HOST:PORT of its head), with one processor for each run unless
-    --threads says more. Its machines must see --out under the same path, and have hadamem[ray] installed"""
+    """train on the Ray cluster at this address (auto, or HOST:PORT of its head), with one processor for each run. Its machines
+    must see --out under the same path, and have hadamem[ray] installed"""
     out: pathlib.Path = pathlib.Path("runs/sweep")
     """folder of the run folders OUT/TASK/MEMORY-sSEED, beside each of which is its log"""
-    data: pathlib.Path | None = field(default_factory=lambda: DATA if DATA.is_dir() else None)
-    """folder of results that count as done, to which those of complete runs are added, a few kB each; none: no such folder.
-    Where docs/results/data is there, it is the default"""
+    data: pathlib.Path | None = None
+    """folder of results that count as done, to which those of complete runs are added, a few kB each; none: nothing is added,
+    and what is in docs/results/data, where that is there, counts as done"""
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
             raise ValueError(f"jobs is {self.jobs}; it must be at least 1")
 
+    @property
+    def known(self) -> pathlib.Path | None:
+        """Folder of the results that count as done."""
+        return self.data or (DATA if DATA.is_dir() else None)
+
 
 @dataclass(kw_only=True)
 class Sweep(Where):
     """Train every memory on every task with every seed, each in a run folder of its own. Started again, it finishes only what
-    is missing. All further options are those of `hadamem train` (--steps, --preset, --gamma, ...), for every run; what a preset
-    says for a task or a memory stays in force."""
+    is missing. All further options are those of `hadamem train` (--steps, --preset, --gamma, --threads, ...), for every run;
+    what a preset says for a task or a memory stays in force."""
 
     tasks: tuple[str, ...]
     """each an id with its options: popgym-AutoencodeEasy-v0 "hadamem/TMazePassive-v0 corridor_length=100" """
@@ -73,7 +77,7 @@ def sweep(arguments: Sequence[str]) -> None:
     given, words = tyro.cli(Sweep, args=arguments, prog="hadamem sweep", return_unknown_args=True)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     cells = make_cells(given.tasks, given.memories, seeds, words, given.out, threads_for(given))
-    keep_what_is_there(cells, given.data)
+    keep_what_is_there(cells, given.known, given.data)
     train_cells(cells, given)
     _print_summary(cells)
     _tell_failed(cells)
@@ -149,7 +153,7 @@ def reproduce(arguments: Sequence[str]) -> None:
     done: list[Cell] = []
     for name in NAMES if given.name == "all" else (given.name,):
         experiment = read_reproduction(name, given.budget, given.out, threads_for(given))
-        keep_what_is_there(experiment.cells, given.data)
+        keep_what_is_there(experiment.cells, given.known, given.data)
         _print_expected(f"{name}, {given.budget}", experiment.cells, given)
         if given.dry_run:
             continue
@@ -166,7 +170,7 @@ def reproduce(arguments: Sequence[str]) -> None:
 
 def _print_expected(name: str, cells: Sequence[Cell], given: Where) -> None:
     with console.status("measuring") as status:
-        duration = expected(cells, given.data, lambda what: status.update(f"measuring {what}"))
+        duration = expected(cells, given.known, lambda what: status.update(f"measuring {what}"))
     jobs = given.jobs or os.cpu_count() or 1
     waiting = sum(cell.state == "waiting" for cell in cells)
     hours = duration.seconds / 3600 / min(jobs, max(waiting, 1))
@@ -184,9 +188,9 @@ class Runs:
     paths: tyro.conf.Positional[tuple[pathlib.Path, ...]] = (pathlib.Path("runs"),)
     """run folders, results of runs, or folders of either"""
     task: str = "*"
-    """only tasks like this: * stands for any characters"""
+    """only tasks like this, an id or one with options as the list shows it: * stands for any characters"""
     memory: str = "*"
-    """only memories like this, with size and options"""
+    """only memories like this: a name, or one with size and options as the list shows it"""
     state: Literal["complete", "stopped"] | None = None
     """only those that have made all their steps, or those that have not (of which some may be running)"""
 
@@ -197,13 +201,17 @@ def runs(arguments: Sequence[str]) -> None:
     for path in given.paths:
         if not path.exists():
             raise ValueError(f"{path} is not there; `hadamem train` and `hadamem sweep` write below runs/")
+    there = list(find_results(given.paths, peek_result))
     found = [
         (_written(result), result)
-        for result in find_results(given.paths, peek_result)
-        if _matches(result.task, given.task)
-        and _matches(result.memory, given.memory)
+        for result in there
+        if matches([given.task], result.task, *_task_words(result))
+        and matches([given.memory, f"{given.memory} *"], result.memory, result.memory.replace(" ", ":", 1))
         and given.state in (None, "complete" if result.complete else "stopped")
     ]
+    if there and not found:
+        tasks, memories = sorted({r.task for r in there}), sorted({r.memory for r in there})
+        say(f"none is such a run; there are the tasks {', '.join(tasks)} and the memories {', '.join(memories)}")
     table = Table(title=f"{len(found)} runs", title_justify="left")
     for name in ("written", "state", "task", "memory", "seed", "steps", "return", "hours", "folder"):
         table.add_column(name, overflow="fold", justify="right" if name in ("seed", "steps", "return", "hours") else "left")
@@ -222,5 +230,6 @@ def _written(result: Result) -> float:
     return (metrics if metrics.exists() else path).stat().st_mtime
 
 
-def _matches(text: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(text, pattern) or fnmatch.fnmatchcase(text, f"{pattern} *")
+def _task_words(result: Result) -> tuple[str, str]:
+    env, options = result.config["env"], result.config["env_options"]
+    return env, " ".join([env, *options])

@@ -11,8 +11,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from ..report.results import mean_of, neighbours
 from ..run import read_config, read_metrics
+from .results import mean_of, neighbours
 
 Against = Literal["steps", "minutes"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..agents.training import Agent, TrainConfig, make_agent, make_environment
-from ..report.results import config_key, find_results
+from .results import config_key, find_results
 from .sweep import Cell
 
 _STEPS = 2048  # of an iteration that is measured, so that 30 epochs of it take seconds, not minutes
@@ -45,7 +45,8 @@ def expected(cells: Sequence[Cell], data: pathlib.Path | None, told: Callable[[s
         told: told what is measured.
     """
     found = list(find_results([data])) if data is not None and data.exists() else []
-    found += [cell.result for cell in cells if cell.state == "kept" and cell.result is not None]
+    there = {result.key for result in found}
+    found += [cell.result for cell in cells if cell.state == "kept" and cell.result and cell.result.key not in there]
     known: dict[str, list[float]] = {}
     for result in found:
         if result.steps:

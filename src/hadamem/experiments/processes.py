@@ -46,7 +46,7 @@ def run_here(cells: Sequence[Cell], jobs: int, finished: Callable[[Cell], None],
                 cell = waiting.pop(0)
                 running[cell] = start(cell)
             for cell in [cell for cell, process in running.items() if process.poll() is not None]:
-                running.pop(cell).communicate()
+                ended(cell, running.pop(cell))
                 finished(cell)
             look()
             time.sleep(0.2)
@@ -73,6 +73,15 @@ def start(cell: Cell, folder: str | None = None) -> subprocess.Popen[bytes]:
             cwd=folder,
             start_new_session=True,
         )
+
+
+def ended(cell: Cell, process: subprocess.Popen[bytes]) -> None:
+    """Wait for the process of a run; if something killed it, which it could not tell itself, its log does."""
+    process.communicate()
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        with cell.log.open("a") as log:
+            log.write(f"\nkilled by {name}{', as when memory runs out' if name == 'SIGKILL' else ''}\n")
 
 
 def stop(processes: Collection[subprocess.Popen[bytes]]) -> None:

@@ -9,15 +9,15 @@ from dataclasses import asdict
 from typing import Any
 
 from ..agents.training import TrainConfig, evaluate_task, load_policy, seed_for, train
-from ..report.results import config_key
 from ..run import read_config, read_last_metrics
+from .results import config_key
 
 
 def check_run(config: TrainConfig, path: pathlib.Path) -> None:
     """Raise a ValueError if the folder holds a run that learns something else."""
     if (path / "config.json").exists() and config_key(saved := read_config(path)) != config_key(given := asdict(config)):
         saved, given = (json.loads(config_key(fields)) for fields in (saved, given))
-        other = ", ".join(name for name in given if given[name] != saved.get(name))
+        other = ", ".join(name for name in sorted(saved.keys() | given.keys()) if given.get(name) != saved.get(name))
         raise ValueError(f"{path} holds a run with other settings ({other}); give --out a new folder, or delete it")
 
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ..agents.training import TrainConfig
-from ..report.results import ENDING, Result, config_key, find_results, peek_result, read_result, write_result
 from .arguments import file_name, memory_words, read_train, task_words
+from .results import ENDING, Result, config_key, find_results, peek_result, read_result, write_result
 from .runs import check_run
 
 State = Literal["waiting", "running", "done", "failed", "kept"]
@@ -70,11 +70,14 @@ def make_cells(
         threads: of each run, unless the words say it.
 
     Raises:
-        ValueError: two of them would be the same, or a word is not for all of them.
+        ValueError: there is none, two of them would be the same, or a word is not for all of them.
     """
     for word in words:
         if (name := word.partition("=")[0].replace("_", "-")) in _OF_CELLS:
             raise ValueError(f"{name} cannot be given to all runs; --tasks, --memories, --first-seed and --seeds say it")
+    for name, texts in (("tasks", tasks), ("memories", memories)):
+        if not texts:
+            raise ValueError(f"{name} is empty; give at least one, see `hadamem list {name}`")
     cells = []
     for task, memory in itertools.product(tasks, memories):
         given = [*task_words(task), *memory_words(memory), *words]
@@ -93,15 +96,16 @@ def make_cells(
     return cells
 
 
-def keep_what_is_there(cells: Sequence[Cell], data: pathlib.Path | None) -> None:
-    """Mark the runs that are complete in their folder, or whose result is in or under the folder `data`.
+def keep_what_is_there(cells: Sequence[Cell], known: pathlib.Path | None, data: pathlib.Path | None = None) -> None:
+    """Mark the runs that are complete in their folder, or whose result is in or under the folder `known`; the results of the
+    former are kept in the folder `data`, too.
 
     Raises:
         ValueError: a folder holds a run with other settings.
     """
     there = {}
-    if data is not None and data.exists():
-        there = {result.key: result for result in find_results([data]) if result.complete}
+    if known is not None and known.exists():
+        there = {result.key: result for result in find_results([known]) if result.complete}
     for cell in cells:
         if result := there.get(config_key(asdict(cell.config))):
             cell.state, cell.result = "kept", result

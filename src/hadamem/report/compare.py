@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from ..console import console, make_table, print_table, say
+from ..experiments.results import find_results
 from ..run import versions, write_whole
-from .results import find_results
 
 if TYPE_CHECKING:
     from .comparison import Comparison

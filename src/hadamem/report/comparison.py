@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from ..envs.bounds import known_returns
+from ..experiments.results import METRICS, TAIL, Result, matches
 from .labels import make_labels
-from .results import METRICS, Result
 from .statistics import AGGREGATES, Array, Estimate, aggregate, band, improvement, normalise, profile
 
 Normalise = Literal["known", "range", "none"]
@@ -22,7 +21,6 @@ Normalise = Literal["known", "range", "none"]
 OVERALL = "all tasks"
 _GRID = 101  # points of a mean curve, and thresholds of a profile
 _SLACK = 0.01  # of the steps: runs end with whole iterations, which are not equally long
-_TAIL = 0.05  # of the steps, at the end, over which a score is the mean
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ def _chosen(results: list[Result], metric: str, tasks: Sequence[str], incomplete
         )
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}; there are: {', '.join(METRICS)}")
-    matching = [r for r in results if not tasks or _matches(tasks, r.task, r.config["env"])]
+    matching = [r for r in results if not tasks or matches(tasks, r.task, r.config["env"])]
     if not matching:
         raise ValueError(f"no task matches {' '.join(tasks)}; there are: {', '.join(sorted({r.task for r in results}))}")
     ended = [r for r in matching if r.complete or incomplete]
@@ -196,7 +194,7 @@ def _chosen(results: list[Result], metric: str, tasks: Sequence[str], incomplete
 
 def _once(labelled: list[tuple[Result, str]], memories: Sequence[str], notes: list[str]) -> list[tuple[Result, str]]:
     """Of runs of one task, memory and seed the one that went furthest; and of the memories those that match."""
-    matching = [(r, label) for r, label in labelled if not memories or _matches(memories, label, r.config["memory"])]
+    matching = [(r, label) for r, label in labelled if not memories or matches(memories, label, r.config["memory"])]
     if not matching:
         there = ", ".join(sorted({label for _, label in labelled}))
         raise ValueError(f"no memory matches {' '.join(memories)}; there are: {there}")
@@ -230,7 +228,7 @@ def _score(result: Result, metric: str, steps: float) -> float:
     if result.steps <= steps * (1 + _SLACK) and metric in result.scores:
         return result.scores[metric]
     curve = [(step, value) for step, value in result.curves[metric] if step <= steps] or result.curves[metric][:1]
-    tail = [value for step, value in curve if step > (1 - _TAIL) * steps] or [curve[-1][1]]
+    tail = [value for step, value in curve if step > (1 - TAIL) * steps] or [curve[-1][1]]
     return sum(tail) / len(tail)
 
 
@@ -357,10 +355,6 @@ def _in_order(task: str) -> str:
     for i, level in enumerate(("Easy", "Medium", "Hard")):
         task = task.replace(level, str(i))
     return task
-
-
-def _matches(patterns: Sequence[str], *texts: str) -> bool:
-    return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in texts)
 
 
 def _runs(count: int) -> str:

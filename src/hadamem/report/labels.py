@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from .results import Result
+from ..experiments.results import Result, config_key
 
 # what does not make it another method: how long, from which seed, on what, and how it was watched
 _ELSEWHERE = {"env", "env_options", "memory", "agent", "steps", "seed", "threads", "device", "batched"}
@@ -31,6 +32,7 @@ def make_labels(results: Sequence[Result]) -> list[str]:
 
 def flat_settings(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of a configuration that make a method, by name: "memory_size", "theta", "ppo.network.embed_size"."""
+    config = json.loads(config_key(config))  # 30 is 30.0 in it, and what is younger than the run has its default
     options = dict(option.split("=", 1) for option in config["memory_options"])
     rest = {name: value for name, value in config.items() if name not in _ELSEWHERE and not name.startswith(_WATCHING)}
     return _flat({**rest, "memory_options": options})

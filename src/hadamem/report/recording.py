@@ -141,7 +141,8 @@ def record(
     calls: list[HadamardCall] = []
     trace: dict[str, list[Any]] = {name: [] for name in ("action", "parameters", "reward", "value", "calls", "state", "obs")}
     try:
-        obs, start, state = env.reset(), torch.ones(1, dtype=torch.bool), policy.initial_state(1)
+        tasks = None if env.num_tasks is None else range(1)  # the first that an evaluation plays
+        obs, start, state = env.reset(tasks), torch.ones(1, dtype=torch.bool), policy.initial_state(1)
         while len(trace["reward"]) < steps and made.episode is None:
             trace["obs"].append(obs[0].numpy())
             _see(env, obs[0].numpy(), made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import statistics
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -59,15 +59,15 @@ SIZES: dict[Budget, Size] = {
 }
 
 
-def cells(size: Size, folder: pathlib.Path) -> list[Cell]:
-    """The runs, on one thread each."""
+def cells(size: Size, folder: pathlib.Path, seed: int) -> list[Cell]:
+    """The runs, on one thread each; seeds are counted from `seed`."""
     made = []
     for task in size.tasks:
         preset = "credit-fast" if task.startswith("hadamem/") else "fast"
         for name, options in VARIANTS.items():
             steps = size.loop_steps if name == _LOOP else size.steps
             words = ["--preset", preset, "--steps", str(steps), *size.words.split()]
-            made += make_cells([task], [f"shm:{size.memory_size} {options}"], range(size.seeds), words, folder, 1)
+            made += make_cells([task], [f"shm:{size.memory_size} {options}"], range(seed, seed + size.seeds), words, folder, 1)
     return sorted(made, key=lambda cell: cell.seed)
 
 
@@ -123,8 +123,8 @@ def conclude(rows: Sequence[dict[str, Any]]) -> list[str]:
     parts = [name for name in VARIANTS if name not in (_BASE, _LOOP)]
     speed = f"{min(ratios):.1f} to {max(ratios):.1f} times as fast" if ratios else "not timed"
     return [
-        f"The highest mean return has {'; '.join(map(names, tasks))}.",
-        f"What is gained by '{_BASE}' with random theta over each other variant, task by task, is "
+        f"The highest mean return is that of {'; '.join(map(names, tasks))}.",
+        f"What is gained by '{_BASE}' with random theta over each other variant, on the tasks in this order, is "
         f"{'; '.join(map(gain, parts))}.",
         f"Training with the fused kernels is {speed} as with a loop over time, which computes the same.",
     ]
@@ -157,7 +157,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
 def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
     """See `base.Study`."""
     size = SIZES[budget]
-    runs = cells(size, folder)
+    runs, jobs = cells(size, folder, seed), torch.get_num_threads()
     keep_what_is_there(runs, None)
 
     def look() -> None:
@@ -165,7 +165,7 @@ def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed:
         told(f"{ended} of {len(runs)} runs have ended")
 
     if size.fresh:
-        run_here(runs, os.cpu_count() or 1, lambda cell: finish(cell, None), look)
+        run_here(runs, jobs, lambda cell: finish(cell, None), look)
     else:
         for cell in runs:
             train_once(cell.config, cell.path)
@@ -179,8 +179,10 @@ def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed:
         notes=[
             f"SHM with H = {size.memory_size}, PPO, presets fast (POPGym) and credit-fast (T-maze), {size.steps:,} "
             f"environment steps, {size.loop_steps:,} of the loop over time, of which only the speed is asked, {size.seeds} "
-            f"seed{'s' * (size.seeds > 1)}, counted from 0. The return is the mean over the last "
-            "5 % of the steps of training. 'calibration, fixed theta' is the calibration alone; 'random C' is randomness "
+            f"seed{'s' * (size.seeds > 1)}, counted from {seed}. The return is the mean over the last "
+            "5 % of the steps of training; steps per second are those of runs on one thread each, "
+            f"{jobs if size.fresh else 1} side by side. "
+            "'calibration, fixed theta' is the calibration alone; 'random C' is randomness "
             "alone, entries uniform in (0, 2) whatever x is; "
             "variants without another word have random theta, softmax and read norm.",
         ],

@@ -21,7 +21,7 @@ class AskedStudy:
     name: tyro.conf.Positional[str]
     """which study"""
     budget: Budget = "small"
-    """how much is measured: all of it, what one core does in minutes, or just enough to see that it runs"""
+    """how much is measured: all of it, what two cores do within an hour, or just enough to see that it runs"""
     out: pathlib.Path = pathlib.Path("runs/studies")
     """folder of NAME.json, .md, .png and .pdf"""
     work: pathlib.Path = pathlib.Path("runs/studies/work")
@@ -46,10 +46,12 @@ def study(arguments: Sequence[str]) -> None:
     if given.threads is not None:
         torch.set_num_threads(given.threads)
     say(f"{asked.about}; the {given.budget} budget takes {asked.expected[given.budget]}")
-    work = given.work / f"{given.name}-{given.budget}-s{given.seed}"
+    threads = torch.get_num_threads()
+    work = given.work / f"{given.name}-{given.budget}-s{given.seed}-t{threads}"
     with console.status("") as status:
         findings = asked.run(given.budget, work, status.update, given.seed)
-    command = shlex.join(["hadamem", "study", given.name, "--budget", given.budget, "--seed", str(given.seed)])
+    chosen = ["--budget", given.budget, "--seed", str(given.seed), "--threads", str(threads)]
+    command = shlex.join(["hadamem", "study", given.name, *chosen])
     write_findings(given.name, command, findings, given.out)
     print_rows(findings.question, [dict(row) for row in findings.rows])
     print(" ".join(findings.conclusion))

@@ -217,12 +217,12 @@ def _on_time(rows: list[dict[str, Any]]) -> str:
     fits = [f"{name} T^{_at(rows, name, rows[0]['T'])['both ways, exponent'] or math.nan:.2f}" for name in names]
     fastest = names[-1]
     beside = [
-        f"{_at(rows, name, T)['both ways, ms'] / _at(rows, fastest, T)['both ways, ms']:,.1f} times that of {fastest} "
-        f"for {name} (T = {T:,})"
+        f"{name} takes {_at(rows, name, T)['both ways, ms'] / _at(rows, fastest, T)['both ways, ms']:,.1f} times as long as "
+        f"{fastest} (T = {T:,})"
         for name in names[:-1]
         for T in [_longest(rows, name, fastest)]
     ]
-    return f"Forward and backward, time grows as {', '.join(fits)}, and is {', '.join(beside)}."
+    return f"Forward and backward, time grows as {', '.join(fits)}; {', '.join(beside)}."
 
 
 def _on_depth(rows: list[dict[str, Any]]) -> str:

@@ -212,7 +212,7 @@ def conclude(rows: Sequence[dict[str, Any]], steps: int, product: int) -> list[s
     }
     random = [row for row in rows if row["memory"] == "SHM, random theta"]
     worst = max(random, key=_lost)
-    loss = f"it is lost most often, in {_lost(worst):.0%}, under {worst['inputs']} in {worst['network']} networks"
+    loss = f"it is lost most often, in {_lost(worst):.0%} of the rows, under {worst['inputs']} in {worst['network']} networks"
     initial = next(row for row in random if row["network"] == "initial" and row["inputs"] == "Gaussian")
     mean, typical = 10 ** initial[f"log10 mean of {_CHUNK} C"], initial["log10 median of all C"]
     low, high = math.log10(VANISHED), math.log10(EXPLODED)

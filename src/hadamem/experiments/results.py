@@ -4,6 +4,7 @@ that a folder was boiled down to."""
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import math
 import pathlib
@@ -12,13 +13,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..agents.training import config_from_dict
-from ..run import read_last_metrics, read_metrics, read_saved, write_whole
+from ..run import NoRunError, read_last_metrics, read_metrics, read_saved, write_whole
 
 METRICS = ("return", "success", "evaluation_return", "evaluation_success")
 #: of the names of files of results
 ENDING = ".run.json"
+#: of the steps, at the end, over which a score is the mean
+TAIL = 0.05
 _POINTS = 200  # of a curve; each is the mean of the iterations between it and the one before
-_TAIL = 0.05  # of the steps, at the end, over which a score is the mean
 #: fields of a configuration that do not change what is learned
 _INDIFFERENT = {"threads", "device", "checkpoint_every"}
 
@@ -81,6 +83,11 @@ def config_key(config: dict[str, Any]) -> str:
     return json.dumps(json.loads(told, parse_float=_number), sort_keys=True)
 
 
+def matches(patterns: Iterable[str], *texts: str) -> bool:
+    """Whether one of the patterns, in which * stands for any characters, is one of the texts."""
+    return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in texts)
+
+
 def _number(text: str) -> float:
     return int(number) if (number := float(text)).is_integer() else number
 
@@ -100,7 +107,7 @@ def read_result(path: pathlib.Path) -> Result:
     lines = read_metrics(path)
     curves = {name: _curve(lines, name) for name in METRICS if any(name in line for line in lines)}
     last: dict[str, Any] = lines[-1] if lines else {"step": 0, "seconds": 0.0}
-    tail = [line for line in lines if line["step"] > (1 - _TAIL) * last["step"]]
+    tail = [line for line in lines if line["step"] > (1 - TAIL) * last["step"]]
     scores = {name: value for name in curves if (value := mean_of(tail or lines, name)) == value}
     for name in curves.keys() - scores.keys():  # evaluated before the last steps only
         scores[name] = curves[name][-1][1]
@@ -132,7 +139,8 @@ def find_results(paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], R
             yield read(path)
         else:
             for file in sorted(path.rglob("config.json")):
-                yield read(file.parent)
+                with contextlib.suppress(NoRunError):  # others name their files so, too
+                    yield read(file.parent)
             for file in sorted(path.rglob(f"*{ENDING}")):
                 yield read(file)
 
