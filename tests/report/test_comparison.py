@@ -124,6 +124,8 @@ def test_labels_tell_what_differs_on_a_task_and_nothing_else() -> None:
     labels = make_labels([fixed, other])
     assert len(set(labels)) == 2
     assert all(len(label.split()) == 2 for label in labels)  # one setting is enough to tell them apart
+    both = [make_result(memory="shm", memory_options=(f"theta={i}",), memory_size=j) for i in range(2) for j in (8, 9)]
+    assert make_labels(both)[0] == "shm 8 theta=0"  # the size is said first
     three = [make_result(memory="shm", memory_options=(f"theta={i}",), memory_size=8 + min(i, 1)) for i in range(3)]
     assert make_labels(three) == ["shm theta=0", "shm theta=1", "shm theta=2"]  # their sizes do not tell them all apart
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..experiments.results import Result, config_key
 
 # what does not make it another method: how long, from which seed, on what, and how it was watched
-_ELSEWHERE = {"env", "env_options", "memory", "agent", "steps", "seed", "threads", "device", "batched"}
+_ELSEWHERE = {"env", "env_options", "memory", "memory_options", "agent", "steps", "seed", "threads", "device", "batched"}
 _WATCHING = ("checkpoint_", "evaluate_")
 
 
@@ -35,7 +35,7 @@ def flat_settings(config: dict[str, Any]) -> dict[str, Any]:
     config = json.loads(config_key(config))  # 30 is 30.0 in it, and what is younger than the run has its default
     options = dict(option.split("=", 1) for option in config["memory_options"])
     rest = {name: value for name, value in config.items() if name not in _ELSEWHERE and not name.startswith(_WATCHING)}
-    return _flat({**rest, "memory_options": options})
+    return _flat(rest) | options
 
 
 def _name(result: Result) -> str:
@@ -47,7 +47,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, dict):
-            flat |= _flat(value, "" if name == "memory_options" else f"{prefix}{name}.")
+            flat |= _flat(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat
