@@ -30,13 +30,15 @@ def test_a_study_is_given_what_was_asked_for_and_leaves_four_files(
 
     study = Study("why", answer, {"full": "long", "small": "short", "tiny": "no time"})
     monkeypatch.setattr("hadamem.experiments.studies.command.load_study", lambda name: study)
-    run(monkeypatch, "capacity", "--budget", "tiny", "--seed", 3, "--out", tmp_path, "--work", tmp_path / "work")
+    run(
+        monkeypatch, "capacity", "--budget", "tiny", "--seed", 3, "--threads", 1, "--out", tmp_path, "--work", tmp_path / "work"
+    )
     budget, folder, _, seed = asked[0]
-    assert (budget, folder, seed) == ("tiny", tmp_path / "work" / "capacity-tiny-s3", 3)
+    assert (budget, folder, seed) == ("tiny", tmp_path / "work" / "capacity-tiny-s3-t1", 3)
     assert {file.name for file in tmp_path.iterdir()} == {f"capacity.{ending}" for ending in ("json", "md", "png", "pdf")}
     told = json.loads((tmp_path / "capacity.json").read_text())
     assert told["rows"] == [{"memory": "gru", "right": 0.5}]
-    assert told["command"] == "hadamem study capacity --budget tiny --seed 3"
+    assert told["command"] == "hadamem study capacity --budget tiny --seed 3 --threads 1"
     page = (tmp_path / "capacity.md").read_text()
     assert all(words in page for words in ("Why?", "| gru | 0.5 |", "Half is right.", "Measured twice.", "(capacity.png)"))
     assert "Half is right." in capsys.readouterr().out

@@ -122,7 +122,7 @@ def test_conclusions_follow_the_numbers() -> None:
     )
     assert "explodes in 50% of the rows of GRU in trained networks" in first
     assert "in 88% of the rows of SHM, random theta, 38% of the rows of GRU" in second
-    assert "lost most often, in 25%, under Gaussian in initial networks" in second
+    assert "lost most often, in 25% of the rows, under Gaussian in initial networks" in second
     assert "a mean of 1.00 after 64 steps" in third
     assert "10^-7.5 after 16,384: the typical entry vanishes" in third
     first, second, third = stability.conclude(rows(0, 0, 8), 4096, 16384)
