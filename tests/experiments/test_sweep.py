@@ -154,6 +154,13 @@ def test_what_is_killed_is_told(tmp_path: pathlib.Path) -> None:
     assert (cell.state, cell.problem) == ("failed", "killed by SIGKILL, as when memory runs out")
 
 
+def test_waiting_for_a_run_does_not_stop_it(tmp_path: pathlib.Path) -> None:
+    [cell] = cells([TMAZE], ["mlp"], "--steps", "320", *SMALL, out=str(tmp_path))
+    ended(cell, start(cell))
+    finish(cell, None)
+    assert cell.state == "done"
+
+
 def test_stopped_by_the_user_every_run_writes_a_checkpoint(tmp_path: pathlib.Path) -> None:
     [cell] = cells([TMAZE], ["mlp"], "--steps", "1000000", *SMALL, out=str(tmp_path))
 

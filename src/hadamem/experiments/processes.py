@@ -77,7 +77,9 @@ def start(cell: Cell, folder: str | None = None) -> subprocess.Popen[bytes]:
 
 def ended(cell: Cell, process: subprocess.Popen[bytes]) -> None:
     """Wait for the process of a run; if something killed it, which it could not tell itself, its log does."""
-    process.communicate()
+    process.wait()  # not communicate(), which closes its standard input first: that would stop it
+    assert process.stdin is not None
+    process.stdin.close()
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         with cell.log.open("a") as log:
