@@ -205,7 +205,7 @@ def runs(arguments: Sequence[str]) -> None:
     found = [
         (_written(result), result)
         for result in there
-        if matches([given.task], result.task, *_task_words(result))
+        if matches([given.task], result.task, env := result.config["env"], " ".join([env, *result.config["env_options"]]))
         and matches([given.memory, f"{given.memory} *"], result.memory, result.memory.replace(" ", ":", 1))
         and given.state in (None, "complete" if result.complete else "stopped")
     ]
@@ -228,8 +228,3 @@ def _written(result: Result) -> float:
     path = pathlib.Path(result.path)
     metrics = path / "metrics.jsonl"
     return (metrics if metrics.exists() else path).stat().st_mtime
-
-
-def _task_words(result: Result) -> tuple[str, str]:
-    env, options = result.config["env"], result.config["env_options"]
-    return env, " ".join([env, *options])
