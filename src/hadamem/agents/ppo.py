@@ -18,6 +18,8 @@ from ..envs import VectorEnvironment
 from ..networks import ActorCritic, NetworkConfig
 from .rollout import Actor, Rollout, Score, advantages
 
+_FIRST_STATISTICS = 64  # steps of random play in each environment, before the first rollout
+
 
 @dataclass
 class PPOConfig:
@@ -39,8 +41,6 @@ class PPOConfig:
     """of Adam"""
     gamma: float = 0.99
     """discount per step"""
-    reward_scale: float = 1.0
-    """rewards are multiplied by it before anything is learned from them; choose it such that values are of order 1"""
     gae_lambda: float = 0.95
     """trade-off of generalised advantage estimation: 0 trusts the critic, 1 the returns"""
     clip: float = 0.2
@@ -53,6 +53,8 @@ class PPOConfig:
     """weight of the value loss"""
     entropy_coefficient: float = 0.01
     """weight of the entropy bonus, per nat"""
+    noise_correlation: float = 0.0
+    """of the noise in continuous actions, between neighbouring steps: 0 is white noise, near 1 explores in long sweeps"""
     normalise_advantages: bool = True
     """to mean 0 and deviation 1 over the rollout"""
     max_grad_norm: float | None = 0.5
@@ -79,7 +81,6 @@ class PPOConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
         for name in (
             "learning_rate",
-            "reward_scale",
             "clip",
             "value_clip",
             "value_loss_cap",
@@ -104,7 +105,7 @@ class PPO:
     def __init__(self, policy: ActorCritic, env: VectorEnvironment, config: PPOConfig, total_steps: int) -> None:
         self.policy, self.config, self.total_steps, self.step = policy, config, total_steps, 0
         device = next(policy.parameters()).device
-        self.actor = Actor(policy, env, device)
+        self.actor = Actor(policy, env, device, config.noise_correlation)
         self.rollout = Rollout.empty(policy, env, config.num_steps, device)
         self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
         self.kl_coefficient = config.kl_coefficient
@@ -118,29 +119,36 @@ class PPO:
         if config.schedule == "linear":
             for group in self.optimiser.param_groups:
                 group["lr"] = config.learning_rate * max(0.0, 1 - self.step / self.total_steps)
-        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma, config.reward_scale))
+        if self.step == 0 and self.policy.normaliser.active:
+            self.policy.normaliser.update(self.actor.play_at_random(_FIRST_STATISTICS))
+            self.step += config.num_envs * _FIRST_STATISTICS
+        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma))
         self.step += config.num_envs * config.num_steps
-        return metrics | self._learn()
+        metrics |= self._learn()
+        self.policy.normaliser.update(self.rollout.obs)
+        return metrics
 
     def _learn(self) -> dict[str, float]:
         rollout, config = self.rollout, self.config
         advantage = advantages(rollout, config.gamma, config.gae_lambda)
         target = advantage + rollout.value
+        explained = 1 - advantage.var() / target.var()
+        self.policy.value.update(target)
         if config.normalise_advantages:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8 * self.policy.value.deviation)
         told: list[dict[str, Tensor]] = []
         for _ in range(config.epochs):
             for rows in torch.randperm(config.num_envs, device=advantage.device).chunk(config.minibatches):
                 loss, terms = self._loss(rows, advantage[rows], target[rows])
                 if config.kl_stop is not None and terms["kl"] > config.kl_stop:
-                    return self._summary(told or [terms])
+                    return self._summary(told or [terms]) | {"explained_variance": explained.item()}
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 if config.max_grad_norm is not None:
                     terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.max_grad_norm)
                 self.optimiser.step()
                 told.append(terms)
-        return self._summary(told)
+        return self._summary(told) | {"explained_variance": explained.item()}
 
     def _loss(self, rows: Tensor, advantage: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         rollout, config, head = self.rollout, self.config, self.policy.head
@@ -152,11 +160,12 @@ class PPO:
         policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
         # an estimate without bias of KL(old, new), and so is its gradient (Schulman, "Approximating KL divergence", k3)
         kl = (ratio - 1 - log_ratio).mean()
-        error = (value - target).square()
+        error, unit = value - target, self.policy.value.deviation
         if config.value_clip is not None:
-            old = rollout.value[rows]
-            near = old + (value - old).clamp(-config.value_clip, config.value_clip)
-            error = torch.maximum(error, (near - target).square())
+            old, most = rollout.value[rows], config.value_clip * unit
+            near = old + (value - old).clamp(-most, most)
+            error = torch.maximum(error.abs(), (near - target).abs())
+        error = (error / unit).square()
         if config.value_loss_cap is not None:
             error = error.clamp(max=config.value_loss_cap)
         entropy = head.entropy(parameters).mean()
@@ -164,6 +173,7 @@ class PPO:
         if self.kl_coefficient > 0:
             loss = loss + self.kl_coefficient * kl
         terms = {"policy_loss": policy_loss, "value_loss": error.mean(), "entropy": entropy, "kl": kl}
+        terms["clip_fraction"] = ((ratio - 1).abs() > config.clip).float().mean()
         terms["ratio_error"] = (ratio - 1).abs().max()
         return loss, {name: term.detach() for name, term in terms.items()}
 

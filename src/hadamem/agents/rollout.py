@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..envs import VectorEnvironment
 from ..envs.vector import Episode
 from ..memory import State
-from ..networks import ActorCritic, Policy
+from ..networks import ActorCritic, Gaussian, Policy
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Rollout:
     action: Tensor  # (B, T, K)
     log_prob: Tensor  # (B, T), of the action when it was taken
     value: Tensor  # (B, T)
-    reward: Tensor  # (B, T), scaled, with gamma V(final observation) added where an episode was truncated
+    reward: Tensor  # (B, T), with gamma V(final observation) added where an episode was truncated
     end: Tensor  # (B, T) bool, the episode ended with this step
     state: State  # before the first step
     last_value: Tensor  # (B,), of the observation after the last step
@@ -90,26 +91,42 @@ class Player:
 
 
 class Actor(Player):
-    """A policy at play that fills rollouts."""
+    """A policy at play that fills rollouts.
 
-    def __init__(self, policy: ActorCritic, env: VectorEnvironment, device: torch.device) -> None:
+    Args:
+        noise_correlation: of the noise of continuous actions, from one step to the next.
+    """
+
+    def __init__(
+        self, policy: ActorCritic, env: VectorEnvironment, device: torch.device, noise_correlation: float = 0.0
+    ) -> None:
         super().__init__(policy, env, device)
-        self.policy = policy
+        self.policy, self.noise_correlation = policy, noise_correlation
+        self.noise = torch.zeros(env.num_envs, policy.head.action_size, device=device)
+
+    def play_at_random(self, num_steps: int) -> Tensor:
+        """Observations (num_steps, B, D) of random play; new episodes begin after it."""
+        seen = []
+        for _ in range(num_steps):
+            seen.append(self.obs)
+            self.obs = self.env.step(self.env.random_actions()).obs.to(self.device)
+        self.obs = self.env.reset().to(self.device)
+        return torch.stack(seen)
 
     @torch.no_grad()
-    def collect(self, rollout: Rollout, gamma: float, reward_scale: float = 1.0) -> list[Episode]:
+    def collect(self, rollout: Rollout, gamma: float) -> list[Episode]:
         """Fill `rollout` and return the episodes that ended."""
-        policy, head, episodes = self.policy, self.policy.head, []
+        policy, head, episodes = self.policy, self.policy.head, list[Episode]()
         rollout.state = self.state
         for t in range(rollout.obs.shape[1]):
             parameters, value, self.state = policy(self.obs[:, None], self.state, self.start[:, None])
             parameters = parameters[:, 0]
-            action = head.sample(parameters)
+            action = self._sample(parameters)
             rollout.obs[:, t], rollout.start[:, t] = self.obs, self.start
             rollout.action[:, t], rollout.value[:, t] = action, value[:, 0]
             rollout.log_prob[:, t] = head.log_prob(parameters, action)
             step = self.env.step(action)
-            rollout.reward[:, t] = reward_scale * step.reward.to(self.device)
+            rollout.reward[:, t] = step.reward.to(self.device)
             rollout.end[:, t] = step.start.to(self.device)
             if step.final_obs is not None:  # with the memory as it was before the reset
                 going_on = torch.zeros_like(self.start)[:, None]
@@ -119,6 +136,25 @@ class Actor(Player):
             episodes += step.episodes
         rollout.last_value = policy(self.obs[:, None], self.state, self.start[:, None])[1][:, 0]
         return episodes
+
+    def _sample(self, parameters: Tensor) -> Tensor:
+        """Random actions. The noise of continuous ones drifts within an episode, each step's being standard normal by itself:
+        noise that changes its sign at every step moves nothing that is heavy."""
+        if not isinstance(self.policy.head, Gaussian):
+            return self.policy.head.sample(parameters)
+        fresh, correlation = torch.randn_like(parameters), self.noise_correlation
+        drifting = correlation * self.noise + math.sqrt(1 - correlation**2) * fresh
+        self.noise = torch.where(self.start[:, None], fresh, drifting)
+        return self.policy.head.sample(parameters, self.noise)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See Player."""
+        return super().state_dict() | {"noise": self.noise}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """See Player."""
+        super().load_state_dict(saved)
+        self.noise = saved["noise"]
 
 
 def advantages(rollout: Rollout, gamma: float, gae_lambda: float) -> Tensor:

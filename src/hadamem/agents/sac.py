@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from ..envs import VectorEnvironment
-from ..networks import Categorical, SACNetworkConfig, SoftActor, TwinCritic
+from ..envs.vector import Transition
+from ..networks import Categorical, RewardScale, SACNetworkConfig, SoftActor, TwinCritic
 from .replay import Batch, Replay
 from .rollout import Player, Score
 
@@ -61,6 +62,8 @@ class SACConfig:
     """in nats; none: minus the number of continuous actions, or half of what random discrete actions have"""
     max_grad_norm: float | None = None
     """gradients of actor and of critic longer than this are shortened to it; none: never"""
+    normalise_rewards: bool = True
+    """divide rewards by the running deviation of their discounted sum, so that their scale does not matter"""
     terminal_at_goal: bool = False
     """no value after a step that the task's info calls `at_goal`, even where the episode goes on (released)"""
     actor_memory: str | None = None
@@ -122,6 +125,7 @@ class SAC:
             env, head.action_size, self.discrete, config.replay_capacity, config.sequence_length, config.burn_in,
             most_unsaved=4 * config.num_steps, path=None if folder is None else folder / "replay.bin",
         )  # fmt: skip
+        self.reward_scale = RewardScale(env.num_envs, config.gamma, config.normalise_rewards).to(self.device)
         self.owed = 0.0  # updates
         self.score = Score(env.num_envs)
 
@@ -132,10 +136,16 @@ class SAC:
 
     def iterate(self) -> dict[str, float]:
         """Act for some steps, learn as often as that allows, and tell how it went."""
-        config, episodes = self.config, []
+        config, seen, steps = self.config, list[Tensor](), list[Transition]()
         for _ in range(config.num_steps):
-            episodes += self._act()
-        metrics = self.score.tell(episodes)
+            seen.append(self.actor.obs)
+            steps.append(self._act())
+        self.policy.normaliser.update(torch.stack(seen))
+        rewards, ends = (
+            torch.stack(parts, 1).to(self.device) for parts in zip(*((s.reward, s.start) for s in steps), strict=True)
+        )
+        self.reward_scale.update(rewards, ends)
+        metrics = self.score.tell([episode for step in steps for episode in step.episodes])
         if self.step <= config.warmup_steps or not self.replay.settle():
             return metrics
         self.owed += config.updates_per_step * config.num_envs * config.num_steps
@@ -147,8 +157,8 @@ class SAC:
                 raise FloatingPointError(f"the loss is no longer finite after {self.step} steps; try a lower learning rate")
         return metrics
 
-    def _act(self) -> list[Any]:
-        """One step in every environment, into the replay; returns the episodes that ended."""
+    def _act(self) -> Transition:
+        """One step in every environment, into the replay."""
         actor, config = self.actor, self.config
         start = actor.start.cpu()
         self.clock = torch.where(start, torch.randint(2**62, start.shape), self.clock)
@@ -164,7 +174,7 @@ class SAC:
         self.replay.add(obs.cpu(), start, self.clock, action, step, terminal)
         actor.obs, actor.start = step.obs.to(self.device), step.start.to(self.device)
         self.step += config.num_envs
-        return step.episodes
+        return step
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step of actor, critic and temperature, and one of the target towards the critic."""
@@ -182,17 +192,18 @@ class SAC:
 
     def losses(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
         """The losses of critic, actor and temperature, each a mean over the steps to learn from, and what to tell."""
-        config, obs, here = self.config, batch.obs, batch.obs[:, :-1]
+        config, obs = self.config, self.policy.normaliser(batch.obs)
+        here = obs[:, :-1]
         weight = batch.mask.to(obs.dtype) / batch.mask.sum()
         temperature = self.log_temperature.exp().detach()
         nothing_before = torch.zeros(obs.shape[:2], dtype=torch.bool, device=obs.device)
-        parameters, _ = self.policy(obs, self.policy.initial_state(len(obs), batch.clock), nothing_before)
+        parameters, _ = self.policy(batch.obs, self.policy.initial_state(len(obs), batch.clock), nothing_before)
         choice = self._choice(parameters)
 
         with torch.no_grad():
             features = self.target.features(obs, batch.clock)
             value, _ = self._soft_value(self.target, features, obs, choice, temperature)
-            target = batch.reward + config.gamma * torch.where(batch.terminal, 0, value[:, 1:])
+            target = batch.reward / self.reward_scale.deviation + config.gamma * torch.where(batch.terminal, 0, value[:, 1:])
         features = self.critic.features(here, batch.clock)
         if isinstance(self.policy.head, Categorical):
             every = self.critic.values(features, here)
@@ -242,6 +253,7 @@ class SAC:
             "target": self.target.state_dict(),
             "log_temperature": self.log_temperature.detach(),
             "optimiser": self.optimiser.state_dict(),
+            "reward_scale": self.reward_scale.state_dict(),
             "owed": self.owed,
             "returns": list(self.score.returns),
             "clock": self.clock,
@@ -252,7 +264,7 @@ class SAC:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.step, self.owed, self.clock = saved["step"], saved["owed"], saved["clock"].cpu()
-        for name in ("policy", "critic", "target", "optimiser", "actor", "replay"):
+        for name in ("policy", "critic", "target", "optimiser", "reward_scale", "actor", "replay"):
             getattr(self, name).load_state_dict(saved[name])
         with torch.no_grad():
             self.log_temperature.copy_(saved["log_temperature"])

@@ -25,7 +25,7 @@ def measure(name: str, out: pathlib.Path, steps: int) -> dict[str, Any]:
     Raises:
         SystemExit: stopped by the user before the end.
     """
-    config = replace(preset_config("fast", ENV, name), steps=steps, threads=1)
+    config = replace(preset_config("fast", ENV, name, steps), threads=1)
     result = train_once(config, out / name)
     if result is None:
         raise SystemExit("stopped; the same command goes on from here")

@@ -12,13 +12,15 @@ import numpy as np
 from gymnasium import spaces
 
 Kind = Literal["vector", "image"]
+_SMALLEST_SCREEN = 16  # pixels: a smaller image is taken for a grid of cells
 
 
 @dataclass(frozen=True)
 class Leaf:
     """Columns `offset` to `offset + size` of a row: a vector of shape (size,) or an image of shape (C, H, W).
 
-    Where `unit` is given, every value is one of 0 to 255 units, so that a byte can hold it.
+    Where `unit` is given, every value is one of 0 to 255 units, so that a byte can hold it. Where `measured`, values are in
+    units of the environment's own choice, and networks learn better from them once they are normalised.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Leaf:
     shape: tuple[int, ...]
     offset: int
     unit: float | None = None
+    measured: bool = False
 
     @property
     def size(self) -> int:
@@ -84,7 +87,7 @@ class Encoder:
         self._plan: list[tuple[tuple[Any, ...], Leaf, Write]] = []
         self.offset = offset
         for part in _parts(space, (), name):
-            leaf = Leaf(".".join([name, *map(str, part.path)]), part.kind, part.shape, offset, part.unit)
+            leaf = Leaf(".".join([name, *map(str, part.path)]), part.kind, part.shape, offset, part.unit, part.measured)
             offset += leaf.size
             self.leaves += (leaf,)
             self._plan.append((part.path, leaf, part.write))
@@ -170,6 +173,7 @@ class _Part(NamedTuple):
     shape: tuple[int, ...]
     write: Write
     unit: float | None
+    measured: bool = False
 
 
 def _parts(space: spaces.Space, path: tuple[Any, ...], name: str) -> Iterator[_Part]:
@@ -187,7 +191,8 @@ def _parts(space: spaces.Space, path: tuple[Any, ...], name: str) -> Iterator[_P
         yield _image(space, path)
     elif isinstance(space, (spaces.Box, spaces.MultiBinary)):
         bytes_hold_it = isinstance(space, spaces.MultiBinary) or space.dtype == np.uint8
-        yield _Part(path, "vector", (int(np.prod(space.shape)),), _flat, 1.0 if bytes_hold_it else None)
+        measured = isinstance(space, spaces.Box)
+        yield _Part(path, "vector", (int(np.prod(space.shape)),), _flat, 1.0 if bytes_hold_it else None, measured)
     else:
         where = ".".join([name, *map(str, path)])
         raise ValueError(
@@ -236,4 +241,5 @@ def _image(space: spaces.Box, path: tuple[Any, ...]) -> _Part:
         pixels = out.reshape(len(out), *shape)  # splits the columns' own axis, so this is a view
         np.multiply(value.reshape(pixels.shape), scale, out=pixels, dtype=np.float32, casting="same_kind")
 
-    return _Part(path, "image", shape, write, scale if space.dtype == np.uint8 else None)
+    # a grid of codes, such as MiniGrid's 0 to 10, uses a small part of the range of its bytes
+    return _Part(path, "image", shape, write, scale if space.dtype == np.uint8 else None, min(shape[1:]) < _SMALLEST_SCREEN)

@@ -141,7 +141,7 @@ class VectorEnvironment:
         self._reward_input = "reward" in inputs
         leaves = [leaf for encoder in (self._obs_input, self._action_input) if encoder for leaf in encoder.leaves]
         if self._reward_input:
-            leaves.append(Leaf("reward", "vector", (1,), sum(leaf.size for leaf in leaves)))
+            leaves.append(Leaf("reward", "vector", (1,), sum(leaf.size for leaf in leaves), measured=True))
         self.layout = Layout(tuple(leaves))
 
         self._obs: Tensor | None = None

@@ -37,14 +37,15 @@ def read_train(arguments: Sequence[str], prog: str = "hadamem train") -> Train:
         ValueError: no memory or no preset has such a name, or a value is out of range.
         SystemExit: the words cannot be understood, or ask for help.
     """
-    chosen: dict[str, Any] = {"env": TrainConfig.env, "memory": TrainConfig.memory, "agent": None, "preset": None}
+    chosen: dict[str, Any] = {"env": TrainConfig.env, "memory": TrainConfig.memory, "agent": None, "preset": None, "steps": ""}
     for i, word in enumerate(arguments):  # what the defaults of the other options depend on
         name, equals, value = word.removeprefix("--").partition("=")
         following = "".join(arguments[i + 1 : i + 2])
         if word.startswith("--") and name in chosen and (equals or (following and not following.startswith("--"))):
             chosen[name] = value if equals else following
     memory_class(chosen["memory"])  # a mistyped name is answered before anything else
-    preset = preset_config(default_preset(chosen["agent"], chosen["preset"]), chosen["env"], chosen["memory"])
+    steps = int(chosen["steps"]) if chosen["steps"].isdecimal() else None  # what is no number, tyro answers
+    preset = preset_config(default_preset(chosen["agent"], chosen["preset"]), chosen["env"], chosen["memory"], steps or None)
     default = Train(replace(preset, memory_options=()))
     # of the options of all agents, only the chosen one's are there
     given = tyro.cli(Train, args=arguments, default=default, prog=prog, config=(tyro.conf.AvoidSubcommands,))

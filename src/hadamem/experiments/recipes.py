@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -19,18 +20,21 @@ from ..agents.training import TrainConfig
 #: The preset of an agent for which none is named.
 DEFAULTS = {"ppo": "fast", "sac": "sac-fast"}
 
-_ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 32}
+_SMALLEST_ROLLOUT, _LARGEST_ROLLOUT = 512, 65_536  # environment steps
 
 
-def _episodes(num_envs: int, num_steps: int, reward_scale: float, **algorithm: Any) -> dict[str, Any]:
-    """For rewards that answer an action soon, but whose cause is tens of steps back: many whole episodes a gradient step (noise
-    otherwise uses up the entropy before anything is learned), and rewards of order 1 (a critic that errs by more than a
-    reward drowns it: of all that was tried, this counted most)."""
-    batch = {"num_envs": num_envs, "num_steps": num_steps, "minibatches": 8, "schedule": "constant"}
-    credit = {"reward_scale": reward_scale, "gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.02}
-    return {"algorithm": batch | credit | algorithm}
+def rollout_size(steps: int) -> dict[str, int]:
+    """Environments, steps and minibatches of a rollout for a run of so many environment steps.
+
+    A run needs many updates before it can profit from large ones: a rollout is at most a fiftieth of the run. The longer the
+    run, the harder the task may be, and the more episodes the noise of a gradient is averaged over.
+    """
+    size = 2 ** math.floor(math.log2(min(max(steps / 50, _SMALLEST_ROLLOUT), _LARGEST_ROLLOUT)))
+    num_steps = min(128, size // 16)
+    return {"num_envs": size // num_steps, "num_steps": num_steps, "minibatches": min(8, size // 512)}
 
 
+_NOT_NORMALISED = {"normalise_observations": False, "normalise_values": False}
 _UNSEEN = {"evaluate_options": ("split=eval",)}
 _PICTURES = {"network": {"observation_embed": 100, "action_embed": 0}}
 _FAST: dict[str, dict[str, Any]] = {
@@ -48,25 +52,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "agent": "ppo",
         "about": "few epochs and a large step, for 2 cores; softmax features and a normalised read-out for SHM",
-        "algorithm": {"schedule": "linear"},
+        "rollout_by_steps": True,
+        "algorithm": {"schedule": "linear", "epochs": 10},
         "network": {"memory_input_activation": False},
         "memory": {
             "shm": {"size": 64, "options": ("feature_map=softmax", "read_norm=true")},
             "gru": {"size": 128},
             "lstm": {"size": 128},
-        },
-        "tasks": {
-            # every reward answers one action, at once: no credit horizon, and curiosity at each step of its own
-            "popgym-RepeatPreviousEasy-v0": {"algorithm": _ONE_STEP},
-            "popgym-RepeatPreviousMedium-v0": _episodes(512, 103, 40, entropy_coefficient=0.03),
-            "popgym-RepeatPreviousHard-v0": _episodes(320, 155, 50, entropy_coefficient=0.03),
-            "popgym-AutoencodeEasy-v0": _episodes(512, 103, 30, entropy_coefficient=0.03),
-            "popgym-AutoencodeMedium-v0": _episodes(256, 207, 100),
-            "popgym-AutoencodeHard-v0": _episodes(160, 311, 150),
-            "popgym-Battleship*": _episodes(512, 64, 10),
-            # a pair takes two actions
-            "popgym-ConcentrationMedium-v0": _episodes(256, 208, 10, gamma=0.5, gae_lambda=0.5),
-            "popgym-Concentration*": _episodes(512, 104, 10, gamma=0.5, gae_lambda=0.5),
         },
     },
     "popgym-paper": {
@@ -90,7 +82,12 @@ PRESETS: dict[str, dict[str, Any]] = {
             "kl_coefficient": 0.2,
             "kl_target": 0.01,
         },
-        "network": {"memory_output_size": 1024, "head_activation": False},
+        "network": {
+            "memory_output_size": 1024,
+            "head_activation": False,
+            "normalise_observations": False,
+            "normalise_values": False,
+        },
         "memory": {
             "shm": {"size": 128, "options": ("theta=fixed", "shortcut=true")},
             "gru": {"size": 256, "network": {"position_code": False}},
@@ -112,8 +109,9 @@ PRESETS: dict[str, dict[str, Any]] = {
             "gamma": 0.9,
             "terminal_at_goal": True,
             "actor_memory": "gru",
+            "normalise_rewards": False,
         },
-        "network": {"observation_embed": 32, "action_embed": 8, "reward_embed": 0, "memory_output_size": 64},
+        "network": {"observation_embed": 32, "normalise_observations": False},
         "memory": {"shm": {"size": 24, "options": ("shortcut=true",)}},
         "train": {"steps": 510_000, "evaluate_every": 4_000},
         "tasks": {
@@ -144,8 +142,9 @@ PRESETS: dict[str, dict[str, Any]] = {
             "temperature": 0.1,
             "tune_temperature": False,
             "actor_memory": "gru",
+            "normalise_rewards": False,
         },
-        "network": {"observation_embed": 100, "action_embed": 0, "reward_embed": 0, "memory_output_size": 128},
+        "network": {"observation_embed": 100, "action_embed": 0, "memory_output_size": 128, "normalise_observations": False},
         "memory": {"shm": {"size": 24, "options": ("shortcut=true",)}},
         "train": {"steps": 8_500_000, "evaluate_every": 5_000, "evaluate_episodes": 20},
     },
@@ -180,8 +179,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             # walking on is learned first, and surely: some entropy must be left at the junction
             "hadamem/TMaze*": {"algorithm": {"entropy_coefficient": 0.03}},
             # what is remembered matters for the next few steps only: a short horizon keeps the apples out of it
-            "hadamem/VisualMatch-v0": {"algorithm": {"num_steps": 125, "reward_scale": 0.1, "entropy_coefficient": 0.03}},
-            "hadamem/KeyToDoor-v0": {"algorithm": {"num_steps": 113, "gamma": 0.995, "gae_lambda": 0.98, "reward_scale": 0.1}},
+            "hadamem/VisualMatch-v0": {"algorithm": {"num_steps": 125, "entropy_coefficient": 0.03}},
+            "hadamem/KeyToDoor-v0": {"algorithm": {"num_steps": 113, "gamma": 0.995, "gae_lambda": 0.98}},
         },
     },
     "sac-fast": {
@@ -206,8 +205,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset_config(preset: str, env: str, memory: str) -> TrainConfig:
-    """The defaults of a preset for a task and a memory.
+def preset_config(preset: str, env: str, memory: str, steps: int | None = None) -> TrainConfig:
+    """The defaults of a preset for a task, a memory and a number of environment steps (None: the preset's).
 
     Raises:
         ValueError: there is no such preset.
@@ -216,7 +215,7 @@ def preset_config(preset: str, env: str, memory: str) -> TrainConfig:
     layers = [PRESETS[preset]]
     layers += [extra for pattern, extra in layers[0].get("tasks", {}).items() if fnmatch.fnmatch(env, pattern)][:1]
     agent = layers[0]["agent"]
-    algorithm: PPOConfig | SACConfig = PPOConfig() if agent == "ppo" else SACConfig()
+    algorithm: Any = PPOConfig() if agent == "ppo" else SACConfig()
     network: Any = algorithm.network
     given: dict[str, Any] = {}
     known: dict[str, Any] = {}
@@ -225,6 +224,10 @@ def preset_config(preset: str, env: str, memory: str) -> TrainConfig:
         algorithm = replace(algorithm, **layer.get("algorithm", {}))
         known = layer.get("memory", {}).get(memory, known)
         given |= layer.get("train", {})
+    if steps is not None:
+        given["steps"] = steps
+    if PRESETS[preset].get("rollout_by_steps"):
+        algorithm = replace(algorithm, **rollout_size(given.get("steps", TrainConfig.steps)))
     given[agent] = replace(algorithm, network=replace(network, **known.get("network", {})))
     return TrainConfig(
         env=env,

@@ -26,7 +26,7 @@ def showcase(out: pathlib.Path, steps: int, episodes: int, seed: int) -> list[di
     """
     rows = []
     for memory in MEMORIES:
-        config = replace(preset_config("fast", TASK, memory), steps=steps, seed=seed)
+        config = replace(preset_config("fast", TASK, memory, steps), seed=seed)
         result = train_once(config, out / memory)
         if result is None:
             return None

@@ -3,6 +3,7 @@
 from .actor_critic import ActorCritic, NetworkConfig
 from .encoders import ObservationEncoder, PositionCode
 from .heads import Categorical, Gaussian, SquashedGaussian, make_head
+from .normalisation import ObservationNormaliser, RewardScale, ValueHead
 from .policy import Policy
 from .soft_actor_critic import MemoryChoice, SACNetworkConfig, SoftActor, TwinCritic
 
@@ -13,11 +14,14 @@ __all__ = [
     "MemoryChoice",
     "NetworkConfig",
     "ObservationEncoder",
+    "ObservationNormaliser",
     "Policy",
     "PositionCode",
+    "RewardScale",
     "SACNetworkConfig",
     "SoftActor",
     "SquashedGaussian",
     "TwinCritic",
+    "ValueHead",
     "make_head",
 ]

@@ -14,6 +14,7 @@ from ..envs import Layout
 from ..memory import State, make_memory
 from .encoders import ObservationEncoder, PositionCode, steps_in_episode
 from .heads import Categorical, Gaussian, make_head
+from .normalisation import ObservationNormaliser, ValueHead
 from .policy import Policy
 
 
@@ -34,6 +35,10 @@ class NetworkConfig:
     """mix a sine code of the step within the episode into the encoded observation"""
     head_activation: bool = True
     """a ReLU inside the heads (released: none, two linear layers one after the other)"""
+    normalise_observations: bool = True
+    """scale observations that are numbers with units to mean 0 and deviation 1, by statistics of all that were seen"""
+    normalise_values: bool = True
+    """learn values in units of the deviation of their targets, so that the scale of the rewards does not matter (PopArt)"""
 
     def __post_init__(self) -> None:
         for name in ("embed_size", "hidden_size", "memory_output_size"):
@@ -66,6 +71,7 @@ class ActorCritic(Policy):
         config = config or NetworkConfig()
         hidden = config.hidden_size
         self.head: Categorical | Gaussian = make_head(action_space)
+        self.normaliser = ObservationNormaliser(layout, config.normalise_observations)
         self.encoder = ObservationEncoder(layout, config.embed_size)
         self.position = PositionCode(config.embed_size) if config.position_code else None
         before = nn.ReLU() if config.memory_input_activation else nn.Identity()
@@ -73,17 +79,16 @@ class ActorCritic(Policy):
         self.memory = make_memory(memory, hidden, config.memory_output_size, memory_size, **(memory_options or {}))
         self.after = nn.Sequential(nn.Linear(config.memory_output_size, hidden), nn.ReLU())
         between = nn.ReLU() if config.head_activation else nn.Identity()
-        logits, value = nn.Linear(hidden, self.head.size), nn.Linear(hidden, 1)
+        logits, self.value = nn.Linear(hidden, self.head.size), ValueHead(hidden, config.normalise_values)
         self.actor = nn.Sequential(nn.Linear(hidden, hidden), between, logits)
-        self.critic = nn.Sequential(nn.Linear(hidden, hidden), between, value)
-        # orthogonal weights outside the memory (which knows best itself), nearly zero last layers
+        self.critic = nn.Sequential(nn.Linear(hidden, hidden), between)
+        # orthogonal weights outside the memory (which knows best itself), nearly zero logits, zero values
         for part in (self.encoder, self.before, self.after, self.actor, self.critic):
             for module in part.modules():
                 if isinstance(module, nn.Linear | nn.Conv2d):
                     nn.init.orthogonal_(module.weight)
-        for last in (logits, value):
-            nn.init.normal_(last.weight, std=0.01)
-            nn.init.zeros_(last.bias)
+        nn.init.normal_(logits.weight, std=0.01)
+        nn.init.zeros_(logits.bias)
 
     def initial_state(self, batch_size: int) -> State:
         """The memory's state and the step within the episode."""
@@ -101,11 +106,11 @@ class ActorCritic(Policy):
         Returns:
             action parameters (B, T, head.size), values (B, T), the state after the last step.
         """
-        x = self.encoder(obs)
+        x = self.encoder(self.normaliser(obs))
         steps, position = steps_in_episode(state["position"], start)
         if self.position is not None:
             x = self.position(x, steps)
         memory_state = {name: leaf for name, leaf in state.items() if name != "position"}
         x, memory_state = self.memory(self.before(x), memory_state, start)
         x = self.after(x)
-        return self.actor(x), self.critic(x).squeeze(-1), {"position": position, **memory_state}
+        return self.actor(x), self.value(self.critic(x)), {"position": position, **memory_state}

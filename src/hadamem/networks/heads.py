@@ -45,15 +45,18 @@ class Categorical(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """A diagonal normal distribution, for Box spaces. Its standard deviation is a parameter of its own.
+    """A diagonal normal distribution clipped to the bounds of a Box space, in whose units actions are.
 
-    Actions with finite bounds are centred and scaled to them, so that a network output of +-1 reaches the bounds; the
-    environment clips what lies outside.
+    Means and deviations are in units of half the width of each range, so that a network output of +-1 reaches the bounds.
+    The standard deviation is a parameter of its own. What the normal distribution puts beyond a bound falls on the bound, and
+    the log-probability of an action there is that of this mass (Fujita and Maeda, 2018, arXiv:1802.07564).
     """
 
     action_dtype = torch.float32
     centre: Tensor
     scale: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, space: spaces.Box) -> None:
         super().__init__()
@@ -62,23 +65,31 @@ class Gaussian(nn.Module):
         bounded = scale.isfinite()
         self.register_buffer("centre", torch.where(bounded, centre, 0))
         self.register_buffer("scale", torch.where(bounded, scale, 1))
+        self.register_buffer("low", torch.as_tensor(space.low, dtype=torch.float32).flatten(), persistent=False)
+        self.register_buffer("high", torch.as_tensor(space.high, dtype=torch.float32).flatten(), persistent=False)
         self.log_std = nn.Parameter(torch.zeros(self.size))
 
-    def sample(self, parameters: Tensor) -> Tensor:
-        """Random actions (..., K)."""
-        return self.mode(parameters + torch.randn_like(parameters) * self.log_std.exp())
+    def sample(self, parameters: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Random actions (..., K); `noise` (..., K) takes the place of fresh standard normal draws."""
+        noise = torch.randn_like(parameters) if noise is None else noise
+        return self.mode(parameters + noise * self.log_std.exp())
 
     def mode(self, parameters: Tensor) -> Tensor:
         """The most likely actions (..., K)."""
-        return self.centre + self.scale * parameters
+        return (self.centre + self.scale * parameters).clamp(self.low, self.high)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """Log-density (...,) of actions (..., K), up to the constant of the scaling, which no gradient or ratio sees."""
+        """Log-density (...,) of actions (..., K), and at a bound log-probability.
+
+        It lacks the constant of the scaling, which no gradient or ratio sees.
+        """
         z = ((action - self.centre) / self.scale - parameters) * torch.exp(-self.log_std)
-        return (-0.5 * z.square() - self.log_std).sum(-1) - 0.5 * math.log(2 * math.pi) * self.size
+        inside = -0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi)
+        side = (action <= self.low).float() - (action >= self.high).float()
+        return torch.where(side == 0, inside, torch.special.log_ndtr(side * z)).sum(-1)
 
     def entropy(self, parameters: Tensor) -> Tensor:
-        """Entropy (...,) in nats."""
+        """Entropy (...,) in nats of the normal distribution before it is clipped."""
         entropy = (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
         return entropy.expand(parameters.shape[:-1])
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..memory import State
 from .heads import Categorical, Gaussian, SquashedGaussian
+from .normalisation import ObservationNormaliser
 
 
 class Policy(nn.Module, ABC):
@@ -16,9 +17,11 @@ class Policy(nn.Module, ABC):
 
     Attributes:
         head: the distribution.
+        normaliser: the statistics by which `forward` normalises observations.
     """
 
     head: Categorical | Gaussian | SquashedGaussian
+    normaliser: ObservationNormaliser
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:

@@ -19,6 +19,7 @@ from ..envs import Layout, Leaf
 from ..memory import State, make_memory
 from .encoders import ObservationEncoder
 from .heads import Categorical, SquashedGaussian, make_head
+from .normalisation import ObservationNormaliser
 from .policy import Policy
 
 
@@ -36,6 +37,8 @@ class SACNetworkConfig:
     """features of the memory's output"""
     hidden_sizes: tuple[int, ...] = (128, 128)
     """layers of the MLP after the memory"""
+    normalise_observations: bool = True
+    """scale observations that are numbers with units to mean 0 and deviation 1, by statistics of all that were seen"""
 
     def __post_init__(self) -> None:
         for name, least in (("observation_embed", 1), ("action_embed", 0), ("reward_embed", 0), ("memory_output_size", 1)):
@@ -118,6 +121,7 @@ class SoftActor(Policy):
     def __init__(self, layout: Layout, action_space: spaces.Space, memory: MemoryChoice, config: SACNetworkConfig) -> None:
         super().__init__()
         self.head = soft_head(action_space)
+        self.normaliser = ObservationNormaliser(layout, config.normalise_observations)
         self.encoder = _MemoryEncoder(layout, memory, config)
         size = self.encoder.size
         self.beside: ObservationEncoder | None = None
@@ -132,6 +136,7 @@ class SoftActor(Policy):
 
     def forward(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """Observations (B, T, D) -> parameters (B, T, head.size), and the state after the last step."""
+        obs = self.normaliser(obs)
         features, state = self.encoder(obs, state, start)
         if self.beside is not None:
             features = torch.cat([features, self.beside(obs)], dim=-1)
@@ -139,7 +144,7 @@ class SoftActor(Policy):
 
 
 class TwinCritic(nn.Module):
-    """Two action values from one memory. What depends on the action comes after the memory.
+    """Two action values from one memory. What depends on the action comes after the memory. Observations come normalised.
 
     Args:
         layout: of the observations.

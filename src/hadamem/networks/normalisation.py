@@ -1,0 +1,192 @@
+"""Running statistics inside a network, so that nobody scales observations or rewards by hand.
+
+They are buffers: saved and exported with the weights, and changed by `update` only, which learning algorithms call between
+rollouts. So a rollout and the updates on it see the same numbers. All of them are exact under powers of two: observations or
+rewards multiplied by 2^k give the same run.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..envs import Layout
+
+_LIMIT = 10.0  # deviations; what is further from the mean is cut
+
+
+class Moments(nn.Module):
+    """Running mean and deviation of some quantities, by the parallel form of Welford's algorithm (Chan et al., 1983).
+
+    Args:
+        size: how many quantities.
+    """
+
+    count: Tensor
+    mean: Tensor
+    squares: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        for name in ("count", "mean", "squares"):  # squares: sums of squared distances from the mean
+            self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
+
+    def update(self, x: Tensor, quantity: Tensor) -> None:
+        """Take in x (N, C), whose column c is of the quantity `quantity[c]`."""
+        zeros = torch.zeros_like(self.mean)
+        count = len(x) * zeros.index_add(0, quantity, torch.ones_like(quantity, dtype=torch.float64))
+        mean = zeros.index_add(0, quantity, x.sum(0)) / count
+        squares = zeros.index_add(0, quantity, (x - mean[quantity]).square().sum(0))
+        total, distance = self.count + count, mean - self.mean
+        self.squares += squares + distance.square() * self.count * count / total
+        self.mean += distance * count / total
+        self.count.copy_(total)
+
+    def deviation(self) -> Tensor:
+        """(size,); 1 for what never changed, to rounding."""
+        deviation = (self.squares / self.count.clamp(min=1)).sqrt()
+        return torch.where(deviation > 1e-6 * self.mean.abs(), deviation, 1)
+
+
+class ObservationNormaliser(nn.Module):
+    """(x - mean) / deviation, cut to +-10, for the columns of an observation that have units; others pass as they are.
+
+    Args:
+        layout: of the observation. Every column of a measured vector has statistics of its own, every channel of a measured
+            image its own.
+        enabled: without it, all columns pass as they are.
+    """
+
+    columns: Tensor
+    quantity: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, layout: Layout, enabled: bool = True) -> None:
+        super().__init__()
+        columns, quantities, first = list[int](), list[int](), 0
+        for leaf in layout.leaves if enabled else ():
+            if leaf.measured:
+                repeats = leaf.size // leaf.shape[0]
+                columns += range(leaf.offset, leaf.offset + leaf.size)
+                quantities += [first + i // repeats for i in range(leaf.size)]
+                first += leaf.shape[0]
+        self.moments = Moments(first)
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
+        self.register_buffer("quantity", torch.tensor(quantities, dtype=torch.int64), persistent=False)
+        self.register_buffer("shift", torch.zeros(layout.size), persistent=False)
+        self.register_buffer("scale", torch.ones(layout.size), persistent=False)
+        self.register_load_state_dict_post_hook(lambda module, _: module._refresh())
+
+    @property
+    def active(self) -> bool:
+        """Whether any column has statistics."""
+        return len(self.columns) > 0
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        if not self.active:
+            return obs
+        return ((obs - self.shift) * self.scale).clamp(-_LIMIT, _LIMIT)
+
+    @torch.no_grad()
+    def update(self, obs: Tensor) -> None:
+        """Take in observations (..., D)."""
+        if self.active:
+            self.moments.update(obs[..., self.columns].flatten(0, -2).double(), self.quantity)
+            self._refresh()
+
+    def _refresh(self) -> None:
+        """The float32 numbers that `forward` uses."""
+        self.shift[self.columns] = self.moments.mean[self.quantity].to(self.shift.dtype)
+        self.scale[self.columns] = (1 / self.moments.deviation())[self.quantity].to(self.scale.dtype)
+
+
+class RewardScale(nn.Module):
+    """What rewards are divided by: the running deviation of the discounted sum of the rewards of B environments so far.
+
+        R_t = r_t + gamma R_{t-1}, 0 before the first step of an episode
+
+    Args:
+        num_envs: B.
+        gamma: discount per step.
+        enabled: without it, rewards are divided by 1.
+    """
+
+    running: Tensor
+
+    def __init__(self, num_envs: int, gamma: float, enabled: bool = True) -> None:
+        super().__init__()
+        self.gamma, self.enabled, self.moments = gamma, enabled, Moments(1)
+        self.register_buffer("running", torch.zeros(num_envs, dtype=torch.float64))
+
+    @property
+    def deviation(self) -> float:
+        """Of the discounted sums; 1 before anything is known."""
+        return self.moments.deviation().item() if self.enabled else 1.0
+
+    @torch.no_grad()
+    def update(self, reward: Tensor, end: Tensor) -> None:
+        """Take in rewards (B, T); `end` (B, T) bool, the episode ended with this step."""
+        sums = []
+        for r, ended in zip(reward.double().unbind(1), end.unbind(1), strict=True):
+            self.running = r + self.gamma * self.running
+            sums.append(self.running)
+            self.running = torch.where(ended, 0, self.running)
+        x = torch.stack(sums).flatten()[:, None]
+        self.moments.update(x, torch.zeros(1, dtype=torch.int64, device=x.device))
+
+
+class ValueHead(nn.Module):
+    """The last layer of a critic: values in the units of the rewards, learned in units of the deviation of their targets.
+
+        V = mean + deviation (w x + b)
+
+    When the statistics change, w and b change such that V stays what it was (PopArt: van Hasselt et al., 2016,
+    arXiv:1602.07714). Before the first update all values are 0.
+
+    Args:
+        features: of x.
+        enabled: without it, mean and deviation stay 0 and 1.
+        rate: weight of the latest targets in the statistics.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    weight: Tensor
+    average: Tensor
+    square: Tensor
+
+    def __init__(self, features: int, enabled: bool = True, rate: float = 0.1) -> None:
+        super().__init__()
+        self.enabled, self.rate = enabled, rate
+        self.linear = nn.Linear(features, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("weight", torch.zeros((), dtype=torch.float64))  # of what was averaged so far
+        self.register_buffer("average", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("square", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("deviation", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., features) -> (...)."""
+        return self.mean + self.deviation * self.linear(x).squeeze(-1)
+
+    @torch.no_grad()
+    def update(self, targets: Tensor) -> None:
+        """Take in the targets of an update, of any shape."""
+        if not self.enabled:
+            return
+        targets = targets.double()
+        self.weight.lerp_(torch.ones_like(self.weight), self.rate)
+        self.average.lerp_(targets.mean(), self.rate)
+        self.square.lerp_(targets.square().mean(), self.rate)
+        mean = self.average / self.weight
+        deviation = (self.square / self.weight - mean.square()).clamp(min=0).sqrt()
+        deviation = torch.where(deviation > 1e-6 * mean.abs(), deviation, mean.abs())
+        deviation = torch.where(deviation > 0, deviation, 1)  # no reward so far
+        self.linear.weight *= self.deviation / deviation
+        self.linear.bias.copy_((self.deviation * self.linear.bias + self.mean - mean) / deviation)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
