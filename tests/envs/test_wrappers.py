@@ -43,6 +43,13 @@ def test_mask_velocity(id, kept):
     assert masked.observation_space.contains(masked.reset()[0])
 
 
+def test_a_masked_environment_is_made_again_from_its_spec():
+    env = MaskVelocity(gymnasium.make("CartPole-v1"), indices=iter([0]))
+    again = gymnasium.make(env.spec)
+    np.testing.assert_array_equal(again.reset(seed=0)[0], env.reset(seed=0)[0])
+    assert again.spec == env.spec
+
+
 def test_mask_given_entries():
     env = MaskVelocity(gymnasium.make("CartPole-v1"), indices=[0])
     assert env.observation_space.shape == (3,)

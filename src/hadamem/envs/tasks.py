@@ -32,6 +32,7 @@ def list_tasks() -> list[dict[str, Any]]:
         source, _, path = str(spec.entry_point).partition(".")
         family = path.removeprefix("envs.").partition(".")[0]
         if source in ("gymnasium", "hadamem") and _installed(_NEEDS.get(family)) and spec is _newest(spec):
+            source = "hadamem" if spec.namespace == "hadamem" else source  # some are Gymnasium's under a wrapper
             rows.append(_world_row(spec.id) if spec.id in WORLDS else _row(spec.id, "", "", spec.max_episode_steps, source))
     return sorted(rows, key=lambda row: (row["source"], row["name"]))
 

@@ -9,8 +9,10 @@ import gymnasium
 from .batched import BatchedTask, SingleTask
 from .catch import DelayedCatch
 from .grid import KeyToDoor, VisualMatch
+from .poc_memory import PocMemory
 from .point import PointRobot, Wind
 from .tmaze import TMaze
+from .wrappers import VELOCITIES, MaskVelocity
 
 WORLDS: dict[str, Callable[..., BatchedTask]] = {
     "hadamem/Wind-v0": Wind,
@@ -20,7 +22,11 @@ WORLDS: dict[str, Callable[..., BatchedTask]] = {
     "hadamem/TMazePassive-v0": TMaze,
     "hadamem/TMazeActive-v0": partial(TMaze, corridor_length=20, oracle_length=1),
     "hadamem/DelayedCatch-v0": DelayedCatch,
+    "hadamem/PocMemory-v0": PocMemory,
 }
+
+#: Gymnasium's tasks whose velocities "hadamem/NAMENoVel-v0" leaves out.
+WITHOUT_VELOCITY = ("CartPole-v1", "Pendulum-v1", "MountainCarContinuous-v0", "LunarLander-v3", "Acrobot-v1")
 
 
 class World(SingleTask):
@@ -38,4 +44,15 @@ def batched_world(id: str, num_envs: int, **options: Any) -> BatchedTask:
 for _id in WORLDS:
     gymnasium.register(
         _id, "hadamem.envs.worlds:World", vector_entry_point="hadamem.envs.worlds:batched_world", kwargs={"id": _id}
+    )
+
+for _id in WITHOUT_VELOCITY:
+    _spec = gymnasium.spec(_id)
+    gymnasium.register(
+        f"hadamem/{_spec.name}NoVel-v0",
+        _spec.entry_point,  # a name: what it needs, such as Box2D, is imported when an environment is made
+        reward_threshold=_spec.reward_threshold,
+        max_episode_steps=_spec.max_episode_steps,
+        kwargs=_spec.kwargs,
+        additional_wrappers=(MaskVelocity.wrapper_spec(indices=VELOCITIES[_spec.name]),),
     )

@@ -27,7 +27,7 @@ VELOCITIES: dict[str, tuple[int, ...]] = {
 }
 
 
-class MaskVelocity(gymnasium.ObservationWrapper):
+class MaskVelocity(gymnasium.ObservationWrapper, gymnasium.utils.RecordConstructorArgs):
     """Leaves velocities out of the observation: they have to be found out from positions seen before.
 
     Args:
@@ -40,6 +40,8 @@ class MaskVelocity(gymnasium.ObservationWrapper):
     """
 
     def __init__(self, env: gymnasium.Env, indices: Iterable[int] | None = None) -> None:
+        indices = None if indices is None else tuple(indices)
+        gymnasium.utils.RecordConstructorArgs.__init__(self, indices=indices)
         super().__init__(env)
         space = env.observation_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:

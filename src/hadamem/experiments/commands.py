@@ -20,6 +20,7 @@ from .live_table import Watch
 from .processes import run_here
 from .reproduce import NAMES, Budget, page, read_reproduction, rows
 from .results import Result, find_results, matches, peek_result
+from .suite import read_suite
 from .sweep import Cell, finish, keep_what_is_there, make_cells, score, summary
 
 DATA = pathlib.Path("docs/results/data")
@@ -57,10 +58,14 @@ class Sweep(Where):
     is missing. All further options are those of `hadamem train` (--steps, --preset, --gamma, --threads, ...), for every run;
     what a preset says for a task or a memory stays in force."""
 
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
     """each an id with its options: popgym-AutoencodeEasy-v0 "hadamem/TMazePassive-v0 corridor_length=100" """
-    memories: tuple[str, ...]
-    """each a name with its size and options, which take the place of the preset's: gru gru:256 "shm:64 theta=fixed" """
+    suite: str | None = None
+    """instead of --tasks: develop, the tasks on which defaults are sought, heldout, those that test them, or a TOML file like
+    theirs, experiments/suites/*.toml. Each task has steps of its own unless --steps is given"""
+    memories: tuple[str, ...] = ()
+    """each a name with its size and options, which take the place of the preset's: gru gru:256 "shm:64 theta=fixed". None:
+    those of the suite"""
     seeds: int = 1
     """how many"""
     first_seed: int = 0
@@ -70,13 +75,19 @@ class Sweep(Where):
         super().__post_init__()
         if self.seeds < 1 or self.first_seed < 0:
             raise ValueError(f"seeds is {self.seeds} and first_seed {self.first_seed}; they must be at least 1 and 0")
+        if bool(self.tasks) == (self.suite is not None):
+            raise ValueError("give either --tasks or --suite")
 
 
 def sweep(arguments: Sequence[str]) -> None:
     """Train a grid of tasks, memories and seeds"""
     given, words = tyro.cli(Sweep, args=arguments, prog="hadamem sweep", return_unknown_args=True)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
-    cells = make_cells(given.tasks, given.memories, seeds, words, given.out, threads_for(given))
+    tasks, memories, steps = given.tasks, given.memories, None
+    if given.suite is not None:
+        suite = read_suite(given.suite)
+        tasks, memories, steps = tuple(suite.steps), given.memories or tuple(suite.memories), suite.steps
+    cells = make_cells(tasks, memories, seeds, words, given.out, threads_for(given), steps)
     keep_what_is_there(cells, given.known, given.data)
     train_cells(cells, given)
     _print_summary(cells)

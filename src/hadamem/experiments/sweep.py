@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -57,7 +57,13 @@ class Cell:
 
 
 def make_cells(
-    tasks: Sequence[str], memories: Sequence[str], seeds: Sequence[int], words: Sequence[str], out: pathlib.Path, threads: int
+    tasks: Sequence[str],
+    memories: Sequence[str],
+    seeds: Sequence[int],
+    words: Sequence[str],
+    out: pathlib.Path,
+    threads: int,
+    steps: Mapping[str, int] | None = None,
 ) -> list[Cell]:
     """The runs of a grid, the first seed of everything first.
 
@@ -68,6 +74,7 @@ def make_cells(
         words: further options of `hadamem train`, for all of them.
         out: folder of the run folders out/TASK/MEMORY-sSEED.
         threads: of each run, unless the words say it.
+        steps: of each task, unless the words say them. None: those of the preset.
 
     Raises:
         ValueError: there is none, two of them would be the same, or a word is not for all of them.
@@ -80,7 +87,9 @@ def make_cells(
             raise ValueError(f"{name} is empty; give at least one, see `hadamem list {name}`")
     cells = []
     for task, memory in itertools.product(tasks, memories):
-        given = [*task_words(task), *memory_words(memory), *words]
+        given = [*task_words(task), *memory_words(memory)]
+        given += [] if steps is None else ["--steps", str(steps[task])]
+        given += words  # of an option that is given twice, the last counts
         config = read_train(given, prog="hadamem sweep").config
         path = out / file_name(task) / file_name(memory)
         for seed in seeds:
