@@ -142,8 +142,8 @@ class ValueHead(nn.Module):
 
         V = mean + deviation (w x + b)
 
-    When the statistics change, w and b change such that V stays what it was (PopArt: van Hasselt et al., 2016,
-    arXiv:1602.07714). Before the first update all values are 0.
+    Before the first update all values are 0, and with it they become the mean of the targets. When the statistics change
+    after that, w and b change such that V stays what it was (PopArt: van Hasselt et al., 2016, arXiv:1602.07714).
 
     Args:
         features: of x.
@@ -178,7 +178,7 @@ class ValueHead(nn.Module):
         """Take in the targets of an update, of any shape."""
         if not self.enabled:
             return
-        targets = targets.double()
+        targets, known = targets.double(), bool(self.weight > 0)
         self.weight.lerp_(torch.ones_like(self.weight), self.rate)
         self.average.lerp_(targets.mean(), self.rate)
         self.square.lerp_(targets.square().mean(), self.rate)
@@ -186,7 +186,8 @@ class ValueHead(nn.Module):
         deviation = (self.square / self.weight - mean.square()).clamp(min=0).sqrt()
         deviation = torch.where(deviation > 1e-6 * mean.abs(), deviation, mean.abs())
         deviation = torch.where(deviation > 0, deviation, 1)  # no reward so far
-        self.linear.weight *= self.deviation / deviation
-        self.linear.bias.copy_((self.deviation * self.linear.bias + self.mean - mean) / deviation)
+        if known:
+            self.linear.weight *= self.deviation / deviation
+            self.linear.bias.copy_((self.deviation * self.linear.bias + self.mean - mean) / deviation)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
