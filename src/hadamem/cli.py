@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import pathlib
+import select
 import shlex
 import sys
 import time
@@ -248,8 +249,26 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 def main() -> None:
     """Entry point of `hadamem`."""
-    arguments = sys.argv[1:]
-    if arguments == ["--version"]:
+    try:
+        try:
+            run_command(sys.argv[1:])
+        finally:
+            print(end="", flush=True)  # now, where an error is answered
+    except (ValueError, FloatingPointError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python flushes at its end
+            raise SystemExit(1) from None
+        if os.environ.get("HADAMEM_DEBUG"):
+            raise
+        say(f"error: {error}", style="red")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Run a command with its options, such as ["list", "tasks", "--json", "tasks.json"]."""
+    if list(arguments) == ["--version"]:
         return print(__version__)
     if "" not in sys.path:
         sys.path.insert(0, "")  # package.module:Name-v0 may name a module in the current folder, as with `python -m`
@@ -257,15 +276,14 @@ def main() -> None:
     command = COMMANDS.get(" ".join(arguments[:words]))
     if command is None:
         return _usage(arguments)
-    try:
-        command(arguments[words:])
-    except (ValueError, FloatingPointError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
-        if os.environ.get("HADAMEM_DEBUG"):
-            raise
-        say(f"error: {error}", style="red")
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    command(arguments[words:])
+
+
+def _reader_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more, as in `hadamem ... | head`."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # no event is asked for; errors are always reported
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _usage(arguments: Sequence[str]) -> None:
