@@ -8,6 +8,7 @@ gradient step of every update the probability ratio is 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -113,13 +114,15 @@ class PPO:
 
     must_save = False  # a checkpoint holds all there is
 
-    def iterate(self) -> dict[str, float]:
-        """Act for one rollout, learn from it, and tell how it went."""
+    def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
+        """Act for one rollout, learn from it, and return metrics; `on_step` is called with the environment steps so far."""
         config = self.config
         if config.schedule == "linear":
             for group in self.optimiser.param_groups:
                 group["lr"] = config.learning_rate * max(0.0, 1 - self.step / self.total_steps)
-        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma, config.reward_scale))
+        before = self.step
+        progress = None if on_step is None else lambda steps: on_step(before + steps)
+        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma, config.reward_scale, progress))
         self.step += config.num_envs * config.num_steps
         return metrics | self._learn()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,8 +98,15 @@ class Actor(Player):
         self.policy = policy
 
     @torch.no_grad()
-    def collect(self, rollout: Rollout, gamma: float, reward_scale: float = 1.0) -> list[Episode]:
-        """Fill `rollout` and return the episodes that ended."""
+    def collect(
+        self,
+        rollout: Rollout,
+        gamma: float,
+        reward_scale: float = 1.0,
+        on_step: Callable[[int], None] | None = None,
+    ) -> list[Episode]:
+        """Fill `rollout` and return the episodes that ended. `on_step` is called after each step with the number of environment
+        steps of this rollout so far."""
         policy, head, episodes = self.policy, self.policy.head, []
         rollout.state = self.state
         for t in range(rollout.obs.shape[1]):
@@ -117,6 +125,8 @@ class Actor(Player):
                 rollout.reward[:, t] += gamma * torch.where(step.truncated.to(self.device), final_value, 0)
             self.obs, self.start = step.obs.to(self.device), step.start.to(self.device)
             episodes += step.episodes
+            if on_step is not None:
+                on_step((t + 1) * self.env.num_envs)
         rollout.last_value = policy(self.obs[:, None], self.state, self.start[:, None])[1][:, 0]
         return episodes
 

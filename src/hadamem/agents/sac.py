@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -132,11 +132,14 @@ class SAC:
         """Whether another iteration could overwrite what the last checkpoint needs."""
         return self.replay.unsaved + 2 * self.config.num_steps > self.replay.spare
 
-    def iterate(self) -> dict[str, float]:
-        """Act for some steps, learn as often as that allows, and tell how it went."""
+    def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
+        """Act for some steps, learn as often as that allows, and return metrics; `on_step` is called with the environment steps
+        so far."""
         config, episodes = self.config, []
         for _ in range(config.num_steps):
             episodes += self._act()
+            if on_step is not None:
+                on_step(self.step)
         metrics = self.score.tell(episodes)
         if self.step <= config.warmup_steps or not self.replay.settle():
             return metrics
