@@ -157,8 +157,12 @@ class Agent(Protocol):
     def must_save(self) -> bool:
         """Whether a checkpoint is needed before the next iteration."""
 
-    def iterate(self) -> dict[str, float]:
-        """A round of acting and learning, and how it went; with the mean return of the latest episodes as "return"."""
+    def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
+        """A round of acting and learning. `on_step` is called after each step with the environment steps so far.
+
+        Returns:
+            metrics, among them the mean return of the latest episodes as "return", NaN while too few have ended.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on with; the weights of the policy as "policy"."""
@@ -235,14 +239,14 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
         while agent.step < config.steps and not stop:
             begin = time.monotonic()
             steps_before = agent.step
-            metrics = agent.iterate()
+            metrics = agent.iterate(bar.update)
             metrics["steps_per_second"] = (agent.step - steps_before) / (time.monotonic() - begin)
             every = config.evaluate_every
             if every is not None and agent.step // every > steps_before // every:
                 metrics |= _evaluate(config, agent.policy)
             seconds += time.monotonic() - begin
             run.log(agent.step, metrics | {"seconds": seconds})
-            bar.update(agent.step, metrics["return"], metrics["steps_per_second"])
+            bar.update(agent.step, metrics["return"])
             if agent.must_save or time.monotonic() - saved_at > config.checkpoint_every:
                 save()
                 saved_at = time.monotonic()
