@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import time
 import gymnasium
 import numpy as np
 import pytest
+
+from hadamem.cli import COMMANDS
 
 SMALL = ("--steps", "640", "--num-envs", "4", "--num-steps", "40", "--minibatches", "2", "--epochs", "1", "--threads", "1")
 
@@ -223,14 +226,33 @@ def test_bad_input_is_answered(arguments: list[str], words: list[str]) -> None:
         assert word.lower() in (done.stdout + done.stderr).lower()
 
 
-def test_help_explains_every_option() -> None:
-    assert "bench ops" in hadamem("--help").stdout
-    text = hadamem("train", "--help").stdout
-    for option in ("--memory", "--preset", "--seed", "--steps", "--device", "--resume", "--gamma", "--hidden-size"):
-        assert option in text
-    assert "--tau" not in text
-    text = hadamem("train", "--agent", "sac", "--help").stdout
-    assert "--tau" in text
-    assert "--clip" not in text
-    for command in (["evaluate"], ["bench", "ops"], ["bench", "train"], ["list", "tasks"], ["showcase"]):
-        assert "--json" in (text := hadamem(*command, "--help").stdout) or "--out" in text
+def test_the_list_of_commands_is_the_help_without_a_command() -> None:
+    text = hadamem("--help").stdout
+    assert all(re.search(rf"^  {name} +\w", text, re.MULTILINE) for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_shows_its_options_and_their_defaults(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        COMMANDS[name](["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: hadamem {name} ")
+    options = re.findall(r"^[│ ] --[\w-]+", text, re.MULTILINE)
+    assert options
+    assert text.count("(default: ") + text.count("(required)") >= len(options)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a closed pipe is a signal or an error of POSIX here")
+@pytest.mark.parametrize("arguments", ["--help", "train --help", "evaluate --help", "list tasks", "--version"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_ends_the_command_quietly(
+    arguments: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "hadamem", *arguments.split()]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=200)
+    os.close(write)
+    assert done.stderr == ""

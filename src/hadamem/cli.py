@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import pathlib
+import select
 import shlex
 import sys
 import time
@@ -36,11 +37,11 @@ class Resume:
     """Go on with a run, with its own configuration."""
 
     resume: pathlib.Path
-    """folder of the run"""
+    """folder of the run to continue"""
     steps: int | None = None
-    """environment steps of the whole run; none: as it was begun"""
+    """environment steps of the whole run, those already made included; None: as many as it was started with"""
     device: str | None = None
-    """of the network; none: as it was begun"""
+    """device that the networks run on; None: the one that the run was started with"""
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -69,19 +70,19 @@ class Evaluate:
     run: tyro.conf.Positional[pathlib.Path]
     """folder of the run"""
     episodes: int | None = None
-    """how many; none: 200, or every task once where the environment has a list of tasks"""
+    """number of episodes to play; None: 200, or every task once where the environment has a list of tasks"""
     env_options: tuple[str, ...] = ()
     """options of the environment, as name=value, that differ from those of the training, such as split=eval"""
     seed: int = 0
-    """of the evaluation's environments, which the training never met"""
+    """seed of the evaluation's environments, which are not those of the training"""
     mode: Literal["greedy", "sampled"] = "greedy"
-    """the most likely action, or a random one as in training"""
+    """how actions are chosen: the most likely one, or drawn from the policy as in training"""
     num_envs: int = 50
-    """environments side by side"""
+    """number of environments that are stepped side by side, at most"""
     device: str = "cpu"
-    """of the network"""
+    """device that the network runs on: cpu, cuda, cuda:1, ..."""
     json: pathlib.Path | None = None
-    """write the result there, too"""
+    """file that the result is also written to, as JSON"""
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -118,13 +119,13 @@ class Plot:
     runs: tyro.conf.Positional[tuple[pathlib.Path, ...]]
     """folders of the runs, a line for each"""
     out: pathlib.Path = pathlib.Path("curves.png")
-    """the picture; its ending names the format"""
+    """picture to write; its ending names the format"""
     metric: str = "return"
-    """what to draw: any name in the runs' metrics.jsonl, such as success or evaluation_success"""
+    """metric to draw: any name in the runs' metrics.jsonl, such as success or evaluation_success"""
     against: Literal["steps", "minutes"] = "steps"
-    """environment steps, or minutes since the run began"""
+    """what the horizontal axis shows: environment steps, or minutes of training"""
     labels: tuple[str, ...] = ()
-    """a name for each run; none: its memory and agent"""
+    """a label for each run, in the order of the runs; none: its memory and agent"""
 
 
 def plot(arguments: Sequence[str]) -> None:
@@ -147,7 +148,7 @@ class List:
     """List what there is."""
 
     json: pathlib.Path | None = None
-    """write the rows there, too"""
+    """file that the rows are also written to, as JSON"""
 
 
 def tasks(arguments: Sequence[str]) -> None:
@@ -163,7 +164,7 @@ class ListMemories(List):
     """List the memories, or write the page about them."""
 
     markdown: pathlib.Path | None = None
-    """write docs/memories.md there instead; results that it holds already are kept"""
+    """file that the page docs/memories.md is written to instead of printing the list; results already in it stay"""
     recall: pathlib.Path | None = None
     """what `hadamem bench recall --json` wrote, for that page"""
     costs: pathlib.Path | None = None
@@ -198,9 +199,9 @@ class Showcase:
     steps: int = 1_000_000
     """environment steps of each run"""
     episodes: int = 200
-    """of the evaluation"""
+    """episodes of the evaluation of each agent"""
     seed: int = 0
-    """of everything random"""
+    """seed of all random generators"""
 
 
 def showcase(arguments: Sequence[str]) -> None:
@@ -248,8 +249,26 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 def main() -> None:
     """Entry point of `hadamem`."""
-    arguments = sys.argv[1:]
-    if arguments == ["--version"]:
+    try:
+        try:
+            run_command(sys.argv[1:])
+        finally:
+            print(end="", flush=True)  # now, where an error is answered
+    except (ValueError, FloatingPointError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python flushes at its end
+            raise SystemExit(1) from None
+        if os.environ.get("HADAMEM_DEBUG"):
+            raise
+        say(f"error: {error}", style="red")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Run a command with its options, such as ["list", "tasks", "--json", "tasks.json"]."""
+    if list(arguments) == ["--version"]:
         return print(__version__)
     if "" not in sys.path:
         sys.path.insert(0, "")  # package.module:Name-v0 may name a module in the current folder, as with `python -m`
@@ -257,15 +276,14 @@ def main() -> None:
     command = COMMANDS.get(" ".join(arguments[:words]))
     if command is None:
         return _usage(arguments)
-    try:
-        command(arguments[words:])
-    except (ValueError, FloatingPointError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
-        if os.environ.get("HADAMEM_DEBUG"):
-            raise
-        say(f"error: {error}", style="red")
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    command(arguments[words:])
+
+
+def _reader_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more, as in `hadamem ... | head`."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # no event is asked for; errors are always reported
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _usage(arguments: Sequence[str]) -> None:

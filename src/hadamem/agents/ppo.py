@@ -8,6 +8,7 @@ gradient step of every update the probability ratio is 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,47 +27,48 @@ class PPOConfig:
     """Everything that PPO can be told."""
 
     num_envs: int = 64
-    """B: environments side by side; the rows of a rollout"""
+    """number of environments that are stepped side by side; each fills one row of a rollout"""
     num_steps: int = 128
-    """T: steps in each environment between updates"""
+    """steps taken in each environment before every update; the length of a rollout"""
     epochs: int = 4
-    """passes over each rollout"""
+    """how many times each rollout is learned from"""
     minibatches: int = 8
-    """parts of a rollout, each some whole rows"""
+    """parts into which a rollout is split, one gradient step for each; must divide the number of environments"""
     learning_rate: float = 1e-3
-    """of Adam"""
+    """Adam's learning rate"""
     schedule: Literal["constant", "linear"] = "constant"
-    """of the learning rate: as it is, or falling to zero over the run"""
+    """whether learning rate and entropy bonus stay constant or fall linearly to zero over the run"""
     adam_epsilon: float = 1e-5
-    """of Adam"""
+    """Adam's epsilon, added to the denominator of every step"""
     gamma: float = 0.99
-    """discount per step"""
+    """discount factor of future rewards, per step: 0 counts only the next reward, near 1 the distant ones too"""
     gae_lambda: float = 0.95
-    """trade-off of generalised advantage estimation: 0 trusts the critic, 1 the returns"""
+    """lambda of generalised advantage estimation: 0 relies on the critic alone, 1 on the observed returns alone"""
     clip: float = 0.2
-    """how far the probability ratio may leave 1"""
+    """PPO's clip range: a probability ratio further than this from 1 has no gradient"""
     value_clip: float | None = None
-    """how far a value may move from the one of the rollout; none: anywhere"""
+    """clip range of the value loss: how far an update may move a value estimate; None: no clipping"""
     value_loss_cap: float | None = None
-    """largest squared value error of a step that still has a gradient; none: no cap (released: 10)"""
+    """squared value errors above this have no gradient (10 in the code of the SHM paper); None: no cap"""
     value_coefficient: float = 0.5
-    """weight of the value loss"""
+    """weight of the value loss in the total loss"""
     entropy_coefficient: float = 0.01
-    """weight of the entropy bonus, per nat"""
+    """weight of the entropy bonus, in nats; larger values explore more"""
     noise_correlation: float = 0.0
-    """of the noise in continuous actions, between neighbouring steps: 0 is white noise, near 1 explores in long sweeps"""
+    """correlation of the noise of continuous actions from step to step: 0 is white noise, near 1 explores in long sweeps"""
     normalise_advantages: bool = True
-    """to mean 0 and deviation 1 over the rollout"""
+    """whether advantages are normalised to mean 0 and standard deviation 1 over each rollout"""
     max_grad_norm: float | None = 0.5
-    """gradients longer than this are shortened to it; none: never"""
+    """largest norm of the gradient; longer ones are scaled down to it; None: no limit"""
     kl_stop: float | None = None
-    """leave the update early when the policy has moved this far, in nats; none: never"""
+    """end an update early once the KL divergence from the acting policy exceeds this many nats; None: never"""
     kl_coefficient: float = 0.0
-    """weight of a penalty on that distance at the beginning of training; 0: no penalty"""
+    """initial weight of a penalty on the KL divergence from the acting policy; 0: no penalty"""
     kl_target: float = 0.01
-    """the penalty's weight grows by half when the policy moves over twice this far in an update, and halves under half of it"""
+    """KL divergence per update, in nats, that the KL penalty aims at: above twice this its weight grows by half, below half of
+    this it is halved"""
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    """sizes of the network"""
+    """the network around the memory"""
 
     def __post_init__(self) -> None:
         for name in ("num_envs", "num_steps", "epochs", "minibatches"):
@@ -109,20 +111,24 @@ class PPO:
         self.rollout = Rollout.empty(policy, env, config.num_steps, device)
         self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
         self.kl_coefficient = config.kl_coefficient
+        self.annealing = 1.0
         self.score = Score(env.num_envs)
 
     must_save = False  # a checkpoint holds all there is
 
-    def iterate(self) -> dict[str, float]:
-        """Act for one rollout, learn from it, and tell how it went."""
+    def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
+        """Act for one rollout, learn from it, and return metrics; `on_step` is called with the environment steps so far."""
         config = self.config
         if config.schedule == "linear":
+            self.annealing = max(0.0, 1 - self.step / self.total_steps)
             for group in self.optimiser.param_groups:
-                group["lr"] = config.learning_rate * max(0.0, 1 - self.step / self.total_steps)
+                group["lr"] = config.learning_rate * self.annealing
         if self.step == 0 and self.policy.normaliser.active:
             self.policy.normaliser.update(self.actor.play_at_random(_FIRST_STATISTICS))
             self.step += config.num_envs * _FIRST_STATISTICS
-        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma))
+        before = self.step
+        progress = None if on_step is None else lambda steps: on_step(before + steps)
+        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma, progress))
         self.step += config.num_envs * config.num_steps
         metrics |= self._learn()
         self.policy.normaliser.update(self.rollout.obs)
@@ -169,7 +175,7 @@ class PPO:
         if config.value_loss_cap is not None:
             error = error.clamp(max=config.value_loss_cap)
         entropy = head.entropy(parameters).mean()
-        loss = policy_loss + config.value_coefficient * error.mean() - config.entropy_coefficient * entropy
+        loss = policy_loss + config.value_coefficient * error.mean() - self.annealing * config.entropy_coefficient * entropy
         if self.kl_coefficient > 0:
             loss = loss + self.kl_coefficient * kl
         terms = {"policy_loss": policy_loss, "value_loss": error.mean(), "entropy": entropy, "kl": kl}

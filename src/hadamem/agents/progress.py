@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 from rich import progress
 from rich.console import Console
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_DRAWINGS = 0.1
 
 
 class Progress:
-    """Shows steps, return, speed and time left. A context manager; call `update` as often as you like.
+    """Shows environment steps, return, speed and time left. A context manager; call `update` as often as you like.
 
     Args:
         name: what is running.
@@ -21,34 +24,59 @@ class Progress:
     """
 
     def __init__(self, name: str, total: int, done: int = 0) -> None:
-        self.name, self.total = name, total
+        self.name, self.total, self.done = name, total, done
+        self.mean_return = math.nan
         self.console = Console(stderr=True)
-        self._first, self._begin, self._told = done, time.monotonic(), time.monotonic()
+        self._steps_before, self._begin = done, time.monotonic()
+        self._interval = _SECONDS_BETWEEN_DRAWINGS if self.console.is_terminal else _SECONDS_BETWEEN_LINES
+        self._next = self._begin + self._interval
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
             progress.TaskProgressColumn(),
-            progress.TextColumn("{task.fields[told]}"),
-            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[status]}"),
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self._task = self._bar.add_task(name, total=total, completed=done, told="")
+        self._task = self._bar.add_task(name, total=total, completed=done, status="")
 
     def __enter__(self) -> Progress:
         self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self._show()
         self._bar.stop()
 
-    def update(self, done: int, mean_return: float, speed: float) -> None:
-        """After `done` steps: the mean return of the latest episodes, and steps per second."""
-        told = f"return {mean_return:6.3f}  {speed:8,.0f} steps/s"
+    def update(self, done: int, mean_return: float | None = None) -> None:
+        """Take note that `done` steps are made, and show it if the last time is long enough ago.
+
+        Args:
+            done: environment steps of the run so far.
+            mean_return: of the latest episodes, NaN while too few have ended; None: as before.
+        """
+        self.done = done
+        if mean_return is not None:
+            self.mean_return = mean_return
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self._interval
+            self._show()
+
+    @property
+    def status(self) -> str:
+        """Return, speed and time left, in words."""
+        mean_return = "none yet" if math.isnan(self.mean_return) else f"{self.mean_return:.3f}"
+        speed = (self.done - self._steps_before) / max(time.monotonic() - self._begin, 1e-9)
+        if not speed:
+            return f"return: {mean_return}"
+        left = timedelta(seconds=round(max(self.total - self.done, 0) / speed))
+        return f"return: {mean_return}  {speed:,.0f} steps/s  {left} left"
+
+    def _show(self) -> None:
         if self.console.is_terminal:
-            self._bar.update(self._task, completed=min(done, self.total), told=told)
-        elif time.monotonic() - self._told > _SECONDS_BETWEEN_LINES or done >= self.total:
-            self._told = time.monotonic()
-            elapsed = self._told - self._begin
-            left = timedelta(seconds=round(elapsed / (done - self._first) * max(self.total - done, 0)))
-            print(f"{self.name}: {done:,} of {self.total:,} steps  {told}  {left} left", flush=True)
+            self._bar.update(self._task, completed=min(self.done, self.total), status=self.status)
+        else:
+            with suppress(OSError):  # nobody reads it any more, or the disk is full: no reason to end what runs
+                print(f"{self.name}: {self.done:,} of {self.total:,} steps  {self.status}", flush=True)

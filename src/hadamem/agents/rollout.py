@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,8 +115,9 @@ class Actor(Player):
         return torch.stack(seen)
 
     @torch.no_grad()
-    def collect(self, rollout: Rollout, gamma: float) -> list[Episode]:
-        """Fill `rollout` and return the episodes that ended."""
+    def collect(self, rollout: Rollout, gamma: float, on_step: Callable[[int], None] | None = None) -> list[Episode]:
+        """Fill `rollout` and return the episodes that ended. `on_step` is called after each step with the number of environment
+        steps of this rollout so far."""
         policy, head, episodes = self.policy, self.policy.head, list[Episode]()
         rollout.state = self.state
         for t in range(rollout.obs.shape[1]):
@@ -134,6 +136,8 @@ class Actor(Player):
                 rollout.reward[:, t] += gamma * torch.where(step.truncated.to(self.device), final_value, 0)
             self.obs, self.start = step.obs.to(self.device), step.start.to(self.device)
             episodes += step.episodes
+            if on_step is not None:
+                on_step((t + 1) * self.env.num_envs)
         rollout.last_value = policy(self.obs[:, None], self.state, self.start[:, None])[1][:, 0]
         return episodes
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -33,43 +33,45 @@ class SACConfig:
     """Everything that SAC can be told."""
 
     num_envs: int = 10
-    """environments side by side"""
+    """number of environments that are stepped side by side"""
     num_steps: int = 50
-    """steps in each environment between updates"""
+    """steps taken in each environment between two rounds of updates"""
     updates_per_step: float = 0.1
-    """gradient updates per environment step"""
+    """gradient updates for each environment step, on average"""
     warmup_steps: int = 5_000
-    """environment steps with random actions, before the first update"""
+    """environment steps that are played with random actions before the first update"""
     batch_size: int = 32
-    """episodes, or slices of them, in an update"""
+    """episodes (or slices of them, see --sequence-length) in each update"""
     replay_capacity: int = 1_000_000
-    """environment steps to remember"""
+    """environment steps that the replay buffer holds"""
     sequence_length: int | None = None
-    """cut episodes into slices of so many steps, for tasks that do not end; none: whole episodes"""
+    """learn from slices of episodes, this many steps long, for tasks whose episodes are very long; None: from whole episodes"""
     burn_in: int = 0
-    """steps before a slice that warm up the memory and are not learned from"""
+    """steps before each slice that only bring the memory up to date and are not learned from"""
     learning_rate: float = 3e-4
-    """of Adam, for actor, critic and temperature"""
+    """Adam's learning rate, for actor, critic and temperature"""
     gamma: float = 0.99
-    """discount per step"""
+    """discount factor of future rewards, per step: 0 counts only the next reward, near 1 the distant ones too"""
     tau: float = 0.005
-    """how far the target critic follows the critic at each update"""
+    """fraction of the way that the target critic moves towards the critic at each update"""
     temperature: float = 1.0
-    """weight of the entropy, per nat: at the beginning, or always"""
+    """weight of the policy's entropy, in reward per nat; only its initial value if --tune-temperature is on"""
     tune_temperature: bool = True
-    """so that the policy's entropy reaches its target"""
+    """whether the temperature is adjusted until the policy's entropy matches --target-entropy"""
     target_entropy: float | None = None
-    """in nats; none: minus the number of continuous actions, or half of what random discrete actions have"""
+    """entropy, in nats, that --tune-temperature aims at; None: minus the number of continuous action dimensions, or half the
+    entropy of uniformly random discrete actions"""
     max_grad_norm: float | None = None
-    """gradients of actor and of critic longer than this are shortened to it; none: never"""
+    """largest norm of the actor's and of the critic's gradient; longer ones are scaled down to it; None: no limit"""
     normalise_rewards: bool = True
-    """divide rewards by the running deviation of their discounted sum, so that their scale does not matter"""
+    """whether rewards are divided by the running deviation of their discounted sum, so that their scale does not matter"""
     terminal_at_goal: bool = False
-    """no value after a step that the task's info calls `at_goal`, even where the episode goes on (released)"""
+    """treat a step whose info has `at_goal` as the end of the episode when learning values, even where the episode goes on (as
+    in the code of the SHM paper)"""
     actor_memory: str | None = None
-    """another memory for the actor, at its default size (released: gru); none: the critic's"""
+    """memory of the actor, by name, at its default size (gru in the code of the SHM paper); None: the same as the critic's"""
     network: SACNetworkConfig = field(default_factory=SACNetworkConfig)
-    """sizes of the networks"""
+    """the networks around the memories"""
 
     def __post_init__(self) -> None:
         for name in ("num_envs", "num_steps", "batch_size", "replay_capacity", "sequence_length"):
@@ -134,17 +136,18 @@ class SAC:
         """Whether another iteration could overwrite what the last checkpoint needs."""
         return self.replay.unsaved + 2 * self.config.num_steps > self.replay.spare
 
-    def iterate(self) -> dict[str, float]:
-        """Act for some steps, learn as often as that allows, and tell how it went."""
+    def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
+        """Act for some steps, learn as often as that allows, and return metrics; `on_step` is called with the environment steps
+        so far."""
         config, seen, steps = self.config, list[Tensor](), list[Transition]()
         for _ in range(config.num_steps):
             seen.append(self.actor.obs)
             steps.append(self._act())
+            if on_step is not None:
+                on_step(self.step)
         self.policy.normaliser.update(torch.stack(seen))
-        rewards, ends = (
-            torch.stack(parts, 1).to(self.device) for parts in zip(*((s.reward, s.start) for s in steps), strict=True)
-        )
-        self.reward_scale.update(rewards, ends)
+        reward, end = torch.stack([step.reward for step in steps], 1), torch.stack([step.start for step in steps], 1)
+        self.reward_scale.update(reward.to(self.device), end.to(self.device))
         metrics = self.score.tell([episode for step in steps for episode in step.episodes])
         if self.step <= config.warmup_steps or not self.replay.settle():
             return metrics

@@ -29,42 +29,43 @@ class TrainConfig:
     """What to train on what, and how."""
 
     env: str = "popgym-RepeatPreviousEasy-v0"
-    """task: any Gymnasium id, or package.module:Name-v0 for one of your own"""
+    """task to train on: any Gymnasium id, or package.module:Name-v0 for one of your own"""
     env_options: tuple[str, ...] = ()
-    """options of the task, as name=value: the keyword arguments of its environment"""
+    """options of the task as name=value, which are passed to its environment as keyword arguments"""
     agent: Literal["ppo", "sac"] = "ppo"
-    """learning algorithm; its own options are below"""
+    """learning algorithm: PPO (on-policy) or soft actor-critic (off-policy); each has options of its own"""
     memory: str = "shm"
-    """memory by name, see `hadamem list memories`"""
+    """memory of the agent, one of those that `hadamem list memories` shows"""
     memory_size: int | None = None
-    """size in the memory's own measure (SHM: H of its H x H matrix; GRU: hidden units); none: the preset's or its own"""
+    """size of the memory, in its own unit (SHM: H of its H x H matrix; GRU: hidden units); None: the memory's own default"""
     memory_options: tuple[str, ...] = ()
-    """further options of the memory, as name=value; see `hadamem list memories`"""
+    """options of the memory as name=value, as `hadamem list memories` shows them; each replaces the preset's of that name"""
     steps: int = 1_000_000
-    """environment steps to train for"""
+    """environment steps to train for, all environments together"""
     seed: int = 0
-    """of everything random"""
+    """seed of all random generators"""
     inputs: tuple[str, ...] | None = None
-    """what the agent is fed: obs, action, reward (the last two of the previous step); none: obs, and of the others what
-    the task says that it needs (ppo), or what has an embedding (sac)"""
+    """inputs of the agent: obs, action and reward, where the last two are those of the previous step; None: obs, with PPO also
+    those that the task declares to need, and with SAC those with an embedding of at least one feature"""
     batched: bool = True
-    """use the batched version of a task, equal step by step to single environments, where there is one"""
+    """whether to use the batched version of the task where there is one; it is faster and gives the same episodes"""
     device: str = "cpu"
-    """of the network: cpu, cuda, ..."""
+    """device that the networks run on: cpu, cuda, cuda:1, ..."""
     threads: int | None = None
-    """processor threads to use; none: all"""
+    """number of processor threads to use; None: all"""
     checkpoint_every: float = 20.0
     """seconds between checkpoints"""
     evaluate_every: int | None = None
-    """environment steps between evaluations during training, greedily and always on the same episodes; none: never"""
+    """environment steps between evaluations during training, which play the same episodes every time, greedily; None: never"""
     evaluate_episodes: int | None = None
-    """of each of them; none: every task once where the environment has a list of tasks, 200 elsewhere"""
+    """episodes of each evaluation during training; None: every task once where the environment has a list of tasks, 200
+    elsewhere"""
     evaluate_options: tuple[str, ...] = ()
-    """options of the task that differ in every evaluation, such as split=eval"""
+    """options of the task as name=value that take the place of --env-options in every evaluation, such as split=eval"""
     ppo: PPOConfig | None = None
-    """of the agent, if it is ppo"""
+    """options of PPO; None unless it is the agent"""
     sac: SACConfig | None = None
-    """of the agent, if it is sac"""
+    """options of SAC; None unless it is the agent"""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -156,8 +157,12 @@ class Agent(Protocol):
     def must_save(self) -> bool:
         """Whether a checkpoint is needed before the next iteration."""
 
-    def iterate(self) -> dict[str, float]:
-        """A round of acting and learning, and how it went; with the mean return of the latest episodes as "return"."""
+    def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
+        """A round of acting and learning. `on_step` is called after each step with the environment steps so far.
+
+        Returns:
+            metrics, among them the mean return of the latest episodes as "return", NaN while too few have ended.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on with; the weights of the policy as "policy"."""
@@ -234,14 +239,14 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
         while agent.step < config.steps and not stop:
             begin = time.monotonic()
             steps_before = agent.step
-            metrics = agent.iterate()
+            metrics = agent.iterate(bar.update)
             metrics["steps_per_second"] = (agent.step - steps_before) / (time.monotonic() - begin)
             every = config.evaluate_every
             if every is not None and agent.step // every > steps_before // every:
                 metrics |= _evaluate(config, agent.policy)
             seconds += time.monotonic() - begin
             run.log(agent.step, metrics | {"seconds": seconds})
-            bar.update(agent.step, metrics["return"], metrics["steps_per_second"])
+            bar.update(agent.step, metrics["return"])
             if agent.must_save or time.monotonic() - saved_at > config.checkpoint_every:
                 save()
                 saved_at = time.monotonic()

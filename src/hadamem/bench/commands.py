@@ -18,7 +18,7 @@ class Bench:
     """Measure on this machine."""
 
     json: pathlib.Path | None = None
-    """write the rows there, too"""
+    """file that the rows are also written to, as JSON"""
 
 
 def bench_ops(arguments: Sequence[str]) -> None:

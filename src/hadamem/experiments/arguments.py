@@ -13,6 +13,7 @@ import tyro
 from ..agents.training import TrainConfig
 from ..memory import memory_class
 from .recipes import default_preset, preset_config
+from .train_help import show_help
 
 
 @dataclass
@@ -21,12 +22,12 @@ class Train:
 
     config: Annotated[TrainConfig, tyro.conf.OmitArgPrefixes]
     preset: str | None = None
-    """recipe that gives the defaults. For ppo: fast (its default), meta-fast, credit-fast, popgym-paper. For sac: sac-fast (its
-    default), meta-paper, credit-paper"""
+    """recipe that sets the defaults of the other options: fast, meta-fast, credit-fast or popgym-paper for ppo; sac-fast,
+    meta-paper or credit-paper for sac; None: the first of these"""
     out: pathlib.Path | None = None
-    """folder of the run; none: runs/TASK/MEMORY-AGENT-sSEED-TIME"""
+    """folder that the run is written to; None: runs/TASK/MEMORY-AGENT-sSEED-TIME"""
     resume: pathlib.Path | None = None
-    """go on with the run in this folder, with its own configuration; only --steps and --device may be given beside it"""
+    """continue the run in this folder with the configuration it was started with; only --steps and --device can be changed"""
 
 
 def read_train(arguments: Sequence[str], prog: str = "hadamem train") -> Train:
@@ -45,7 +46,10 @@ def read_train(arguments: Sequence[str], prog: str = "hadamem train") -> Train:
             chosen[name] = value if equals else following
     memory_class(chosen["memory"])  # a mistyped name is answered before anything else
     steps = int(chosen["steps"]) if chosen["steps"].isdecimal() else None  # what is no number, tyro answers
-    preset = preset_config(default_preset(chosen["agent"], chosen["preset"]), chosen["env"], chosen["memory"], steps or None)
+    preset_name = default_preset(chosen["agent"], chosen["preset"])
+    preset = preset_config(preset_name, chosen["env"], chosen["memory"], steps or None)
+    if {"-h", "--help", "--help-all"} & set(arguments):
+        show_help(Train(preset, preset_name), prog, show_all="--help-all" in arguments)
     default = Train(replace(preset, memory_options=()))
     # of the options of all agents, only the chosen one's are there
     given = tyro.cli(Train, args=arguments, default=default, prog=prog, config=(tyro.conf.AvoidSubcommands,))

@@ -67,9 +67,9 @@ class Sweep(Where):
     """each a name with its size and options, which take the place of the preset's: gru gru:256 "shm:64 theta=fixed". None:
     those of the suite"""
     seeds: int = 1
-    """how many"""
+    """number of seeds for each task and memory"""
     first_seed: int = 0
-    """the smallest of them"""
+    """first of the seeds, which follow one another"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

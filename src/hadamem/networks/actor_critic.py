@@ -23,22 +23,22 @@ class NetworkConfig:
     """Sizes of the network around the memory (recipes: SHM paper, appendix on POPGym)."""
 
     embed_size: int = 128
-    """features of the encoded observation"""
+    """number of features of the encoded observation"""
     hidden_size: int = 64
-    """features before the memory and in the heads"""
+    """number of features fed to the memory, and of the hidden layers of the heads"""
     memory_input_activation: bool = True
-    """a ReLU before the memory (released); without it, the memory can turn the position code by linear maps alone, and what
-    it learns about addressing at one step holds at all"""
+    """whether a ReLU stands before the memory (as in the code of the SHM paper); without it, positions stay linear in what the
+    memory is fed, and what it learns about one step carries over to others"""
     memory_output_size: int = 64
-    """features of the memory's output (released: 1024)"""
+    """number of features of the memory's output (1024 in the code of the SHM paper)"""
     position_code: bool = True
-    """mix a sine code of the step within the episode into the encoded observation"""
+    """whether a sine code of the step within the episode is mixed into the encoded observation"""
     head_activation: bool = True
-    """a ReLU inside the heads (released: none, two linear layers one after the other)"""
+    """whether a ReLU stands between the two linear layers of each head (none in the code of the SHM paper)"""
     normalise_observations: bool = True
-    """scale observations that are numbers with units to mean 0 and deviation 1, by statistics of all that were seen"""
+    """whether observations that are numbers with units are normalised by running statistics to mean 0 and deviation 1"""
     normalise_values: bool = True
-    """learn values in units of the deviation of their targets, so that the scale of the rewards does not matter (PopArt)"""
+    """whether values are learned in units of the deviation of their targets, so that the scale of rewards does not matter"""
 
     def __post_init__(self) -> None:
         for name in ("embed_size", "hidden_size", "memory_output_size"):

@@ -28,17 +28,17 @@ class SACNetworkConfig:
     """Sizes of the networks around the memories. The defaults are those released for the Wind task."""
 
     observation_embed: int = 32
-    """features of the embedded observation"""
+    """number of features of the embedded observation"""
     action_embed: int = 8
-    """features of the embedded previous action; 0: not fed"""
+    """number of features of the embedded previous action; 0: the previous action is not an input"""
     reward_embed: int = 0
-    """features of the embedded previous reward; 0: not fed"""
+    """number of features of the embedded previous reward; 0: the previous reward is not an input"""
     memory_output_size: int = 64
-    """features of the memory's output"""
+    """number of features of the memory's output"""
     hidden_sizes: tuple[int, ...] = (128, 128)
-    """layers of the MLP after the memory"""
+    """sizes of the hidden layers of the MLP after the memory"""
     normalise_observations: bool = True
-    """scale observations that are numbers with units to mean 0 and deviation 1, by statistics of all that were seen"""
+    """whether observations that are numbers with units are normalised by running statistics to mean 0 and deviation 1"""
 
     def __post_init__(self) -> None:
         for name, least in (("observation_embed", 1), ("action_embed", 0), ("reward_embed", 0), ("memory_output_size", 1)):

@@ -24,17 +24,17 @@ class Watch:
     run: tyro.conf.Positional[pathlib.Path]
     """folder of the run"""
     out: pathlib.Path | None = None
-    """the page; none: watch.html in the folder of the run"""
+    """page to write; None: watch.html in the folder of the run"""
     video: pathlib.Path | None = None
-    """write this .mp4 instead of the page (takes pip install 'hadamem[video]')"""
+    """write a video to this .mp4 file instead of the page; needs pip install 'hadamem[video]'"""
     steps: int = 300
-    """of the episode, at most"""
+    """number of steps to show, at most; fewer if the episode ends before"""
     env_options: tuple[str, ...] = ()
     """options of the environment, as name=value, that differ from those of the training, such as split=eval"""
     seed: int = 0
-    """of the episode; 0 is the first that `hadamem evaluate` plays"""
+    """seed of the episode; 0 is the first that `hadamem evaluate` plays"""
     mode: Literal["greedy", "sampled"] = "greedy"
-    """the most likely action, or a random one as in training"""
+    """how actions are chosen: the most likely one, or drawn from the policy as in training"""
     open: bool = True
     """open the page in a browser, where there is a terminal and a screen"""
 

@@ -28,7 +28,7 @@ class Compare:
     out: pathlib.Path = pathlib.Path("compare")
     """folder of what is written: results.csv, summary.csv, summary.json, pictures (.png, .pdf), report.html"""
     metric: Literal["return", "success", "evaluation_return", "evaluation_success"] = "return"
-    """of which the mean over the last 5 % of the steps is a run's score"""
+    """metric whose mean over the last 5 % of the steps is the score of a run"""
     baseline: str | None = None
     """memory that the others are measured against; none: gru, or the worst where there is none"""
     tasks: tuple[str, ...] = ()

@@ -27,9 +27,9 @@ class AskedStudy:
     work: pathlib.Path = pathlib.Path("runs/studies/work")
     """folder of finished parts: started again, a study goes on from there"""
     seed: int = 0
-    """of everything random"""
+    """seed of all random generators"""
     threads: int | None = None
-    """processor threads to use; none: all"""
+    """number of processor threads to use; None: all"""
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
