@@ -131,7 +131,7 @@ def write_recipe(
     """
     base = preset_config(preset, config.env, config.memory)
     lines = [f"# {line}".rstrip() for line in comments] + [""]
-    head = {"env": config.env, "env_options": config.env_options, "agent": config.agent, "preset": preset}
+    head: dict[str, Any] = {"env": config.env, "env_options": config.env_options, "agent": config.agent, "preset": preset}
     head |= {"memory": config.memory, "memory_size": config.memory_size, "memory_options": config.memory_options}
     head |= {"steps": config.steps, **_differences(config, base, _NOT_WRITTEN | head.keys() | {"steps"})}
     lines += [f"{name} = {_toml(value)}" for name, value in head.items() if value != ()]

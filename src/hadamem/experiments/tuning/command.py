@@ -53,7 +53,9 @@ class Tune:
     jobs: int | None = None
     """trainings side by side, with one thread each; none: one for each processor"""
     seed: int = 0
-    """of the search and of its trainings; the confirmation uses the two seeds after it"""
+    """of the search and of its trainings"""
+    fresh_seeds: int = 2
+    """further seeds with which the best configurations and the default are trained at the end; their mean decides"""
     out: pathlib.Path | None = None
     """folder of the study study.db, the run folders of all trainings, and recipe.toml; none: runs/tune/TASK"""
 
@@ -63,6 +65,9 @@ class Tune:
         for name in ("steps", "trials", "episodes", "jobs"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        for name in ("seed", "fresh_seeds"):
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"{name} is {value}; it must not be negative")
 
     @property
     def task(self) -> str:
@@ -85,7 +90,7 @@ def tune(arguments: Sequence[str]) -> None:
         study = open_study(folder)
         steps = options.steps or study.user_attrs.get("settings", {}).get("steps") or _fitting_steps(options, words, jobs)
         space = _space(options, words, steps)
-        search = Search(study, space, folder, 60 * options.minutes, jobs, options.trials)
+        search = Search(study, space, folder, 60 * options.minutes, jobs, options.trials, options.fresh_seeds)
         say(f"trainings of {steps:,} steps, {jobs} side by side, in {folder}")
         try:
             with Display(search) as display:

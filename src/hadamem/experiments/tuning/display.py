@@ -57,9 +57,7 @@ class Display:
             for trial in self.search.complete()[:_SHOWN]:
                 config = configuration(trial)
                 settings = describe(config, self.search.default(trial))
-                table.add_row(
-                    str(trial.number), memory_text(config), f"{config.steps:,}", "", f"{trial.value:.3f}", settings
-                )
+                table.add_row(str(trial.number), memory_text(config), f"{config.steps:,}", "", f"{trial.value:.3f}", settings)
             self._update(table)
 
     def on_confirmation(self, cells: Sequence[Cell]) -> None:

@@ -1,13 +1,13 @@
 """The search behind `hadamem tune`: trials, the confirmation of the best, and the choice.
 
-A trial trains one configuration with one seed, in a process and a run folder of its own; its score is the mean return of greedy
-play at the end, on the same episodes for every trial. Greedy play is what a trained agent is used for, and it does not depend on
-how much a trial explores, as the returns of the training do; these, which cost nothing, only decide which trials are stopped
-early. The best of many scores with one seed is good luck in part. So the last fifth of the time trains the best configurations
-and the default with fresh seeds, and the mean over these, which took no part in the search, decides.
+A trial trains one configuration with one seed, in a process and a run folder of its own; its score is the mean return of
+greedy play at the end, on the same episodes for every trial. Greedy play is what a trained agent is used for, and it does not
+depend on how much a trial explores, as the returns of the training do; these, which cost nothing, only decide which trials are
+stopped early. The best of many scores with one seed is good luck in part. So the last fifth of the time trains the best
+configurations and the default with fresh seeds, and the mean over these, which took no part in the search, decides.
 
-The study is an SQLite file, written by one process only. A trial that was interrupted is still "running" there, and goes on from
-the checkpoint in its folder when the same command is given again.
+The study is an SQLite file, written by one process only. A trial that was interrupted is still "running" there, and goes on
+from the checkpoint in its folder when the same command is given again.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from .space import Space
 
 CONFIRMATION = 0.2  # of the time
 _CANDIDATES = 5  # for the confirmation, beside the default
-_FRESH_SEEDS = 2
 _LOOK_SECONDS = 1.0
 _RUNGS = 10  # how often the return of a trial is compared with the others' over its steps
 
 
-class _TimeIsUp(Exception):  # noqa: N818: no error
+class _OutOfTimeError(Exception):
     """The runs in progress are to be stopped."""
 
 
@@ -92,9 +91,7 @@ def open_study(folder: pathlib.Path) -> optuna.Study:
     # a third of its steps a trial is safe; then it must not be under the median of the others at the same step
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3, n_min_trials=3)
     storage = f"sqlite:///{folder.absolute() / 'study.db'}"
-    return optuna.create_study(
-        storage=storage, study_name="tune", direction="maximize", pruner=pruner, load_if_exists=True
-    )
+    return optuna.create_study(storage=storage, study_name="tune", direction="maximize", pruner=pruner, load_if_exists=True)
 
 
 class Search:
@@ -107,16 +104,27 @@ class Search:
         seconds: for search and confirmation together, over all sittings.
         jobs: trainings side by side.
         trials: how many at most; None: as many as the time allows.
+        fresh_seeds: of the confirmation.
 
     Raises:
         ValueError: the folder holds a study with other settings.
     """
 
     def __init__(
-        self, study: optuna.Study, space: Space, folder: pathlib.Path, seconds: float, jobs: int, trials: int | None
+        self,
+        study: optuna.Study,
+        space: Space,
+        folder: pathlib.Path,
+        seconds: float,
+        jobs: int,
+        trials: int | None,
+        fresh_seeds: int,
     ) -> None:
-        self.study, self.space, self.folder, self.jobs, self.limit = study, space, folder, jobs, trials
-        self.total_seconds, self.running = seconds, dict[Cell, optuna.Trial]()
+        self.study, self.space, self.folder, self.jobs = study, space, folder, jobs
+        self.total_seconds, self.limit = seconds, trials
+        self.fresh_seeds = [space.seed + i + 1 for i in range(fresh_seeds)]
+        self.confirmation_seconds = CONFIRMATION * seconds if fresh_seeds else 0.0
+        self.running: dict[Cell, optuna.Trial] = {}
         settings = json.loads(json.dumps(asdict(space)))
         saved = study.user_attrs.get("settings", settings)
         if other := [name for name in settings if saved.get(name) != settings[name]]:
@@ -169,7 +177,7 @@ class Search:
             ValueError: a training with the defaults failed.
             KeyboardInterrupt: the user stopped it; the trials in progress have written their checkpoints.
         """
-        deadline = (1 - CONFIRMATION) * self.total_seconds
+        deadline = self.total_seconds - self.confirmation_seconds
 
         def ended(cell: Cell) -> None:
             on_end(self._tell(cell))
@@ -180,7 +188,7 @@ class Search:
 
         try:
             run_here(self._trial_cells(deadline), self.jobs, ended, look)
-        except _TimeIsUp:
+        except _OutOfTimeError:
             for cell in [cell for cell in self.running if (cell.path / "result.json").exists()]:
                 ended(cell)  # just in time
         finally:
@@ -198,8 +206,8 @@ class Search:
         """
         candidates = self._candidates()
         runs = {
-            (candidate.trial, fresh): self._cell(candidate.trial, replace(candidate.config, seed=self.space.seed + fresh))
-            for fresh in range(1, _FRESH_SEEDS + 1)  # the first seed of all candidates before the second one of any
+            (candidate.trial, seed): self._cell(candidate.trial, replace(candidate.config, seed=seed))
+            for seed in self.fresh_seeds  # the first seed of all candidates before the second one of any
             for candidate in candidates
         }
         keep_what_is_there(list(runs.values()), None)
@@ -211,7 +219,7 @@ class Search:
         try:
             in_time = (cell for cell in runs.values() if self.seconds_left)
             run_here(in_time, self.jobs, lambda cell: finish(cell, None), look)
-        except _TimeIsUp:
+        except _OutOfTimeError:
             pass
         finally:
             self._save_seconds()
@@ -219,11 +227,11 @@ class Search:
         failed = {number for (number, _), cell in runs.items() if cell.state == "failed"}
         sound = [candidate for candidate in candidates if candidate.trial not in failed] or candidates
         seeds = [
-            fresh
-            for fresh in range(1, _FRESH_SEEDS + 1)
-            if all(runs[candidate.trial, fresh].state in ("done", "kept") for candidate in sound)
+            seed
+            for seed in self.fresh_seeds
+            if all(runs[candidate.trial, seed].state in ("done", "kept") for candidate in sound)
         ]
-        scored = [replace(it, fresh=tuple(_score(runs[it.trial, fresh]) for fresh in seeds)) for it in sound]
+        scored = [replace(it, fresh=tuple(_score(runs[it.trial, seed]) for seed in seeds)) for it in sound]
         return Outcome(sorted(scored, key=lambda candidate: candidate.value, reverse=True))
 
     def _trial_cells(self, deadline: float) -> Iterator[Cell]:
@@ -260,7 +268,7 @@ class Search:
             if not cell.stop_requested:
                 cell.stop_requested = self._report(cell, trial)
         if self.seconds > deadline:
-            raise _TimeIsUp
+            raise _OutOfTimeError
 
     def _report(self, cell: Cell, trial: optuna.Trial) -> bool:
         """Report the returns since the last time, and say whether the trial should stop. The defaults never do."""
@@ -293,11 +301,11 @@ class Search:
         default = next((trial for trial in complete if "default" in trial.user_attrs), None)
         if default is None:
             raise ValueError(
-                f"no training with the defaults was finished in {self.total_seconds / 60:g} minutes; the same command with more "
-                f"--minutes goes on from here; or give fewer --steps than {self.space.steps} and a new --out"
+                f"no training with the defaults was finished in {self.total_seconds / 60:g} minutes; the same command with "
+                f"more --minutes goes on from here; or give fewer --steps than {self.space.steps} and a new --out"
             )
         usual = statistics.fmean(trial.user_attrs["seconds"] for trial in complete)
-        room = CONFIRMATION * self.total_seconds * self.jobs / (_FRESH_SEEDS * max(usual, 1e-3))
+        room = self.confirmation_seconds * self.jobs / (max(len(self.fresh_seeds), 1) * max(usual, 1e-3))
         others = [trial for trial in complete if trial.number != default.number]
         chosen = [default, *others[: min(_CANDIDATES, max(1, int(room) - 1))]]
         return [

@@ -78,11 +78,11 @@ class Space:
     def default(self, memory: str) -> TrainConfig:
         """The configuration that `hadamem train` has for a memory, with a greedy evaluation at the end and one thread."""
         config = self._read_train(memory).config
-        evaluation = {"evaluate_every": self.steps, "evaluate_episodes": self.episodes}
-        return replace(config, seed=self.seed, threads=config.threads or 1, **evaluation)
+        config = replace(config, evaluate_every=self.steps, evaluate_episodes=self.episodes)
+        return replace(config, seed=self.seed, threads=config.threads or 1)
 
     def default_parameters(self, memory: str) -> dict[str, Any]:
-        """The parameters of a trial that stands for the default; a value outside the range that is sought is moved to its end."""
+        """The parameters of a trial that stands for the default; a value outside its range is moved to the end of it."""
         default = self.default(memory)
         parameters: dict[str, Any] = {"memory": memory}
         for name in self._varied(default):
