@@ -44,9 +44,9 @@ def write_returns(path: pathlib.Path, config: object, returns: list[float]) -> N
 def test_the_defaults_come_first_and_as_they_are(tmp_path: pathlib.Path) -> None:
     search = make_search(tmp_path)
     cells = search._trial_cells(search.total_seconds)
-    assert [next(cells).config for _ in range(2)] == [search.space.default(memory) for memory in search.space.memories]
+    assert [next(cells).config for _ in range(2)] == [search.space.defaults[memory] for memory in search.space.memories]
     other = next(cells).config
-    assert other.ppo not in [search.space.default(memory).ppo for memory in search.space.memories]
+    assert other.ppo not in [search.space.defaults[memory].ppo for memory in search.space.memories]
 
 
 def test_what_is_under_the_median_is_stopped_but_no_default(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_without_time_nothing_is_trained(tmp_path: pathlib.Path) -> None:
     search = make_search(tmp_path, seconds=1e-6)
     search.run(lambda trial: None, lambda: None)
     assert not (tmp_path / "trials").exists()
-    with pytest.raises(ValueError, match="no training with the defaults was finished in 1.*more --minutes goes on"):
+    with pytest.raises(ValueError, match=r"no training with the defaults was finished in 1.*more --minutes goes on"):
         search.confirm(lambda cells: None)
 
 
@@ -129,7 +129,7 @@ def test_candidates_are_the_best_default_and_the_best_of_the_others(tmp_path: pa
 
 
 def test_fresh_seeds_decide_where_there_are_any(tmp_path: pathlib.Path) -> None:
-    config = make_search(tmp_path).space.default("mlp:8")
+    config = make_search(tmp_path).space.defaults["mlp:8"]
     lucky = Candidate(4, config, False, score=9.0, fresh=(1.0, 2.0))
     steady = Candidate(0, config, True, score=3.0, fresh=(3.0, 2.0))
     assert (lucky.value, steady.value) == (1.5, 2.5)
@@ -156,7 +156,7 @@ def test_killed_and_started_again_it_goes_on_and_ends_in_a_recipe(
     tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    words = [*COMMAND, "--steps", "8000", "--trials", "3", "--fresh-seeds", "1", "--out", str(out), *SMALL]
+    words = [*COMMAND, "--steps", "3200", "--trials", "3", "--fresh-seeds", "1", "--out", str(out), *SMALL]
     first, second = (out / "trials" / name for name in ("0000-s0", "0001-s0"))
     process = subprocess.Popen(
         [sys.executable, "-m", "hadamem", "tune", *words],
@@ -176,7 +176,7 @@ def test_killed_and_started_again_it_goes_on_and_ends_in_a_recipe(
     assert sqlite3.connect(out / "study.db").execute(states).fetchall() == [(0, "COMPLETE"), (1, "RUNNING")]
     finished = (first / "result.json").stat().st_mtime_ns
     reached = read_metrics(second)[-1]["step"]
-    assert 0 < reached < 8000
+    assert 0 < reached < 3200
 
     tune(words)
     assert sqlite3.connect(out / "study.db").execute(states).fetchall()[:2] == [(0, "COMPLETE"), (1, "COMPLETE")]
@@ -187,7 +187,7 @@ def test_killed_and_started_again_it_goes_on_and_ends_in_a_recipe(
     assert said.splitlines()[-1] == str(recipe)
     assert "trial 0," not in said.replace("(trial 0)", "")
     config = read_train(["--recipe", str(recipe)]).config
-    assert (config.env, config.env_options, config.memory, config.steps) == (*TASK.split()[:1], (TASK.split()[1],), "mlp", 8000)
+    assert (config.env, config.env_options, config.memory, config.steps) == (*TASK.split()[:1], (TASK.split()[1],), "mlp", 3200)
 
     study = open_study(out)
     trials = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])

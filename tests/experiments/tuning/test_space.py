@@ -29,7 +29,7 @@ def test_the_default_is_that_of_train() -> None:
     for memory in ("shm", "gru:64", "shm:16 theta=fixed"):
         words = ["--env", *TASK.split()[:1], "--env-options", TASK.split()[1], *memory_words(memory), "--steps", "5000"]
         expected = read_train([*words, "--clip", "0.3"]).config
-        config = space("--clip", "0.3", memories=(memory,)).default(memory)
+        config = space("--clip", "0.3", memories=(memory,)).defaults[memory]
         evaluation = {"evaluate_every": 5000, "evaluate_episodes": 20}  # a score at the end
         assert config == replace(expected, seed=3, threads=1, **evaluation)
 
@@ -48,7 +48,7 @@ def test_the_parameters_of_the_default_lie_in_the_space_and_mean_the_default(wor
             warnings.simplefilter("error")  # a value outside the range
             config = there.suggest(trial)
         assert set(trial.params) == set(there.default_parameters(memory))  # none was left to chance
-        default = there.default(memory)
+        default = there.defaults[memory]
         assert config.memory_options == default.memory_options
         make_memory(memory, 8, 16, config.memory_size, **parse_options(memory, config.memory_options))
         assert make_size(config) == make_size(default)
@@ -61,15 +61,18 @@ def make_size(config) -> int:
     return sum(parameter.numel() for parameter in memory.parameters())
 
 
-@pytest.mark.parametrize("num_envs", [1, 7, 10, 64])
-def test_rows_of_a_batch_stay_whole(num_envs: int) -> None:
-    words = ("--num-envs", str(num_envs), "--minibatches", "1")
-    # PPOConfig raises an error where minibatches does not divide num_envs
-    assert len({config.ppo.num_envs for config in samples(space("--minibatches", "8"), 40)}) > 3
-    fixed = samples(space(*words), 40)
-    assert {(config.ppo.num_envs, config.ppo.minibatches) for config in fixed} == {(num_envs, 1)}
-    free = samples(space("--num-envs", "60", "--preset", "fast", "--minibatches=12"), 5)
-    assert {config.ppo.minibatches for config in free} == {12}
+def test_rows_of_a_batch_stay_whole() -> None:
+    def batches(*words: str) -> set[tuple[int, int]]:  # PPOConfig raises an error where minibatches does not divide num_envs
+        return {(config.ppo.num_envs, config.ppo.minibatches) for config in samples(space(*words, memories=("mlp",)), 40)}
+
+    free = batches("--num-steps", "32")
+    assert len({num_envs for num_envs, _ in free}) > 3
+    assert len({minibatches for _, minibatches in free}) > 3
+    assert batches("--num-envs", "10", "--minibatches", "5") == {(10, 5)}
+    assert {minibatches for _, minibatches in batches("--minibatches", "8")} == {8}
+    odd = batches("--num-envs", "24")
+    assert len(odd) > 2
+    assert {num_envs for num_envs, _ in odd} == {24}
 
 
 def test_what_is_varied_and_what_is_not() -> None:

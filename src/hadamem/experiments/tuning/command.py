@@ -85,7 +85,7 @@ def tune(arguments: Sequence[str]) -> None:
 
     folder = options.out or pathlib.Path("runs/tune") / file_name(options.task)
     jobs = options.jobs or os.cpu_count() or 1
-    _check(options, words)
+    _ = _space(options, words, options.steps or 1).defaults  # what cannot be understood is answered before a folder is made
     with _locked(folder):
         study = open_study(folder)
         steps = options.steps or study.user_attrs.get("settings", {}).get("steps") or _fitting_steps(options, words, jobs)
@@ -111,13 +111,6 @@ def _space(options: Tune, words: Sequence[str], steps: int) -> Space:
     return Space(options.task, options.memories, tuple(words), steps, options.episodes, options.seed)
 
 
-def _check(options: Tune, words: Sequence[str]) -> None:
-    """Answer what cannot be trained before a folder is made."""
-    space = _space(options, words, options.steps or 1)
-    for memory in space.memories:
-        space.default(memory)
-
-
 def _fitting_steps(options: Tune, words: Sequence[str], jobs: int) -> int:
     """Steps of a training, such that `_TRIALS` of them fit into the search, by a short measurement of each memory."""
     from .search import CONFIRMATION
@@ -125,7 +118,7 @@ def _fitting_steps(options: Tune, words: Sequence[str], jobs: int) -> int:
     usual = read_train(["--env", options.env, *memory_words(options.memories[0]), *words], prog="hadamem tune").config.steps
     space = _space(options, words, usual)
     with console.status("measuring how long a step takes"):
-        seconds = statistics.fmean(measure(space.default(memory)) for memory in options.memories)
+        seconds = statistics.fmean(measure(config) for config in space.defaults.values())
     fitting = 60 * options.minutes * (1 - CONFIRMATION) * jobs / _TRIALS / seconds
     rounded = int(float(f"{fitting:.1g}"))
     return min(usual, max(rounded, 1000))

@@ -131,7 +131,6 @@ class Search:
             said = ", ".join(f"{name} {saved.get(name)!r}" for name in other)
             raise ValueError(f"{folder} holds a study with other settings ({said}); give --out a new folder, or delete it")
         study.set_user_attr("settings", settings)
-        self._defaults = {memory: space.default(memory) for memory in space.memories}
         study.sampler = optuna.samplers.TPESampler(seed=space.seed + len(study.trials))  # a later sitting draws others
         self._spent, self._begin, self._looked = study.user_attrs.get("seconds", 0.0), time.monotonic(), 0.0
         for trial in study.get_trials(states=[TrialState.RUNNING]):
@@ -159,7 +158,7 @@ class Search:
 
     def default(self, trial: FrozenTrial | optuna.Trial) -> TrainConfig:
         """The default with the memory of a trial."""
-        return self._defaults[trial.params["memory"]]
+        return self.space.defaults[trial.params["memory"]]
 
     def complete(self) -> list[FrozenTrial]:
         """The trials that have a score, the best one first."""
@@ -244,7 +243,7 @@ class Search:
             trial = self.study.ask()
             config = self.space.suggest(trial)
             if memory := trial.user_attrs.get("default"):  # its parameters are rounded
-                config = self._defaults[memory]
+                config = self.space.defaults[memory]
             trial.set_user_attr("config", json.dumps(asdict(config)))
             yield self._begin_trial(trial, config)
 

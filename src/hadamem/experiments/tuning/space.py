@@ -7,6 +7,7 @@ import math
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ...agents.training import TrainConfig
@@ -75,15 +76,14 @@ class Space:
         train = self._read_train(self.memories[0])
         return default_preset(train.config.agent, train.preset)
 
-    def default(self, memory: str) -> TrainConfig:
-        """The configuration that `hadamem train` has for a memory, with a greedy evaluation at the end and one thread."""
-        config = self._read_train(memory).config
-        config = replace(config, evaluate_every=self.steps, evaluate_episodes=self.episodes)
-        return replace(config, seed=self.seed, threads=config.threads or 1)
+    @cached_property
+    def defaults(self) -> dict[str, TrainConfig]:
+        """For each of the memories, what `hadamem train` has, with a greedy evaluation at the end and one thread."""
+        return {memory: self._default(memory) for memory in self.memories}
 
     def default_parameters(self, memory: str) -> dict[str, Any]:
         """The parameters of a trial that stands for the default; a value outside its range is moved to the end of it."""
-        default = self.default(memory)
+        default = self.defaults[memory]
         parameters: dict[str, Any] = {"memory": memory}
         for name in self._varied(default):
             value = getattr(default.algorithm, name)
@@ -102,7 +102,7 @@ class Space:
     def suggest(self, trial: optuna.Trial) -> TrainConfig:
         """The configuration of a trial."""
         memory = trial.suggest_categorical("memory", self.memories)
-        default = self.default(memory)
+        default = self.defaults[memory]
         return self._with_memory(trial, memory, replace(default, **{default.agent: self._algorithm(trial, default)}))
 
     def _algorithm(self, trial: optuna.Trial, default: TrainConfig) -> Any:
@@ -132,6 +132,11 @@ class Space:
             if (value := trial.suggest_categorical(f"{memory}: {name}", sorted(choices))) != choices[0]:
                 options.append(f"{name}={value}")
         return replace(config, memory_options=merge_options(config.memory_options, options))
+
+    def _default(self, memory: str) -> TrainConfig:
+        config = self._read_train(memory).config
+        config = replace(config, evaluate_every=self.steps, evaluate_episodes=self.episodes)
+        return replace(config, seed=self.seed, threads=config.threads or 1)
 
     def _read_train(self, memory: str) -> Train:
         words = [*task_words(self.task), *memory_words(memory), "--steps", str(self.steps), *self.words]
