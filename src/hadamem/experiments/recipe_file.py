@@ -132,8 +132,10 @@ def write_recipe(
     base = preset_config(preset, config.env, config.memory)
     lines = [f"# {line}".rstrip() for line in comments] + [""]
     head: dict[str, Any] = {"env": config.env, "env_options": config.env_options, "agent": config.agent, "preset": preset}
-    head |= {"memory": config.memory, "memory_size": config.memory_size, "memory_options": config.memory_options}
-    head |= {"steps": config.steps, **_differences(config, base, _NOT_WRITTEN | head.keys() | {"steps"})}
+    head |= {"memory": config.memory, "memory_options": config.memory_options, "steps": config.steps}
+    if config.memory_size is not None:
+        head["memory_size"] = config.memory_size
+    head |= _differences(config, base, _NOT_WRITTEN | head.keys())
     lines += [f"{name} = {_toml(value)}" for name, value in head.items() if value != ()]
     algorithm, usual = config.algorithm, base.algorithm
     tables = {

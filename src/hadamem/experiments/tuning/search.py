@@ -125,6 +125,7 @@ class Search:
         self.fresh_seeds = [space.seed + i + 1 for i in range(fresh_seeds)]
         self.confirmation_seconds = CONFIRMATION * seconds if fresh_seeds else 0.0
         self.running: dict[Cell, optuna.Trial] = {}
+        self._began: dict[Cell, float] = {}
         settings = json.loads(json.dumps(asdict(space)))
         saved = study.user_attrs.get("settings", settings)
         if other := [name for name in settings if saved.get(name) != settings[name]]:
@@ -249,7 +250,7 @@ class Search:
 
     def _begin_trial(self, trial: optuna.Trial, config: TrainConfig) -> Cell:
         cell = self._cell(trial.number, config)
-        self.running[cell] = trial
+        self.running[cell], self._began[cell] = trial, time.monotonic()
         return cell
 
     def _cell(self, number: int, config: TrainConfig) -> Cell:
@@ -285,7 +286,8 @@ class Search:
         finish(cell, None)
         if cell.state == "done":
             assert cell.result is not None
-            trial.set_user_attr("seconds", cell.result.seconds)
+            here = time.monotonic() - self._began[cell]  # with the start of the process; of one that went on, the rest only
+            trial.set_user_attr("seconds", max(here, cell.result.seconds))
             return self.study.tell(trial, _score(cell))
         if not cell.stop_requested:
             if "default" in trial.user_attrs:
