@@ -27,6 +27,7 @@ from .envs import list_tasks
 from .experiments import commands as experiments
 from .experiments.arguments import file_name, read_train
 from .experiments.studies.command import study
+from .experiments.tuning.command import tune
 from .report.commands import watch
 from .report.compare import compare
 from .run import read_config, write_whole
@@ -233,6 +234,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "showcase": showcase,
     "sweep": experiments.sweep,
     "reproduce": experiments.reproduce,
+    "tune": tune,
     "runs": experiments.runs,
     "list tasks": tasks,
     "list memories": memories,

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 
 from ..agents.training import config_from_dict
@@ -27,11 +27,11 @@ from .runs import train_once
 from .sweep import Cell
 
 
-def run_here(cells: Sequence[Cell], jobs: int, finished: Callable[[Cell], None], look: Callable[[], None]) -> None:
+def run_here(cells: Iterable[Cell], jobs: int, finished: Callable[[Cell], None], look: Callable[[], None]) -> None:
     """Train every waiting run, `jobs` at a time.
 
     Args:
-        cells: of the sweep.
+        cells: the runs; the next one is asked for when there is room for it.
         jobs: processes side by side.
         finished: told of every run whose process has ended.
         look: called again and again meanwhile.
@@ -39,16 +39,19 @@ def run_here(cells: Sequence[Cell], jobs: int, finished: Callable[[Cell], None],
     Raises:
         KeyboardInterrupt: the user stopped it; every run has written its checkpoint.
     """
-    waiting, running = [cell for cell in cells if cell.state == "waiting"], dict[Cell, subprocess.Popen[bytes]]()
+    waiting, running = (cell for cell in cells if cell.state == "waiting"), dict[Cell, subprocess.Popen[bytes]]()
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                cell = waiting.pop(0)
+        while True:
+            while len(running) < jobs and (cell := next(waiting, None)) is not None:
                 running[cell] = start(cell)
+            if not running:
+                return
             for cell in [cell for cell, process in running.items() if process.poll() is not None]:
                 ended(cell, running.pop(cell))
                 finished(cell)
             look()
+            for process in (process for cell, process in running.items() if cell.stop_requested):
+                _ask_to_stop(process)
             time.sleep(0.2)
     except KeyboardInterrupt:
         say("stopping every run after its iteration, with a checkpoint; once more: at once")
@@ -78,8 +81,7 @@ def start(cell: Cell, folder: str | None = None) -> subprocess.Popen[bytes]:
 def ended(cell: Cell, process: subprocess.Popen[bytes]) -> None:
     """Wait for the process of a run; if something killed it, which it could not tell itself, its log does."""
     process.wait()  # not communicate(), which closes its standard input first: that would stop it
-    assert process.stdin is not None
-    process.stdin.close()
+    _ask_to_stop(process)
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         with cell.log.open("a") as log:
@@ -89,14 +91,18 @@ def ended(cell: Cell, process: subprocess.Popen[bytes]) -> None:
 def stop(processes: Collection[subprocess.Popen[bytes]]) -> None:
     """Let processes of runs write their checkpoints and end; a Ctrl-C meanwhile ends them at once."""
     for process in processes:
-        assert process.stdin is not None
-        process.stdin.close()
+        _ask_to_stop(process)
     try:
         for process in processes:
             process.wait()
     finally:
         for process in processes:
             process.kill()
+
+
+def _ask_to_stop(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ class Cell:
         state: "kept" if it was complete before the sweep began.
         result: so far; None if nothing is known yet. Curves only if it is complete.
         problem: why it failed, in a line.
+        stop_requested: whether its process shall end after the current iteration, with a checkpoint.
     """
 
     task: str
@@ -39,6 +40,7 @@ class Cell:
     state: State = "waiting"
     result: Result | None = None
     problem: str = ""
+    stop_requested: bool = False
 
     @property
     def seed(self) -> int:

@@ -1,0 +1,1 @@
+"""`hadamem tune`: the search for a recipe on one task."""
