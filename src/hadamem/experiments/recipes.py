@@ -2,7 +2,8 @@
 
 Keys: "agent" names the learning algorithm; "algorithm" and "network" override the fields of its configuration (PPOConfig or
 SACConfig) and of its network's; "memory" gives a memory its size, options and network; "train" overrides the fields of
-TrainConfig; "tasks" holds further overrides for task names that match a pattern (the first that matches).
+TrainConfig; "rollout_by_steps" says whether `rollout_size` chooses the rollout; "tasks" holds further overrides for task names
+that match a pattern (the first that matches).
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ def rollout_size(steps: int) -> dict[str, int]:
 
 
 _NOT_NORMALISED = {"normalise_observations": False, "normalise_values": False}
+_SHM = {
+    "size": 32,
+    "options": ("heads=4", "feature_map=softmax", "theta=centred", "read_norm=true", "shortcut=true", "convolution=4"),
+}
 _UNSEEN = {"evaluate_options": ("split=eval",)}
 _PICTURES = {"network": {"observation_embed": 100, "action_embed": 0}}
 _FAST: dict[str, dict[str, Any]] = {
@@ -51,15 +56,17 @@ _CREDIT = {
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "agent": "ppo",
-        "about": "few epochs and a large step, for 2 cores; softmax features and a normalised read-out for SHM",
+        "about": "the same for every task: rollouts that grow with the steps of the run, short credit, a fast start",
         "rollout_by_steps": True,
-        "algorithm": {"schedule": "linear", "epochs": 10},
-        "network": {"memory_input_activation": False},
-        "memory": {
-            "shm": {"size": 64, "options": ("feature_map=softmax", "read_norm=true")},
-            "gru": {"size": 128},
-            "lstm": {"size": 128},
+        "algorithm": {
+            "epochs": 10,
+            "schedule": "linear",
+            "gamma": 0.98,
+            "gae_lambda": 0.8,
+            "noise_correlation": 0.9,
         },
+        "network": {"memory_input_activation": False},
+        "memory": {"shm": _SHM, "gru": {"size": 128}, "lstm": {"size": 128}},
     },
     "popgym-paper": {
         "agent": "ppo",
@@ -214,20 +221,20 @@ def preset_config(preset: str, env: str, memory: str, steps: int | None = None) 
     _check(preset)
     layers = [PRESETS[preset]]
     layers += [extra for pattern, extra in layers[0].get("tasks", {}).items() if fnmatch.fnmatch(env, pattern)][:1]
-    agent = layers[0]["agent"]
+    agent, given = layers[0]["agent"], dict[str, Any]()
+    for layer in layers:
+        given |= layer.get("train", {})
+    if steps is not None:
+        given["steps"] = steps
     algorithm: Any = PPOConfig() if agent == "ppo" else SACConfig()
+    if layers[0].get("rollout_by_steps"):
+        algorithm = replace(algorithm, **rollout_size(given.get("steps", TrainConfig.steps)))
     network: Any = algorithm.network
-    given: dict[str, Any] = {}
     known: dict[str, Any] = {}
     for layer in layers:
         network = replace(network, **layer.get("network", {}))
         algorithm = replace(algorithm, **layer.get("algorithm", {}))
         known = layer.get("memory", {}).get(memory, known)
-        given |= layer.get("train", {})
-    if steps is not None:
-        given["steps"] = steps
-    if PRESETS[preset].get("rollout_by_steps"):
-        algorithm = replace(algorithm, **rollout_size(given.get("steps", TrainConfig.steps)))
     given[agent] = replace(algorithm, network=replace(network, **known.get("network", {})))
     return TrainConfig(
         env=env,
