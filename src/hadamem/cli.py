@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import gymnasium
@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.status import Status
 
 from . import __version__
-from .agents.training import config_from_dict, evaluate_task, load_policy, seed_for
+from .agents.training import evaluate_task, load_config, load_policy, seed_for
 from .agents.training import train as run_training
 from .bench import commands as bench
+from .checks import check_fields
 from .console import console, make_table, print_rows, print_table, say, write_json
 from .envs import list_tasks
 from .experiments import commands as experiments
@@ -28,7 +29,7 @@ from .experiments.arguments import file_name, read_train
 from .experiments.studies.command import study
 from .report.commands import watch
 from .report.compare import compare
-from .run import read_config, write_whole
+from .run import write_whole
 
 
 @dataclass
@@ -48,9 +49,10 @@ def train(arguments: Sequence[str]) -> None:
     resume = any(word == "--resume" or word.startswith("--resume=") for word in arguments)
     if resume:
         resumed = tyro.cli(Resume, args=arguments, prog="hadamem train")
-        config, path = config_from_dict(read_config(resumed.resume)), resumed.resume
-        config.steps = resumed.steps or config.steps
-        config.device = resumed.device or config.device
+        path = resumed.resume
+        config = load_config(path)
+        steps = config.steps if resumed.steps is None else resumed.steps
+        config = replace(config, steps=steps, device=resumed.device or config.device)
     else:
         given = read_train(arguments)
         config = given.config
@@ -87,10 +89,8 @@ class Evaluate:
 def evaluate(arguments: Sequence[str]) -> None:
     """Play whole episodes with a trained policy, beside a random one"""
     given = tyro.cli(Evaluate, args=arguments, prog="hadamem evaluate")
-    for name in ("episodes", "num_envs"):
-        number = getattr(given, name)
-        if number is not None and number < 1:
-            raise ValueError(f"{name} is {number}; it must be at least 1")
+    check_fields(given, ("episodes", "num_envs"), at_least=1)
+    check_fields(given, ("seed",), at_least=0)
     policy, config = load_policy(given.run, given.device)
     config.evaluate_options += given.env_options
     results = {}
@@ -208,6 +208,8 @@ def showcase(arguments: Sequence[str]) -> None:
     from .experiments import showcase as experiment
 
     given = tyro.cli(Showcase, args=arguments, prog="hadamem showcase")
+    check_fields(given, ("steps", "episodes"), at_least=1)
+    check_fields(given, ("seed",), at_least=0)
     rows = experiment.showcase(given.out, given.steps, given.episodes, given.seed)
     if rows is None:
         say("stopped; the same command goes on from here")

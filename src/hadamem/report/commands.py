@@ -14,6 +14,7 @@ import tyro
 from rich.progress import Progress
 
 from ..agents.training import load_policy
+from ..checks import check_fields
 from ..console import console
 
 
@@ -42,6 +43,8 @@ class Watch:
 def watch(arguments: Sequence[str]) -> None:
     """Look inside a trained agent: an episode and its memory as a page or a video"""
     given = tyro.cli(Watch, args=arguments, prog="hadamem watch")
+    check_fields(given, ("steps",), at_least=1)
+    check_fields(given, ("seed",), at_least=0)
     from .recording import record
 
     if given.video is not None:
