@@ -26,6 +26,7 @@ from .console import console, make_table, print_rows, print_table, say, write_js
 from .envs import list_tasks
 from .experiments import commands as experiments
 from .experiments.arguments import file_name, read_train
+from .experiments.results import say_if_unfinished
 from .experiments.studies.command import study
 from .report.commands import watch
 from .report.compare import compare
@@ -92,6 +93,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     check_fields(given, ("episodes", "num_envs"), at_least=1)
     check_fields(given, ("seed",), at_least=0)
     policy, config = load_policy(given.run, given.device)
+    say_if_unfinished(given.run)
     config.evaluate_options += given.env_options
     results = {}
     seed, greedy = seed_for(given.seed, "evaluation"), given.mode == "greedy"
@@ -250,11 +252,12 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 def main() -> None:
     """Entry point of `hadamem`."""
-    arguments = sys.argv[1:]
+    debug = "--debug" in sys.argv or bool(os.environ.get("HADAMEM_DEBUG"))
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
     if arguments == ["--version"]:
         return print(__version__)
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # package.module:Name-v0 may name a module in the current folder, as with `python -m`
+    if "" not in sys.path:  # package.module:Name-v0 may name a module in the current folder; installed packages come first
+        sys.path.append("")
     words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
     command = COMMANDS.get(" ".join(arguments[:words]))
     if command is None:
@@ -262,9 +265,11 @@ def main() -> None:
     try:
         command(arguments[words:])
     except (ValueError, FloatingPointError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
-        if os.environ.get("HADAMEM_DEBUG"):
+        if debug:
             raise
         say(f"error: {error}", style="red")
+        for note in getattr(error, "__notes__", ()):
+            say(note)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -273,7 +278,7 @@ def main() -> None:
 def _usage(arguments: Sequence[str]) -> None:
     """Tell the commands and leave: asked for help, or not understood."""
     asked = not arguments or arguments[0] in ("-h", "--help")
-    out = Console(stderr=not asked)
+    out = Console(stderr=not asked, emoji=False)
     if not asked:
         typed = " ".join(word for word in arguments[:2] if not word.startswith("-"))
         near = difflib.get_close_matches(typed, COMMANDS, n=2, cutoff=0.5)
@@ -282,7 +287,8 @@ def _usage(arguments: Sequence[str]) -> None:
         say(f"error: no command is called {typed!r}{hint}", style="red")
     lines = [f"  {name:<15} {command.__doc__}" for name, command in COMMANDS.items()]
     about = "hadamem: agents that remember. Usage: hadamem COMMAND [options]; `hadamem COMMAND --help` explains them."
-    out.print("\n".join([about, "", *lines]), markup=False, highlight=False, soft_wrap=True)
+    more = "--debug beside any of them (or HADAMEM_DEBUG=1 in the environment) shows the whole traceback of an error."
+    out.print("\n".join([about, "", *lines, "", more]), markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(0 if asked else 2)
 
 

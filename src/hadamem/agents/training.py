@@ -125,7 +125,7 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any)
     if inputs is None and config.sac is not None:
         inputs = config.sac.network.inputs
     options = tasks.parse_options(config.env, config.env_options) | more
-    return make_vector(config.env, num_envs, seed, inputs=inputs, batched=config.batched, **options)
+    return make_vector(config.env, num_envs, seed, inputs=inputs, batched=config.batched, options=options)
 
 
 def make_policy(config: TrainConfig, env: VectorEnvironment) -> Policy:

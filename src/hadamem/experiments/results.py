@@ -202,6 +202,14 @@ def find_results(paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], R
     return results
 
 
+def say_if_unfinished(path: pathlib.Path) -> None:
+    """Tell whoever plays the policy of a run that it has not made all its steps."""
+    result = peek_result(path)
+    if not result.complete:
+        steps = f"{result.steps:,} of its {result.config['steps']:,} steps"
+        say(f"this run is not finished: it has made {steps}, and its last checkpoint is played", style="yellow")
+
+
 def _curve(lines: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
     groups = neighbours([line for line in lines if name in line])
     return [(round(mean_of(group, "step")), mean_of(group, name)) for group in groups]

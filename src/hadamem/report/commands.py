@@ -16,6 +16,7 @@ from rich.progress import Progress
 from ..agents.training import load_policy
 from ..checks import check_fields
 from ..console import console
+from ..experiments.results import say_if_unfinished
 
 
 @dataclass
@@ -52,6 +53,7 @@ def watch(arguments: Sequence[str]) -> None:
 
         check_video(given.video)
     policy, config = load_policy(given.run)
+    say_if_unfinished(given.run)
     config.evaluate_options += given.env_options
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("playing", total=given.steps)
