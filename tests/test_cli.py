@@ -150,7 +150,7 @@ def test_plot(tmp_path: pathlib.Path) -> None:
     assert hadamem("plot", run, run, "--out", picture, "--against", "minutes").stdout.strip() == str(picture)
     assert picture.stat().st_size > 10_000
     assert "has no metric 'succes'; it has: " in hadamem("plot", run, "--metric", "succes", code=2).stderr
-    assert "1 labels for 2 runs" in hadamem("plot", run, run, "--labels", "one", code=2).stderr
+    assert "1 label for 2 runs" in hadamem("plot", run, run, "--labels", "one", code=2).stderr
     assert "which runs?" in hadamem("plot", code=2).stderr
 
 

@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import gymnasium
@@ -19,18 +19,20 @@ from rich.console import Console
 from rich.status import Status
 
 from . import __version__
-from .agents.training import config_from_dict, evaluate_task, load_policy, seed_for
+from .agents.training import evaluate_task, load_config, load_policy, seed_for
 from .agents.training import train as run_training
 from .bench import commands as bench
+from .checks import check_fields
 from .console import console, make_table, print_rows, print_table, say, write_json
 from .envs import list_tasks
 from .experiments import commands as experiments
 from .experiments.arguments import file_name, read_train
+from .experiments.results import say_if_unfinished
 from .experiments.studies.command import study
 from .experiments.tuning.command import tune
 from .report.commands import watch
 from .report.compare import compare
-from .run import read_config, write_whole
+from .run import write_whole
 
 
 @dataclass
@@ -50,9 +52,10 @@ def train(arguments: Sequence[str]) -> None:
     resume = any(word == "--resume" or word.startswith("--resume=") for word in arguments)
     if resume:
         resumed = tyro.cli(Resume, args=arguments, prog="hadamem train")
-        config, path = config_from_dict(read_config(resumed.resume)), resumed.resume
-        config.steps = resumed.steps or config.steps
-        config.device = resumed.device or config.device
+        path = resumed.resume
+        config = load_config(path)
+        steps = config.steps if resumed.steps is None else resumed.steps
+        config = replace(config, steps=steps, device=resumed.device or config.device)
     else:
         given = read_train(arguments)
         config = given.config
@@ -89,11 +92,10 @@ class Evaluate:
 def evaluate(arguments: Sequence[str]) -> None:
     """Play whole episodes with a trained policy, beside a random one"""
     given = tyro.cli(Evaluate, args=arguments, prog="hadamem evaluate")
-    for name in ("episodes", "num_envs"):
-        number = getattr(given, name)
-        if number is not None and number < 1:
-            raise ValueError(f"{name} is {number}; it must be at least 1")
+    check_fields(given, ("episodes", "num_envs"), at_least=1)
+    check_fields(given, ("seed",), at_least=0)
     policy, config = load_policy(given.run, given.device)
+    say_if_unfinished(given.run)
     config.evaluate_options += given.env_options
     results = {}
     seed, greedy = seed_for(given.seed, "evaluation"), given.mode == "greedy"
@@ -210,6 +212,8 @@ def showcase(arguments: Sequence[str]) -> None:
     from .experiments import showcase as experiment
 
     given = tyro.cli(Showcase, args=arguments, prog="hadamem showcase")
+    check_fields(given, ("steps", "episodes"), at_least=1)
+    check_fields(given, ("seed",), at_least=0)
     rows = experiment.showcase(given.out, given.steps, given.episodes, given.seed)
     if rows is None:
         say("stopped; the same command goes on from here")
@@ -251,18 +255,21 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 def main() -> None:
     """Entry point of `hadamem`."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("HADAMEM_DEBUG"))
     try:
         try:
-            run_command(sys.argv[1:])
+            run_command([word for word in sys.argv[1:] if word != "--debug"])
         finally:
             print(end="", flush=True)  # now, where an error is answered
     except (ValueError, FloatingPointError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
         if isinstance(error, BrokenPipeError) and _reader_left():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python flushes at its end
             raise SystemExit(1) from None
-        if os.environ.get("HADAMEM_DEBUG"):
+        if debug:
             raise
         say(f"error: {error}", style="red")
+        for note in getattr(error, "__notes__", ()):
+            say(note)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -272,8 +279,8 @@ def run_command(arguments: Sequence[str]) -> None:
     """Run a command with its options, such as ["list", "tasks", "--json", "tasks.json"]."""
     if list(arguments) == ["--version"]:
         return print(__version__)
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # package.module:Name-v0 may name a module in the current folder, as with `python -m`
+    if "" not in sys.path:  # package.module:Name-v0 may name a module in the current folder; installed packages come first
+        sys.path.append("")
     words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
     command = COMMANDS.get(" ".join(arguments[:words]))
     if command is None:
@@ -291,7 +298,7 @@ def _reader_left() -> bool:
 def _usage(arguments: Sequence[str]) -> None:
     """Tell the commands and leave: asked for help, or not understood."""
     asked = not arguments or arguments[0] in ("-h", "--help")
-    out = Console(stderr=not asked)
+    out = Console(stderr=not asked, emoji=False)
     if not asked:
         typed = " ".join(word for word in arguments[:2] if not word.startswith("-"))
         near = difflib.get_close_matches(typed, COMMANDS, n=2, cutoff=0.5)
@@ -300,7 +307,8 @@ def _usage(arguments: Sequence[str]) -> None:
         say(f"error: no command is called {typed!r}{hint}", style="red")
     lines = [f"  {name:<15} {command.__doc__}" for name, command in COMMANDS.items()]
     about = "hadamem: agents that remember. Usage: hadamem COMMAND [options]; `hadamem COMMAND --help` explains them."
-    out.print("\n".join([about, "", *lines]), markup=False, highlight=False, soft_wrap=True)
+    more = "--debug beside any of them (or HADAMEM_DEBUG=1 in the environment) shows the whole traceback of an error."
+    out.print("\n".join([about, "", *lines, "", more]), markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(0 if asked else 2)
 
 

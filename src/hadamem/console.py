@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -14,17 +15,19 @@ from rich.table import Table
 
 from .run import write_whole
 
-console = Console(stderr=True)
+_AS_IT_IS: Any = {"markup": False, "emoji": False}  # "[/a]" and ":b:" are parts of a path
+console = Console(stderr=True, **_AS_IT_IS)
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A message as it is, on one line, so that what it says to type can be copied."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    """A message as it is, on one line, so that what it says to type can be copied. Where nobody can read it, it is dropped."""
+    with contextlib.suppress(OSError):  # the terminal is gone
+        console.print(text, style=style, highlight=False, soft_wrap=True)
 
 
 def print_table(table: Table) -> None:
     """On stdout: on a terminal as wide as it is, elsewhere (a file, a log) as wide as they want to be."""
-    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150).print(table)
+    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150, **_AS_IT_IS).print(table)
 
 
 def make_table(title: str, columns: Sequence[str]) -> Table:
@@ -49,6 +52,11 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows of equal keys as a table in Markdown."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([as_text(value) for value in row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def count(number: int, noun: str) -> str:
+    """Such as "1 run" and "2 runs"."""
+    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
 def as_text(value: Any) -> str:

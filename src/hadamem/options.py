@@ -1,12 +1,16 @@
-"""Options of something chosen by name (a memory, an environment), given on the command line as name=value."""
+"""Settings in the types that are declared for them: options of something chosen by name (a memory, an environment), given on
+the command line as name=value, and configurations that were kept as JSON."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
+import dataclasses
+import functools
 import inspect
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 
@@ -67,10 +71,67 @@ def _convert(what: str, value: str, parameter: inspect.Parameter) -> Any:
 
 
 def _describe(kind: Any) -> str:
-    if typing.get_origin(kind) is typing.Literal:
-        return "one of " + ", ".join(typing.get_args(kind))
-    if typing.get_origin(kind) is tuple:
-        return "numbers like " + ",".join("1" for _ in typing.get_args(kind))
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(inner)
+    if origin is list or (origin is tuple and ... in inner):
+        return "a list"
+    if origin is tuple:
+        return "numbers like " + ",".join("1" for _ in inner)
     if kind is type(None):
         return "none"
+    if origin is dict or dataclasses.is_dataclass(kind):
+        return "an object"
     return "true or false" if kind is bool else f"of type {kind.__name__}"
+
+
+def read_json(kind: Any, value: Any, name: str = "") -> Any:
+    """A value from JSON as what it was before: a dataclass, a dict, list or tuple, a Literal, a union, or a plain type.
+
+    Args:
+        kind: its type.
+        value: of JSON; fields of a dataclass that are not there get their defaults.
+        name: of the value, for messages; "" for the outermost one.
+
+    Raises:
+        ValueError: a field is unknown or has no default, or a value is not of its type or out of range.
+    """
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    prefix = f"{name}." if name else ""
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        fields = _fields(typing.cast(Hashable, kind))
+        if unknown := [prefix + field for field in value if field not in fields]:
+            raise ValueError(f"there is no setting {' and no setting '.join(unknown)}")
+        if missing := [prefix + field for field, (_, required) in fields.items() if required and field not in value]:
+            raise ValueError(f"it lacks {' and '.join(missing)}")
+        assert isinstance(kind, type)
+        return kind(**{field: read_json(fields[field][0], item, prefix + field) for field, item in value.items()})
+    if isinstance(kind, types.UnionType):
+        if value is None and type(None) in inner:
+            return None
+        *others, last = (k for k in inner if k is not type(None))
+        for other in others:
+            with contextlib.suppress(ValueError):
+                return read_json(other, value, name)
+        return read_json(last, value, name)
+    if origin is dict and isinstance(value, dict):
+        return {key: read_json(inner[1], item, prefix + key) for key, item in value.items()}
+    if origin is list and isinstance(value, list):
+        return [read_json(inner[0], item, name) for item in value]
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = [inner[0]] * len(value) if ... in inner else inner
+        if len(kinds) == len(value):
+            return tuple(read_json(k, item, name) for k, item in zip(kinds, value, strict=True))
+    if value in inner if origin is typing.Literal else type(value) in ((int, float) if kind is float else (kind,)):
+        return value
+    raise ValueError(f"{name or 'it'} is {value!r}; it must be {_describe(kind)}")
+
+
+@functools.cache
+def _fields(kind: Hashable) -> dict[str, tuple[Any, bool]]:
+    """The fields of a dataclass: the type of each, and whether it has no default."""
+    hints, none = typing.get_type_hints(kind), dataclasses.MISSING
+    fields = dataclasses.fields(typing.cast(Any, kind))
+    return {field.name: (hints[field.name], field.default is none and field.default_factory is none) for field in fields}

@@ -1,41 +1,89 @@
 """A run is a folder: its configuration, metrics, checkpoint and result. Killed at any byte, it loses the work since the last
-checkpoint and nothing else: files are written whole under another name, then renamed."""
+checkpoint and nothing else: files are written whole under another name, then renamed. One process at a time may write it."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import fcntl
 import importlib.metadata
+import io
 import json
+import logging
 import os
 import pathlib
 import platform
+import re
+import shlex
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
+_log = logging.getLogger("hadamem")
 _LONGEST_LINE = 8192  # of metrics, and the one after it, in bytes
+_LOCK = ".lock"
+#: Files that a write leaves behind when it is killed.
+_PART = re.compile(r"\.(config\.json|metrics\.jsonl|result\.json|checkpoint\.pt)\.\d+|\.checkpoint\.new")
+#: What is in the folder of a run that was killed before its first checkpoint, beside its lock and such files.
+_UNBORN = re.compile(r"config\.json|metrics\.jsonl|replay\.bin|events\.out\.tfevents\..*")
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or the new one, never a part."""
+class NoRunError(ValueError):
+    """A folder is not that of a run."""
+
+
+class RunError(ValueError):
+    """A run folder cannot be used: it is damaged, of another version, or in use by another process."""
+
+    @classmethod
+    def damaged(cls, file: pathlib.Path, problem: object) -> RunError:
+        """The error for a file of a run folder that is not as this version writes it."""
+        return cls(
+            f"{file}: {problem}; the file is damaged or of another version of hadamem: restore it from a copy, use that "
+            "version, or begin a new run in another folder"
+        )
+
+
+class DiskFullError(OSError):
+    """There is no room left for a file."""
+
+
+@contextlib.contextmanager
+def on_disk(path: pathlib.Path) -> Iterator[None]:
+    """Inside, an OSError that says that there is no room left for the file `path` becomes a DiskFullError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(f"the disk is full: {path} cannot be written; free some space on it") from error
+
+
+def write_whole(path: pathlib.Path, content: str) -> None:
+    """Write a text file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        DiskFullError: the old one is still there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _write_beside(path, content).replace(path)
+
+
+def _write_beside(path: pathlib.Path, content: str | memoryview) -> pathlib.Path:
+    """Write what will take the place of a file under another name."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text)
-    new.replace(path)
-
-
-def read_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """The lines of a metrics file; one that was cut by a kill is left out."""
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                return
+    try:
+        with on_disk(path):
+            new.write_bytes(content.encode() if isinstance(content, str) else content)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    return new
 
 
 def versions() -> dict[str, str]:
@@ -55,76 +103,202 @@ def versions() -> dict[str, str]:
     return found
 
 
-class NoRunError(ValueError):
-    """A folder is not that of a run."""
-
-
 class Run:
-    """An open run folder. Make one with `create` or `resume`; use it as a context manager.
+    """A run folder and the right to write it, which no other process has until this one closes it or ends.
+
+    Make one with `create`, or with `open` and, when nothing more can go wrong, `start`; use it as a context manager.
 
     Files: config.json, metrics.jsonl (a line per training iteration, always with "step" = environment steps so far),
-    TensorBoard events, checkpoint.pt, result.json (only when the run is complete).
+    TensorBoard events, checkpoint.pt, result.json (only when the run is complete), .lock (the process that writes).
     """
 
-    def __init__(self, path: pathlib.Path, step: int = 0) -> None:
+    def __init__(self, path: pathlib.Path) -> None:
         self.path = path
-        self._metrics = (path / "metrics.jsonl").open("a")
-        self._board = SummaryWriter(str(path), purge_step=step + 1 if step else None)  # it drops from there on
+        self.saved_step: int | None = None  # of the checkpoint
+        self._lock = _take_lock(path)
+        self._files = contextlib.ExitStack()
 
     @classmethod
     def create(cls, path: pathlib.Path, config: Any) -> Run:
-        """A new folder for a dataclass `config`.
+        """A new folder for a dataclass `config`. One that was killed before its first checkpoint is taken over.
 
         Raises:
-            ValueError: the folder exists and is not empty.
+            ValueError: the folder exists and holds anything else.
+            RunError: another process writes it.
         """
-        if path.exists() and any(path.iterdir()):
-            raise ValueError(f"{path} is not empty; give --out a new folder, or continue that run with --resume {path}")
+        _check_free(path)
         path.mkdir(parents=True, exist_ok=True)
-        _write_config(path, config)
-        return cls(path)
+        run = cls(path)
+        try:
+            _check_free(path)  # now that nobody else can fill it
+            run.start(config)
+        except BaseException:
+            run.close()
+            raise
+        return run
 
     @classmethod
-    def resume(cls, path: pathlib.Path, step: int, config: Any) -> Run:
-        """Open an existing folder to go on after `step`: later lines of its metrics belong to work that was lost.
+    def open(cls, path: pathlib.Path) -> Run:
+        """The existing folder of a run; nothing in it is changed before `start`.
 
-        It is no longer complete, and `config`, which may ask for more steps, takes the place of the old one.
+        Raises:
+            NoRunError: it is no run folder.
+            RunError: its config.json is damaged, or another process writes it.
         """
-        (path / "result.json").unlink(missing_ok=True)
-        _write_config(path, config)
-        lines = [json.dumps(line) for line in read_lines(path / "metrics.jsonl") if line["step"] <= step]
-        write_whole(path / "metrics.jsonl", "".join(line + "\n" for line in lines))
-        return cls(path, step)
+        read_saved(path)
+        return cls(path)
+
+    def start(self, config: Any, step: int = 0) -> None:
+        """Begin to write, after `step` environment steps: later lines of the metrics belong to work that was lost.
+
+        The run is no longer complete, and `config`, which may ask for more steps, takes the place of the old one.
+        """
+        content = {"config": dataclasses.asdict(config), "versions": versions(), "written": time.time()}
+        lines = [json.dumps(line) + "\n" for line in read_metrics(self.path) if line["step"] <= step]
+        texts = {"config.json": json.dumps(content, indent=2), "metrics.jsonl": "".join(lines)}
+        for file in list(self.path.iterdir()):
+            worthless = _UNBORN.fullmatch(file.name) and file.name not in texts and not has_checkpoint(self.path)
+            if worthless or _PART.fullmatch(file.name):
+                file.unlink()
+        written = {name: _write_beside(self.path / name, text) for name, text in texts.items()}
+        (self.path / "result.json").unlink(missing_ok=True)
+        for name, file in written.items():
+            file.replace(self.path / name)
+        self.saved_step = step if has_checkpoint(self.path) else None
+        self._metrics = self._files.enter_context((self.path / "metrics.jsonl").open("a"))
+        self._board = self._files.enter_context(contextlib.closing(_Board(self.path, step + 1)))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One line of metrics after `step` environment steps. NaN (nothing to tell yet) is left out."""
-        told = {name: float(value) for name, value in metrics.items() if value == value}
-        self._metrics.write(json.dumps({"step": step, **told}) + "\n")
-        self._metrics.flush()
-        for name, value in told.items():
-            self._board.add_scalar(name, value, step)
+        """One line of metrics after `step` environment steps. NaN (nothing to report yet) is left out."""
+        known = {name: float(value) for name, value in metrics.items() if value == value}
+        with on_disk(self.path / "metrics.jsonl"):
+            self._metrics.write(json.dumps({"step": step, **known}) + "\n")
+            self._metrics.flush()
+        self._board.add(step, known)
 
     def save(self, checkpoint: Mapping[str, Any]) -> None:
         """Replace the checkpoint. Tensors, numbers, strings, lists and dicts only."""
-        new = self.path / ".checkpoint.new"
-        torch.save(dict(checkpoint), new)
-        new.replace(self.path / "checkpoint.pt")
+        packed = io.BytesIO()  # torch's own writer does not say that a disk is full
+        torch.save(dict(checkpoint), packed)
+        file = self.path / "checkpoint.pt"
+        _write_beside(file, packed.getbuffer()).replace(file)
+        self.saved_step = checkpoint["agent"]["step"]
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result: the mark of a complete run."""
         write_whole(self.path / "result.json", json.dumps(dict(result), indent=2))
 
+    def close(self) -> None:
+        """Let other processes write the folder."""
+        with contextlib.suppress(OSError):  # every line was flushed before
+            self._files.close()
+        self._lock.close()
+
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._metrics.close()
-        self._board.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.close()
+        if isinstance(error, Exception) and self.saved_step is not None:
+            error.add_note(
+                f"the checkpoint of step {self.saved_step:,} is whole; go on from it with: "
+                f"hadamem train --resume {shlex.quote(str(self.path))}"
+            )
 
 
-def _write_config(path: pathlib.Path, config: Any) -> None:
-    content = {"config": dataclasses.asdict(config), "versions": versions(), "written": time.time()}
-    write_whole(path / "config.json", json.dumps(content, indent=2))
+class _Board:
+    """Scalars for TensorBoard. A training does not depend on them: where writing fails, that is said once, and it ends.
+
+    Args:
+        path: of the run folder.
+        first_step: points from there on, in older files of events, are void.
+    """
+
+    def __init__(self, path: pathlib.Path, first_step: int) -> None:
+        self._file: IO[bytes] | None = None
+        with self._failing_softly():
+            from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+            name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"  # read in this order
+            self._file = (path / name).open("xb")
+            self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+            start = SessionLog(status=SessionLog.START)
+            self._write(Event(wall_time=time.time(), step=first_step, session_log=start))
+
+    def add(self, step: int, scalars: Mapping[str, float]) -> None:
+        """A point of each of the curves."""
+        if self._file is None:
+            return
+        with self._failing_softly():
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.compat.proto.summary_pb2 import Summary
+
+            values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+            self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def close(self) -> None:
+        """No more points."""
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, event: Any) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        writer = RecordWriter(self._file)
+        writer.write(event.SerializeToString())
+        writer.flush()
+
+    @contextlib.contextmanager
+    def _failing_softly(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError):
+                if file is not None:
+                    file.close()
+            _log.warning("TensorBoard's events are no longer written, the training goes on: %s", error)
+
+
+def _take_lock(path: pathlib.Path) -> IO[str]:
+    """Lock a run folder until the file that is returned is closed, or this process ends, however it does.
+
+    Raises:
+        RunError: another process has locked it.
+    """
+    file = (path / _LOCK).open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        file.close()
+        raise RunError(f"{path} is in use by {owner}, which trains in it; wait until it ends, or stop it first") from None
+    except OSError as error:  # a file system that has no locks
+        _log.warning("%s cannot be locked (%s): see to it that no other process trains in it", path, error)
+    file.truncate(0)
+    with on_disk(path / _LOCK):
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+    return file
+
+
+def _check_free(path: pathlib.Path) -> None:
+    """Raise a ValueError if a folder holds anything but what is left of a run that was killed before its first checkpoint."""
+    names = {file.name for file in path.iterdir()} if path.exists() else set()
+    free = all(name == _LOCK or _PART.fullmatch(name) or _UNBORN.fullmatch(name) for name in names)
+    if free and "config.json" in names:
+        try:
+            read_saved(path)
+        except ValueError:  # of something else
+            free = False
+    if not free or read_last_metrics(path) is not None:
+        raise ValueError(f"{path} is not empty; give --out a new folder, or continue that run with --resume {path}")
+
+
+def has_checkpoint(path: pathlib.Path) -> bool:
+    """Whether a run folder has a checkpoint; if not, the run was killed before its first one, and begins anew."""
+    return (path / "checkpoint.pt").is_file()
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
@@ -137,50 +311,103 @@ def read_saved(path: pathlib.Path) -> dict[str, Any]:
 
     Raises:
         NoRunError: it is no run folder.
+        RunError: its config.json is damaged.
     """
     file = path / "config.json"
     if not file.is_file():
         raise NoRunError(f"{path} is no run folder: it has no config.json. `hadamem train` prints the folder it made")
     try:
         saved = json.loads(file.read_text())
-    except json.JSONDecodeError:
-        saved = None
+    except ValueError as error:
+        raise RunError.damaged(file, f"it is no JSON ({error})") from error
     if not isinstance(saved, dict) or not {"config", "versions"} <= saved.keys():
         raise NoRunError(f"{path} is no run folder: its config.json is of something else")
+    if not isinstance(saved["config"], dict) or not isinstance(saved["versions"], dict):
+        raise RunError.damaged(file, "config and versions must be objects")
     return saved
 
 
 def read_checkpoint(path: pathlib.Path, device: str = "cpu") -> dict[str, Any]:
-    """The checkpoint of a run folder; reading it never runs code.
+    """The checkpoint of a run folder, with "agent" (and in it "step" and "policy"), "random" and "seconds"; reading it never
+    runs code.
 
     Raises:
-        ValueError: there is none yet.
+        RunError: there is none yet, or it is damaged.
     """
     file = path / "checkpoint.pt"
-    if not file.is_file():
-        raise ValueError(f"{path} has no checkpoint.pt: the run was stopped before its first one; start it anew")
+    if not has_checkpoint(path):
+        raise RunError(f"{path} has no checkpoint.pt: the run has not written one yet, or it was deleted")
     try:
-        return torch.load(file, map_location=device, weights_only=True)
+        saved = torch.load(file, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # whatever a damaged or foreign file makes torch say
-        raise ValueError(f"{file} cannot be read as a checkpoint (weights_only): {error}") from error
+        raise RunError.damaged(file, f"it cannot be read as a checkpoint (weights_only): {first_line(error)}") from error
+    parts = {"agent": dict, "random": list, "seconds": float}
+    wrong = [name for name, kind in parts.items() if not isinstance(saved, dict) or not isinstance(saved.get(name), kind)]
+    if not wrong:
+        parts = {"step": int, "policy": dict}
+        wrong = [name for name, kind in parts.items() if not isinstance(saved["agent"].get(name), kind)]
+    if wrong:
+        raise RunError.damaged(file, f"it is no checkpoint of a run, for it has no {' and no '.join(wrong)}")
+    return saved
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line: of torch's lists of what does not fit, the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[1] if lines[0].startswith("Error(s) in loading") and len(lines) > 1 else lines[0]
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The metrics of a run folder, a dict per line."""
-    return list(read_lines(path / "metrics.jsonl"))
+    """The metrics of a run folder, a dict per line; a last line that was cut by a kill is left out.
+
+    Raises:
+        RunError: another line is damaged.
+    """
+    file = path / "metrics.jsonl"
+    if not file.exists():
+        return []
+    texts = file.read_bytes().splitlines()
+    lines = []
+    for number, text in enumerate(texts, 1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError as error:
+            if number < len(texts):
+                raise RunError.damaged(file, f"line {number} is no JSON") from error
+        else:
+            _check_metrics(file, f"line {number}", lines[-1])
+    return lines
 
 
 def read_last_metrics(path: pathlib.Path) -> dict[str, Any] | None:
-    """The last whole line of the metrics of a run folder, without reading the others; None if there is none yet."""
+    """The last whole line of the metrics of a run folder, without reading the others; None if there is none yet.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = path / "metrics.jsonl"
     try:
-        with (path / "metrics.jsonl").open("rb") as file:
+        with path.open("rb") as file:
             file.seek(-min(file.seek(0, os.SEEK_END), _LONGEST_LINE), os.SEEK_END)
             lines = file.read().splitlines()
     except FileNotFoundError:
         return None
     for line in reversed(lines):
         try:
-            return json.loads(line)
+            metrics = json.loads(line)
         except ValueError:  # cut by a kill, or by the beginning of what was read
             continue
+        _check_metrics(path, "its last line", metrics)
+        return metrics
     return None
+
+
+def _check_metrics(file: pathlib.Path, line: str, metrics: Any) -> None:
+    """Raise a RunError unless a line of metrics is a dict of numbers, among them a whole "step"."""
+    if not isinstance(metrics, dict) or type(metrics.get("step")) is not int:
+        raise RunError.damaged(file, f'{line} must be an object with a whole number as "step"')
+    for name, value in metrics.items():
+        if type(value) not in (int, float):
+            raise RunError.damaged(file, f"{line}: {name} must be a number")

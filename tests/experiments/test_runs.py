@@ -63,7 +63,7 @@ def test_the_list_is_filtered_and_reads_no_whole_metrics(
     runs([str(tmp_path), "--task", "*TMaze*", "--memory", "mlp", "--state", "stopped"])
     assert "3 runs" in capsys.readouterr().out
     runs([str(tmp_path), "--state", "complete"])
-    assert "1 runs" in capsys.readouterr().out
+    assert "1 run " in capsys.readouterr().out
     runs([str(tmp_path), "--memory", "ml"])
     told = capsys.readouterr()
     assert "0 runs" in told.out

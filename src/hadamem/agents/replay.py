@@ -11,6 +11,7 @@ all that its checkpoint speaks of, and a checkpoint holds no more than where the
 
 from __future__ import annotations
 
+import os
 import pathlib
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from ..envs import VectorEnvironment
 from ..envs.vector import Transition
+from ..run import RunError, on_disk
 
 
 class Batch(NamedTuple):
@@ -94,7 +96,9 @@ class Replay:
         shape = (len(self.lanes), self.kept + self.spare)
         if self.path is None:
             return np.zeros(shape, self.entry)
-        return np.memmap(self.path, self.entry, "r+" if self.path.exists() else "w+", shape=shape)
+        with on_disk(self.path), self.path.open("ab") as file:  # all of it now: a full disk kills who writes into a hole
+            os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1] * self.entry.itemsize)
+        return np.memmap(self.path, self.entry, "r+", shape=shape)
 
     @property
     def unsaved(self) -> int:
@@ -210,11 +214,11 @@ class Replay:
         """Go on from `state_dict`, with the same file.
 
         Raises:
-            ValueError: the file is missing, or is of another size.
+            RunError: the file is missing, or is of another size.
         """
         size = len(self.lanes) * (self.kept + self.spare) * self.entry.itemsize
         if self.path is None or not self.path.is_file() or self.path.stat().st_size != size:
-            raise ValueError(f"{self.path} must be the replay of this run, with {size:,} bytes; without it SAC cannot go on")
+            raise RunError(f"{self.path} must be the replay of this run, with {size:,} bytes; without it SAC cannot go on")
         for name, value in saved.items():
             setattr(self, name, value.cpu().numpy().copy())
         self._saved_head = self.head.copy()

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
+from ..checks import check_fields
 from ..envs import VectorEnvironment, make_vector, tasks
 from ..memory import parse_options
-from ..networks import ActorCritic, MemoryChoice, NetworkConfig, Policy, SACNetworkConfig, SoftActor, TwinCritic
-from ..run import Run, read_checkpoint, read_config
+from ..networks import ActorCritic, MemoryChoice, Policy, SoftActor, TwinCritic
+from ..options import read_json
+from ..run import Run, RunError, first_line, has_checkpoint, read_checkpoint, read_config, read_last_metrics
 from .evaluation import evaluate
 from .ppo import PPO, PPOConfig
 from .progress import Progress
 from .sac import SAC, SACConfig
+
+_log = logging.getLogger("hadamem")
 
 
 @dataclass
@@ -68,15 +73,8 @@ class TrainConfig:
     """options of SAC; None unless it is the agent"""
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; it must be at least 1")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must not be negative")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads is {self.threads}; it must be at least 1")
-        for name in ("memory_size", "evaluate_every", "evaluate_episodes"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        check_fields(self, ("steps", "memory_size", "threads", "evaluate_every", "evaluate_episodes"), at_least=1)
+        check_fields(self, ("seed", "checkpoint_every"), at_least=0)
         if self.agent == "ppo" and self.ppo is None:
             self.ppo = PPOConfig()
         if self.agent == "sac" and self.sac is None:
@@ -94,18 +92,26 @@ class TrainConfig:
 
 
 def config_from_dict(saved: dict[str, Any]) -> TrainConfig:
-    """The configuration that a run folder holds."""
-    saved = _tuples(saved)
-    for name, config, network in (("ppo", PPOConfig, NetworkConfig), ("sac", SACConfig, SACNetworkConfig)):
-        if (given := saved.get(name)) is not None:
-            saved[name] = config(**{**given, "network": network(**given["network"])})
-    return TrainConfig(**saved)
+    """The configuration that `dataclasses.asdict` made such a dict of, be it as JSON.
+
+    Raises:
+        ValueError: a field is unknown, of another type, or out of range.
+    """
+    return read_json(TrainConfig, saved)
 
 
-def _tuples(saved: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only; configurations hold tuples."""
-    nested = {key: _tuples(value) for key, value in saved.items() if isinstance(value, dict)}
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()} | nested
+def load_config(path: pathlib.Path) -> TrainConfig:
+    """The configuration of a run folder.
+
+    Raises:
+        NoRunError: it is no run folder.
+        RunError: its config.json is damaged, or of a version with other settings.
+    """
+    saved = read_config(path)
+    try:
+        return config_from_dict(saved)
+    except ValueError as error:
+        raise RunError.damaged(path / "config.json", error) from error
 
 
 def seed_for(seed: int, purpose: str) -> int:
@@ -120,7 +126,7 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any)
     if inputs is None and config.sac is not None:
         inputs = config.sac.network.inputs
     options = tasks.parse_options(config.env, config.env_options) | more
-    return make_vector(config.env, num_envs, seed, inputs=inputs, batched=config.batched, **options)
+    return make_vector(config.env, num_envs, seed, inputs=inputs, batched=config.batched, options=options)
 
 
 def make_policy(config: TrainConfig, env: VectorEnvironment) -> Policy:
@@ -195,58 +201,91 @@ def check_device(device: str) -> None:
 def load_policy(path: pathlib.Path, device: str = "cpu") -> tuple[Policy, TrainConfig]:
     """The trained policy of a run folder, and its configuration."""
     check_device(device)
-    config = config_from_dict(read_config(path))
+    config = load_config(path)
     config.device = device
     checkpoint = read_checkpoint(path, device)
     env = make_environment(config, 1, 0)
     policy = make_policy(config, env)
     env.close()
-    policy.load_state_dict(checkpoint["agent"]["policy"])
+    with _fitting(path):
+        policy.load_state_dict(checkpoint["agent"]["policy"])
     return policy.eval(), config
 
 
-def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool:
-    """Train, writing the run folder `path`; with `resume`, go on from its checkpoint.
+@contextmanager
+def _fitting(path: pathlib.Path) -> Iterator[None]:
+    """Inside, what the checkpoint of a run folder holds is put to use; a RunError where it does not fit the configuration."""
+    try:
+        yield
+    except (RunError, torch.OutOfMemoryError):
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        problem = f"it does not fit the configuration ({type(error).__name__}: {first_line(error)})"
+        raise RunError.damaged(path / "checkpoint.pt", problem) from error
 
-    Ctrl-C (or a SIGTERM) ends the run after the current iteration, with a checkpoint; a second one ends it at once.
+
+def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool:
+    """Train, writing the run folder `path`; with `resume`, go on from its checkpoint, or anew where it has none yet.
+
+    Ctrl-C, a SIGTERM, or a SIGHUP (the terminal was closed) ends the run after the current iteration, with a checkpoint; a
+    second Ctrl-C or SIGTERM ends it at once.
 
     Returns:
         Whether the run is complete.
+
+    Raises:
+        ValueError: the folder or the configuration cannot be used; the folder is then as it was.
     """
-    check_device(config.device)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(seed_for(config.seed, "network"))
-    saved = read_checkpoint(path, config.device) if resume else None
-    # where environments cannot be saved, a resumed run must not meet its first episodes again
-    purpose = "environment" if saved is None else f"environment after {saved['agent']['step']}"
-    env = make_environment(config, config.algorithm.num_envs, seed_for(config.seed, purpose))
-    agent = make_agent(config, env, path)
-    seconds = 0.0
-    if saved is not None:
-        agent.load_state_dict(saved["agent"])
-        _set_random_state(saved["random"])
-        seconds = saved["seconds"]
-    folder = Run.resume(path, agent.step, config) if resume else Run.create(path, config)
-    with folder as run, Progress(f"{config.memory} on {config.env}", config.steps, agent.step) as bar, _stop() as stop:
+    with ExitStack() as stack:
+        run = stack.enter_context(Run.open(path)) if resume else None
+        check_device(config.device)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(seed_for(config.seed, "network"))
+        saved = read_checkpoint(path, config.device) if run is not None and has_checkpoint(path) else None
+        if saved is not None:
+            _check_steps(config.steps, saved["agent"]["step"], path)
+        elif run is not None and (last := read_last_metrics(path)) is not None:
+            step = f"{last['step']:,}"
+            raise RunError(f"{path} has metrics up to step {step}, but no checkpoint.pt to go on from; begin a new run")
+        # where environments cannot be saved, a resumed run must not meet its first episodes again
+        purpose = "environment" if saved is None else f"environment after {saved['agent']['step']}"
+        env = make_environment(config, config.algorithm.num_envs, seed_for(config.seed, purpose))
+        stack.callback(env.close)
+        agent = make_agent(config, env, path)
+        seconds, metrics = 0.0, {"return": float("nan")}
+        if saved is not None:
+            with _fitting(path):
+                agent.load_state_dict(saved["agent"])
+                _set_random_state(saved["random"])
+            seconds = saved["seconds"]
+            metrics |= read_last_metrics(path) or {}
+            if agent.step >= config.steps and (path / "result.json").exists():
+                return True
+        if run is None:
+            run = stack.enter_context(Run.create(path, config))
+        else:
+            run.start(config, agent.step)
+        update = stack.enter_context(_progress(f"{config.memory} on {config.env}", config.steps, agent.step))
+        stop = stack.enter_context(_stop())
 
         def save() -> None:
             run.save({"agent": agent.state_dict(), "random": _random_state(), "seconds": seconds})
 
-        if not resume:
+        if saved is None:
             save()  # from its first moment on, a run that is killed can go on
-        saved_at, metrics = time.monotonic(), {"return": float("nan")}
+        saved_at = time.monotonic()
         while agent.step < config.steps and not stop:
             begin = time.monotonic()
             steps_before = agent.step
-            metrics = agent.iterate(bar.update)
+            metrics = agent.iterate(update)
             metrics["steps_per_second"] = (agent.step - steps_before) / (time.monotonic() - begin)
             every = config.evaluate_every
             if every is not None and agent.step // every > steps_before // every:
                 metrics |= _evaluate(config, agent.policy)
             seconds += time.monotonic() - begin
             run.log(agent.step, metrics | {"seconds": seconds})
-            bar.update(agent.step, metrics["return"])
+            update(agent.step, metrics["return"])
             if agent.must_save or time.monotonic() - saved_at > config.checkpoint_every:
                 save()
                 saved_at = time.monotonic()
@@ -254,8 +293,13 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
         complete = agent.step >= config.steps
         if complete:
             run.finish({"steps": agent.step, "seconds": seconds, "return": _or_none(metrics["return"])})
-    env.close()
     return complete
+
+
+def _check_steps(steps: int, done: int, path: pathlib.Path) -> None:
+    """Raise a ValueError if a run is to go on to fewer steps than it has made, unless it was to make no more from the first."""
+    if steps < done and steps != read_config(path)["steps"]:
+        raise ValueError(f"steps is {steps}; it must be more than the {done:,} that the run in {path} has made")
 
 
 def evaluate_task(
@@ -314,18 +358,44 @@ def _or_none(value: float) -> float | None:
 
 
 @contextmanager
+def _progress(name: str, total: int, done: int) -> Iterator[Callable[..., None]]:
+    """`Progress.update`. Once it fails, since its terminal or the reader of its pipe is gone, no more progress is shown."""
+    bar = Progress(name, total, done)
+    shown = True
+
+    def try_to(show: Callable[..., object], *values: Any) -> None:
+        nonlocal shown
+        try:
+            if shown:
+                show(*values)
+        except Exception as error:
+            shown = False
+            _log.warning("progress is no longer shown, the training goes on: %s", error)
+
+    try_to(bar.__enter__)
+    try:
+        yield lambda *values: try_to(bar.update, *values)
+    finally:
+        try_to(bar.__exit__, sys.exc_info()[0])
+
+
+@contextmanager
 def _stop() -> Iterator[list[int]]:
     """A list that is no longer empty once the user has asked to stop."""
     asked: list[int] = []
 
     def ask(number: int, frame: Any) -> None:
         asked.append(number)
-        print("\nstopping after this iteration, with a checkpoint; once more: at once", file=sys.stderr, flush=True)
-        for which, handler in before.items():  # the next one ends the program at once
-            signal.signal(which, handler)
+        for which in (signal.SIGINT, signal.SIGTERM):  # the next one ends the program at once
+            signal.signal(which, before[which])
+        with suppress(OSError):  # the terminal may be gone
+            print("\nstopping after this iteration, with a checkpoint; once more: at once", file=sys.stderr, flush=True)
 
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
     try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, ask) for number in numbers}
     except ValueError:  # not the main thread: its owner decides when to stop
         yield asked
         return

@@ -1,6 +1,6 @@
 """N copies of any Gymnasium environment as one machine: tensors of actions in, float tensors out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array
 from torch import Tensor
@@ -58,7 +59,13 @@ class Transition(NamedTuple):
 
 
 def make_vector(
-    id: str, num_envs: int, seed: int, inputs: Sequence[str] | None = None, batched: bool = True, **env_kwargs: Any
+    id: str,
+    num_envs: int,
+    seed: int,
+    inputs: Sequence[str] | None = None,
+    batched: bool = True,
+    options: Mapping[str, Any] | None = None,
+    **env_kwargs: Any,
 ) -> "VectorEnvironment":
     """Make N environments of one id.
 
@@ -70,11 +77,13 @@ def make_vector(
         inputs: what an observation is made of, out of "obs", "action" (the previous one) and "reward" (the previous
             one), always in this order. Default: "obs", and what of the others the task says that it needs.
         batched: use the batched version of a task where there is one. It equals single environments step by step.
-        **env_kwargs: for the environment itself; with any of these, POPGym tasks are not batched.
+        options: keyword arguments of the environment itself, of any names; with any of these, POPGym tasks are not batched.
+        **env_kwargs: more of them, whose names are none of the above.
 
     Raises:
         ValueError: for an unknown id, input, or space, or an argument out of range.
     """
+    env_kwargs = {**(options or {}), **env_kwargs}
     if num_envs < 1:
         raise ValueError(f"num_envs is {num_envs}, but must be at least 1")
     if seed < 0:
@@ -318,7 +327,12 @@ class _OwnFinalObservation(gymnasium.Wrapper):
 
 
 def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
-    return _OwnFinalObservation(gymnasium.make(id, disable_env_checker=True, **kwargs))
+    made: str | EnvSpec = id
+    if reserved := kwargs.keys() & {"id", "disable_env_checker"}:  # names of `make`'s own parameters: it takes them in a spec
+        made = deepcopy(gymnasium.spec(id))
+        made.kwargs |= {name: kwargs[name] for name in reserved}
+        kwargs = {name: value for name, value in kwargs.items() if name not in reserved}
+    return _OwnFinalObservation(gymnasium.make(made, disable_env_checker=True, **kwargs))
 
 
 def _needed_inputs(env: VectorEnv) -> list[str]:

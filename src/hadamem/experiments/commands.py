@@ -11,8 +11,10 @@ from typing import Literal
 
 import tyro
 from rich.table import Table
+from rich.text import Text
 
-from ..console import console, make_table, print_rows, print_table, say
+from ..checks import check_fields
+from ..console import console, count, make_table, print_rows, print_table, say
 from ..run import write_whole
 from .cluster import run_on_ray
 from .duration import expected
@@ -43,8 +45,7 @@ class Where:
     and what is in docs/results/data, where that is there, counts as done"""
 
     def __post_init__(self) -> None:
-        if self.jobs is not None and self.jobs < 1:
-            raise ValueError(f"jobs is {self.jobs}; it must be at least 1")
+        check_fields(self, ("jobs",), at_least=1)
 
     @property
     def known(self) -> pathlib.Path | None:
@@ -73,8 +74,8 @@ class Sweep(Where):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.seeds < 1 or self.first_seed < 0:
-            raise ValueError(f"seeds is {self.seeds} and first_seed {self.first_seed}; they must be at least 1 and 0")
+        check_fields(self, ("seeds",), at_least=1)
+        check_fields(self, ("first_seed",), at_least=0)
         if bool(self.tasks) == (self.suite is not None):
             raise ValueError("give either --tasks or --suite")
 
@@ -181,14 +182,15 @@ def reproduce(arguments: Sequence[str]) -> None:
 
 def _print_expected(name: str, cells: Sequence[Cell], given: Where) -> None:
     with console.status("measuring") as status:
-        duration = expected(cells, given.known, lambda what: status.update(f"measuring {what}"))
+        duration = expected(cells, given.known, lambda what: status.update(Text(f"measuring {what}")))
     jobs = given.jobs or os.cpu_count() or 1
     waiting = sum(cell.state == "waiting" for cell in cells)
     hours = duration.seconds / 3600 / min(jobs, max(waiting, 1))
     time_left = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
-    source = f"by {duration.results} results and {duration.measured} short measurements"
+    source = f"by {count(duration.results, 'result')} and {count(duration.measured, 'short measurement')}"
     print(
-        f"{name}: {waiting} of {len(cells)} runs to do, about {time_left} with {jobs} side by side here, {source}", flush=True
+        f"{name}: {waiting} of {count(len(cells), 'run')} to do, about {time_left} with {jobs} side by side here, {source}",
+        flush=True,
     )
 
 
@@ -212,7 +214,7 @@ def runs(arguments: Sequence[str]) -> None:
     for path in given.paths:
         if not path.exists():
             raise ValueError(f"{path} is not there; `hadamem train` and `hadamem sweep` write below runs/")
-    there = list(find_results(given.paths, peek_result))
+    there = find_results(given.paths, peek_result)
     found = [
         (_written(result), result)
         for result in there
@@ -223,7 +225,7 @@ def runs(arguments: Sequence[str]) -> None:
     if there and not found:
         tasks, memories = sorted({r.task for r in there}), sorted({r.memory for r in there})
         say(f"none is such a run; there are the tasks {', '.join(tasks)} and the memories {', '.join(memories)}")
-    table = Table(title=f"{len(found)} runs", title_justify="left")
+    table = Table(title=count(len(found), "run"), title_justify="left")
     for name in ("written", "state", "task", "memory", "seed", "steps", "return", "hours", "folder"):
         table.add_column(name, overflow="fold", justify="right" if name in ("seed", "steps", "return", "hours") else "left")
     for written, result in sorted(found, key=lambda pair: pair[0], reverse=True):

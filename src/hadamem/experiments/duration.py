@@ -44,7 +44,7 @@ def expected(cells: Sequence[Cell], data: pathlib.Path | None, told: Callable[[s
         data: folder of results.
         told: told what is measured.
     """
-    found = list(find_results([data])) if data is not None and data.exists() else []
+    found = find_results([data]) if data is not None and data.exists() else []
     there = {result.key for result in found}
     found += [cell.result for cell in cells if cell.state == "kept" and cell.result and cell.result.key not in there]
     known: dict[str, list[float]] = {}

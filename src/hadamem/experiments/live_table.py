@@ -10,7 +10,7 @@ from datetime import timedelta
 from rich.live import Live
 from rich.table import Table
 
-from ..console import console, make_table
+from ..console import console, count, make_table
 from .sweep import Cell, State
 
 _ORDER: tuple[State, ...] = ("running", "failed", "waiting", "done", "kept")  # where a terminal has no room for all
@@ -28,7 +28,7 @@ class Watch:
         if self._live is not None:
             self._live.start()
         else:
-            print(f"{len(self.cells)} runs: {self._counts()}", flush=True)
+            print(f"{count(len(self.cells), 'run')}: {self._counts()}", flush=True)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -64,7 +64,7 @@ def start(cell: Cell, folder: str | None = None) -> subprocess.Popen[bytes]:
     """Begin or go on with a run in a process of its own, in the folder where modules of tasks are (none: the current one)."""
     cell.state = "running"
     cell.log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", __name__, json.dumps(asdict(cell.config)), str(cell.path)]
+    command = [sys.executable, "-P", "-m", __name__, json.dumps(asdict(cell.config)), str(cell.path)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(cell.config.threads or os.cpu_count())}
     with cell.log.open("ab") as log:  # in a session of its own: Ctrl-C is for the sweep, which ends it by closing stdin
         return subprocess.Popen(
@@ -107,6 +107,7 @@ def _ask_to_stop(process: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     """Train a run in this process, see above."""
+    sys.path.append("")  # modules of tasks are in the current folder; installed packages come first
     config, path = config_from_dict(json.loads(sys.argv[1])), pathlib.Path(sys.argv[2])
     threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
     fcntl.flock(sys.stdout, fcntl.LOCK_EX)

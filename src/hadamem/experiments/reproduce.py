@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..console import markdown_table
+from ..console import count, markdown_table
 from .sweep import Cell, make_cells, score, summary
 
 Budget = Literal["full", "small", "tiny"]
@@ -73,7 +73,7 @@ def page(name: str, budget: Budget, reproduction: Reproduction) -> str:
         f"```bash\nhadamem reproduce {name} --budget {budget}\n```",
         markdown_table(rows(reproduction)),
         "Mean return of an episode over the last 5 % of the environment steps, ± its standard deviation over seeds where there "
-        f"are some, and success where the task knows it; {done} of {len(reproduction.cells)} runs.",
+        f"are some, and success where the task knows it; {done} of {count(len(reproduction.cells), 'run')}.",
         *reproduction.notes,
     ]
     return "\n\n".join(parts) + "\n"

@@ -8,12 +8,14 @@ import fnmatch
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..agents.training import config_from_dict
-from ..run import NoRunError, read_last_metrics, read_metrics, read_saved, write_whole
+from ..console import say
+from ..options import read_json
+from ..run import NoRunError, RunError, read_last_metrics, read_metrics, read_saved, write_whole
 
 METRICS = ("return", "success", "evaluation_return", "evaluation_success")
 #: of the names of files of results
@@ -23,6 +25,22 @@ TAIL = 0.05
 _POINTS = 200  # of a curve; each is the mean of the iterations between it and the one before
 #: fields of a configuration that do not change what is learned
 _INDIFFERENT = {"threads", "device", "checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class _Common:
+    """The fields of a configuration that are read here and in reports, whichever version wrote it."""
+
+    env: str
+    env_options: tuple[str, ...]
+    agent: str
+    memory: str
+    memory_size: int | None
+    memory_options: tuple[str, ...]
+    steps: int
+    seed: int
+    device: str
+    threads: int | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +95,7 @@ def config_key(config: dict[str, Any]) -> str:
 
     Fields that it does not have, since they are younger than it, count as their defaults; 30 is 30.0.
     """
-    with contextlib.suppress(TypeError, ValueError):  # it has fields or values that are no more: it stays as it is
+    with contextlib.suppress(ValueError):  # it has fields or values that are no more: it stays as it is
         config = asdict(config_from_dict(config))
     told = json.dumps({name: value for name, value in config.items() if name not in _INDIFFERENT})
     return json.dumps(json.loads(told, parse_float=_number), sort_keys=True)
@@ -96,33 +114,55 @@ def read_result(path: pathlib.Path) -> Result:
     """The result of a run folder, complete or not, or of a file that `write_result` wrote.
 
     Raises:
-        ValueError: it is neither.
+        NoRunError: it is neither.
+        RunError: it is damaged.
     """
     if path.is_file():
         try:
-            return Result(**{**json.loads(path.read_text()), "path": str(path)})
-        except (TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is no result of a run: {error}") from error
+            result = read_json(Result, {**json.loads(path.read_text()), "path": str(path)})
+        except (TypeError, ValueError) as error:
+            raise RunError.damaged(path, f"it is no result of a run ({error})") from error
+        _check_config(result.config, path)
+        return result
     saved = read_saved(path)
+    _check_config(saved["config"], path / "config.json")
     lines = read_metrics(path)
     curves = {name: _curve(lines, name) for name in METRICS if any(name in line for line in lines)}
-    last: dict[str, Any] = lines[-1] if lines else {"step": 0, "seconds": 0.0}
+    last: dict[str, Any] = lines[-1] if lines else {"step": 0}
     tail = [line for line in lines if line["step"] > (1 - TAIL) * last["step"]]
     scores = {name: value for name in curves if (value := mean_of(tail or lines, name)) == value}
     for name in curves.keys() - scores.keys():  # evaluated before the last steps only
         scores[name] = curves[name][-1][1]
-    complete = (path / "result.json").exists()
-    return Result(str(path), saved["config"], saved["versions"], complete, last["step"], last["seconds"], curves, scores)
+    return _result(path, saved, last, curves, scores)
 
 
 def peek_result(path: pathlib.Path) -> Result:
     """As `read_result`, but for a run folder without curves, and with the latest metrics as scores: fast."""
     if path.is_file():
         return read_result(path)
-    saved, complete = read_saved(path), (path / "result.json").exists()
-    last = read_last_metrics(path) or {"step": 0, "seconds": 0.0}
-    scores = {name: last[name] for name in METRICS if name in last}
-    return Result(str(path), saved["config"], saved["versions"], complete, last["step"], last["seconds"], {}, scores)
+    saved = read_saved(path)
+    _check_config(saved["config"], path / "config.json")
+    last = read_last_metrics(path) or {"step": 0}
+    return _result(path, saved, last, {}, {name: last[name] for name in METRICS if name in last})
+
+
+def _result(
+    path: pathlib.Path,
+    saved: dict[str, Any],
+    last: dict[str, Any],
+    curves: dict[str, list[tuple[float, float]]],
+    scores: dict[str, float],
+) -> Result:
+    complete, seconds = (path / "result.json").exists(), last.get("seconds", 0.0)
+    return Result(str(path), saved["config"], saved["versions"], complete, last["step"], seconds, curves, scores)
+
+
+def _check_config(config: dict[str, Any], file: pathlib.Path) -> None:
+    """Raise a RunError unless a configuration says what is read of it, whatever else another version made it say."""
+    try:
+        read_json(_Common, {field.name: config[field.name] for field in fields(_Common) if field.name in config})
+    except ValueError as error:
+        raise RunError.damaged(file, error) from error
 
 
 def write_result(result: Result, path: pathlib.Path) -> None:
@@ -132,17 +172,42 @@ def write_result(result: Result, path: pathlib.Path) -> None:
     write_whole(path, json.dumps(content | {"curves": curves}) + "\n")
 
 
-def find_results(paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], Result] = read_result) -> Iterator[Result]:
-    """Every result in or under the paths, which may be run folders, files of results, or folders of either."""
+def find_results(paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], Result] = read_result) -> list[Result]:
+    """Every result in or under the paths, which may be run folders, files of results, or folders of either.
+
+    What cannot be read is left out, with a message on stderr.
+
+    Raises:
+        NoRunError, RunError, OSError: nothing is there that can be read.
+    """
+    results: list[Result] = []
+    problems: list[ValueError | OSError] = []
     for path in paths:
-        if path.is_file() or (path / "config.json").is_file():
-            yield read(path)
-        else:
-            for file in sorted(path.rglob("config.json")):
-                with contextlib.suppress(NoRunError):  # others name their files so, too
-                    yield read(file.parent)
-            for file in sorted(path.rglob(f"*{ENDING}")):
-                yield read(file)
+        found = [path]
+        if path.is_dir() and not (path / "config.json").is_file():
+            folders = [file.parent for file in sorted(path.rglob("config.json"))]
+            found = [*folders, *sorted(path.rglob(f"*{ENDING}"))]
+        for file in found:
+            try:
+                results.append(read(file))
+            except (RunError, OSError) as error:
+                problems.append(error)
+            except NoRunError as error:
+                if file == path:  # others name their files config.json, too
+                    problems.append(error)
+    if problems and not results:
+        raise problems[0]
+    for problem in problems:
+        say(f"left out: {problem}", style="yellow")
+    return results
+
+
+def say_if_unfinished(path: pathlib.Path) -> None:
+    """Tell whoever plays the policy of a run that it has not made all its steps."""
+    result = peek_result(path)
+    if not result.complete:
+        steps = f"{result.steps:,} of its {result.config['steps']:,} steps"
+        say(f"this run is not finished: it has made {steps}, and its last checkpoint is played", style="yellow")
 
 
 def _curve(lines: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:

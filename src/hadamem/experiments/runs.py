@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import pathlib
-import shutil
 from dataclasses import asdict
 from typing import Any
 
 from ..agents.training import TrainConfig, evaluate_task, load_policy, seed_for, train
-from ..run import read_config, read_last_metrics
+from ..run import read_config
 from .results import config_key
 
 
@@ -31,12 +30,9 @@ def train_once(config: TrainConfig, path: pathlib.Path) -> dict[str, Any] | None
         ValueError: the folder holds a run with other settings.
     """
     check_run(config, path)
-    result, resume = path / "result.json", (path / "checkpoint.pt").exists()
-    if not result.exists():
-        if not resume:
-            _clear(path)
-        if not train(config, path, resume):
-            return None
+    result = path / "result.json"
+    if not result.exists() and not train(config, path, (path / "config.json").exists()):
+        return None
     return json.loads(result.read_text())
 
 
@@ -44,11 +40,3 @@ def evaluate_run(path: pathlib.Path, episodes: int) -> dict[str, Any]:
     """Greedy play of a finished run in fresh episodes, see `agents.evaluation`."""
     policy, config = load_policy(path)
     return evaluate_task(config, policy, seed_for(config.seed, "evaluation"), episodes)
-
-
-def _clear(path: pathlib.Path) -> None:
-    """Remove what is left of a run that was killed before its first checkpoint, and nothing else."""
-    if (path / "config.json").exists() and read_last_metrics(path) is None:
-        shutil.rmtree(path)
-    for part in path.glob(".config.json.*"):
-        part.unlink()

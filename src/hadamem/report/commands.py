@@ -14,7 +14,9 @@ import tyro
 from rich.progress import Progress
 
 from ..agents.training import load_policy
+from ..checks import check_fields
 from ..console import console
+from ..experiments.results import say_if_unfinished
 
 
 @dataclass
@@ -42,6 +44,8 @@ class Watch:
 def watch(arguments: Sequence[str]) -> None:
     """Look inside a trained agent: an episode and its memory as a page or a video"""
     given = tyro.cli(Watch, args=arguments, prog="hadamem watch")
+    check_fields(given, ("steps",), at_least=1)
+    check_fields(given, ("seed",), at_least=0)
     from .recording import record
 
     if given.video is not None:
@@ -49,6 +53,7 @@ def watch(arguments: Sequence[str]) -> None:
 
         check_video(given.video)
     policy, config = load_policy(given.run)
+    say_if_unfinished(given.run)
     config.evaluate_options += given.env_options
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("playing", total=given.steps)

@@ -54,7 +54,7 @@ def compare(arguments: Sequence[str]) -> None:
     if missing := [str(path) for path in given.paths if not path.exists()]:
         raise ValueError(f"there is no {' and no '.join(missing)}")
     with console.status("reading runs") as status:
-        results = list(find_results(given.paths))
+        results = find_results(given.paths)
         status.update("resampling")
         made = comparison.compare(
             results,

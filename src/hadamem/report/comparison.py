@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..console import count
 from ..envs.bounds import known_returns
 from ..experiments.results import METRICS, TAIL, Result, matches
 from .labels import make_labels
@@ -180,12 +181,13 @@ def _chosen(results: list[Result], metric: str, tasks: Sequence[str], incomplete
         raise ValueError(f"no task matches {' '.join(tasks)}; there are: {', '.join(sorted({r.task for r in results}))}")
     ended = [r for r in matching if r.complete or incomplete]
     if len(ended) < len(matching):
-        notes.append(f"{_runs(len(matching) - len(ended))} left out, not complete; --incomplete takes them as far as they are.")
+        left = count(len(matching) - len(ended), "run")
+        notes.append(f"{left} left out, not complete; --incomplete takes them as far as they are.")
     if not ended:
-        raise ValueError(f"none of {len(matching)} runs is complete; --incomplete takes them as far as they are")
+        raise ValueError(f"none of {count(len(matching), 'run')} is complete; --incomplete takes them as far as they are")
     with_metric = [r for r in ended if r.curves.get(metric)]
     if len(with_metric) < len(ended):
-        notes.append(f"{_runs(len(ended) - len(with_metric))} left out, without any {metric}.")
+        notes.append(f"{count(len(ended) - len(with_metric), 'run')} left out, without any {metric}.")
     if not with_metric:
         there = ", ".join(name for name in METRICS if any(name in r.curves for r in ended)) or "none"
         raise ValueError(f"no run has the metric {metric!r}; they have: {there}")
@@ -202,7 +204,8 @@ def _once(labelled: list[tuple[Result, str]], memories: Sequence[str], notes: li
     for result, label in sorted(matching, key=lambda pair: (pair[0].complete, pair[0].steps)):
         best[result.task, label, result.seed] = (result, label)
     if len(best) < len(matching):
-        notes.append(f"{_runs(len(matching) - len(best))} left out: another of the same task, memory and seed went as far.")
+        left = count(len(matching) - len(best), "run")
+        notes.append(f"{left} left out: another of the same task, memory and seed went as far.")
     return [best[key] for key in sorted(best, key=lambda key: (_in_order(key[0]), *key[1:]))]
 
 
@@ -217,9 +220,8 @@ def _common_steps(task: str, members: list[tuple[Result, str]], notes: list[str]
     steps = [result.steps for result, _ in members]
     longer = sum(step > min(steps) * (1 + _SLACK) for step in steps)
     if longer:
-        notes.append(
-            f"{task}: compared at {min(steps):,} environment steps, the fewest; {_runs(longer)} went on to {max(steps):,}."
-        )
+        went_on = f"{count(longer, 'run')} went on to {max(steps):,}"
+        notes.append(f"{task}: compared at {min(steps):,} environment steps, the fewest; {went_on}.")
     return float(min(steps))
 
 
@@ -355,7 +357,3 @@ def _in_order(task: str) -> str:
     for i, level in enumerate(("Easy", "Medium", "Hard")):
         task = task.replace(level, str(i))
     return task
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"

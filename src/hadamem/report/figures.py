@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..console import count
 from ..experiments.curves import COLOURS, STYLES
 from .comparison import Comparison
 from .statistics import Array
@@ -144,7 +145,7 @@ def score_name(comparison: Comparison) -> str:
 
 
 def _tasks(comparison: Comparison) -> str:
-    return "1 task" if len(comparison.shared) == 1 else f"{len(comparison.shared)} tasks"
+    return count(len(comparison.shared), "task")
 
 
 def _lines(axes: Axes, comparison: Comparison, lines: Mapping[str, tuple[Array, ...]], shown: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from ..agents.training import config_from_dict
+from ..console import count
 from ..experiments.command_line import train_command
 from ..experiments.curves import COLOURS
 from ..run import versions
@@ -55,13 +56,13 @@ def page(comparison: Comparison, command: str) -> str:
 
 def _title(comparison: Comparison) -> str:
     memories, tasks = len(comparison.memories), len(comparison.tasks)
-    return f"{memories} {'memory' if memories == 1 else 'memories'} on {tasks} {'task' if tasks == 1 else 'tasks'}"
+    return f"{memories} {'memory' if memories == 1 else 'memories'} on {count(tasks, 'task')}"
 
 
 def _facts(comparison: Comparison) -> str:
     runs = [entry.result for entry in comparison.entries]
     steps, time = sum(run.steps for run in runs), duration(sum(run.seconds for run in runs))
-    words = [AXES[comparison.metric], f"{len(runs)} runs", f"{steps:,} environment steps", f"{time} of training"]
+    words = [AXES[comparison.metric], count(len(runs), "run"), f"{steps:,} environment steps", f"{time} of training"]
     return " · ".join(words + ([f"baseline {comparison.baseline}"] if comparison.baseline else []))
 
 
@@ -69,7 +70,9 @@ def _overall(comparison: Comparison, charts: dict[str, list[dict[str, Any]]]) ->
     if not comparison.overall:
         return "<p>No task was played with every memory: there is nothing to say over all tasks.</p>"
     head, lines = summary_texts(comparison, comparison.overall)
-    caption = f"{score_name(comparison)} over {len(comparison.shared)} of {len(comparison.tasks)} tasks, with 95 % intervals"
+    caption = (
+        f"{score_name(comparison)} over {len(comparison.shared)} of {count(len(comparison.tasks), 'task')}, with 95 % intervals"
+    )
     aggregates = "".join(_figure("aggregates", i, chart) for i, chart in enumerate(charts["aggregates"]))
     profile = _figure("profiles", 0, charts["profiles"][0])
     return (
@@ -117,7 +120,7 @@ def _configs(comparison: Comparison) -> str:
         if len(seen[key]) == 1:
             try:
                 command = train_command(config_from_dict(config))
-            except (TypeError, ValueError) as error:  # of a version with other settings
+            except ValueError as error:  # of a version with other settings
                 command = f"not to be told by this version: {error}"
             text = json.dumps(config, indent=2)
             body = f"<pre tabindex=0>{escape(command)}</pre><pre tabindex=0>{escape(text)}</pre>"

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from ..agents.training import TrainConfig, make_environment, seed_for
+from ..checks import check_number
 from ..envs import Episode, VectorEnvironment
 from ..networks import Policy
 from ..networks.heads import Categorical
@@ -130,8 +131,7 @@ def record(
         greedy: the most likely action instead of a random one.
         progress: called with the number of steps made.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; it must be at least 1")
+    check_number("steps", steps, at_least=1)
     made = Recording(config, "greedy" if greedy else "sampled", seed)
     config = replace(config, env_options=config.env_options + config.evaluate_options)
     seed = seed_for(seed, "evaluation")

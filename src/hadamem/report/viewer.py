@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..console import count
 from ..run import write_whole
 from .recording import HadamardTrace, Recording
 
@@ -48,7 +49,7 @@ def facts(recording: Recording) -> str:
         recording.config.agent,
         f"{recording.mode} actions",
         f"seed {recording.seed}",
-        f"{steps} steps",
+        count(steps, "step"),
         f"return {total:.3f}",
     ]
     episode = recording.episode
