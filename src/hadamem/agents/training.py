@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import pathlib
 import signal
 import sys
@@ -27,6 +28,7 @@ from .progress import Progress
 from .sac import SAC, SACConfig
 
 _log = logging.getLogger("hadamem")
+_FEWEST_UPDATES = 50
 
 
 @dataclass
@@ -224,6 +226,24 @@ def _fitting(path: pathlib.Path) -> Iterator[None]:
         raise RunError.damaged(path / "checkpoint.pt", problem) from error
 
 
+def few_updates(config: TrainConfig) -> str | None:
+    """What to change in a run that updates its networks too seldom to learn anything; None if it does so often enough."""
+    if config.ppo is not None:
+        rollout = config.ppo.num_envs * config.ppo.num_steps
+        updates, enough = math.ceil(config.steps / rollout), _FEWEST_UPDATES * rollout
+        advice = "lower --num-envs or --num-steps, whose product is a rollout"
+    else:
+        assert config.sac is not None
+        warmup, rate = config.sac.warmup_steps, config.sac.updates_per_step
+        updates, enough = max(0, int((config.steps - warmup) * rate)), warmup + math.ceil(_FEWEST_UPDATES / rate)
+        advice = "lower --warmup-steps, or raise --updates-per-step"
+    if updates >= _FEWEST_UPDATES:
+        return None
+    return (
+        f"{config.steps:,} steps allow only {updates} updates, too few to learn much: raise --steps to {enough:,}, or {advice}"
+    )
+
+
 def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool:
     """Train, writing the run folder `path`; with `resume`, go on from its checkpoint, or anew where it has none yet.
 
@@ -266,6 +286,8 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
             run = stack.enter_context(Run.create(path, config))
         else:
             run.start(config, agent.step)
+        if advice := few_updates(config):
+            _log.warning("%s", advice)
         update = stack.enter_context(_progress(f"{config.memory} on {config.env}", config.steps, agent.step))
         stop = stack.enter_context(_stop())
 

@@ -21,7 +21,7 @@ from ..agents.training import TrainConfig
 #: The preset of an agent for which none is named.
 DEFAULTS = {"ppo": "fast", "sac": "sac-fast"}
 
-_SMALLEST_ROLLOUT, _LARGEST_ROLLOUT = 512, 65_536  # environment steps
+_SMALLEST_ROLLOUT, _LARGEST_ROLLOUT = 256, 65_536  # environment steps
 
 
 def rollout_size(steps: int) -> dict[str, int]:
@@ -31,8 +31,8 @@ def rollout_size(steps: int) -> dict[str, int]:
     run, the harder the task may be, and the more episodes the noise of a gradient is averaged over.
     """
     size = 2 ** math.floor(math.log2(min(max(steps / 50, _SMALLEST_ROLLOUT), _LARGEST_ROLLOUT)))
-    num_steps = min(128, size // 16)
-    return {"num_envs": size // num_steps, "num_steps": num_steps, "minibatches": min(8, size // 512)}
+    num_steps = min(128, size // 8 if size < 512 else size // 16)
+    return {"num_envs": size // num_steps, "num_steps": num_steps, "minibatches": min(8, size // 256)}
 
 
 _NOT_NORMALISED = {"normalise_observations": False, "normalise_values": False}
