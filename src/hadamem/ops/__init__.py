@@ -78,6 +78,9 @@ def hadamard_memory(
 
     Raises:
         ValueError: a shape, dtype, device or name does not fit; the message names the argument, what it was and must be.
+
+    The fused backends run on plain tensors, and as an operator in what torch records or redirects (torch.compile, fake tensors).
+    Inside transforms of torch.func and forward-mode differentiation, "reference" computes in their place.
     """
     key = checks.signature(calibration, backend, a, k, q, *factors, start, state)
     if not checks.seen(key):
@@ -140,8 +143,11 @@ def _fused(
     calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     learning = torch.is_grad_enabled() and any(x.requires_grad for x in (*factors, a, k, q, state))
-    if torch.compiler.is_compiling():
-        return _op(calibration, factors, a, k, q, start, state, learning)[:2]
+    match checks.route(*factors, a, k, q, start, state):
+        case "reference":
+            return reference.hadamard_memory(calibration, factors, a, k, q, start, state)
+        case "operator":
+            return _op(calibration, factors, a, k, q, start, state, learning)[:2]
     if learning:
         return _Eager.apply(calibration, start, a, k, q, state, *factors)
     return _kernels(a).forward(calibration, factors, a, k, q, start, state, False)[:2]
@@ -154,14 +160,24 @@ class _Eager(torch.autograd.Function):
     def forward(ctx: Any, calibration: str, start: Tensor, a: Any, k: Any, q: Any, state: Any, *factors: Any) -> Any:
         h, last, saved = _kernels(a).forward(calibration, list(factors), a, k, q, start, state, True)
         ctx.calibration = calibration
-        ctx.save_for_backward(*factors, a, k, q, start, saved)
+        ctx.save_for_backward(*factors, a, k, q, start, state, saved)
         return h, last
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dh: Tensor, dlast: Tensor) -> Any:
-        *factors, a, k, q, start, saved = ctx.saved_tensors
-        dfactors, da, dk, dq, dstate = _kernels(a).backward(ctx.calibration, factors, a, k, q, start, saved, dh, dlast)
+        *factors, a, k, q, start, state, saved = ctx.saved_tensors
+        match checks.route(dh, dlast):
+            case "reference":
+
+                def function(a: Tensor, k: Tensor, q: Tensor, state: Tensor, *factors: Tensor) -> tuple[Tensor, Tensor]:
+                    return reference.hadamard_memory(ctx.calibration, list(factors), a, k, q, start, state)
+
+                return None, None, *reference.gradients(function, (a, k, q, state, *factors), (dh, dlast))
+            case "operator":
+                *dfactors, da, dk, dq, dstate = _backward_op(ctx.calibration, factors, a, k, q, start, saved, dh, dlast)
+            case _:
+                dfactors, da, dk, dq, dstate = _kernels(a).backward(ctx.calibration, factors, a, k, q, start, saved, dh, dlast)
         return None, None, da, dk, dq, dstate, *dfactors
 
 

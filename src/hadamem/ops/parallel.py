@@ -20,7 +20,7 @@ def hadamard_memory(
 ) -> tuple[Tensor, Tensor]:
     """See reference.hadamard_memory."""
     M = _states(calibration_matrix(calibration, factors), a[..., :, None] * k[..., None, :], start[:, :, None, None], state)
-    return torch.einsum("btvk,btk->btv", M, q), M[:, -1]
+    return torch.einsum("btvk,btk->btv", M, q), M[:, -1].clone()
 
 
 def linear_recurrence(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ def hadamard_memory(
         C = calibration_matrix(calibration, [f[:, t] if "T" in d else f for f, d in zip(factors, dims, strict=True)])
         M = M * C + a[:, t, :, None] * k[:, t, None, :]
         h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
-    return torch.stack(h, dim=1), M
+    return torch.stack(h, dim=1), M.clone()  # what the last M was needed for stays right when the state is changed in place
 
 
 def linear_recurrence(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ def delta_memory(
         u = beta[:, t, None] * (v[:, t] - torch.einsum("bvk,bk->bv", M, k[:, t]))
         M = M + u[:, :, None] * k[:, t, None, :]
         h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
-    return torch.stack(h, dim=1), M
+    return torch.stack(h, dim=1), M.clone()  # what the last M was needed for stays right when the state is changed in place
 
 
 def slstm_empty(like: Tensor) -> Tensor:
@@ -89,3 +91,13 @@ def slstm(x: Tensor, recurrent: Tensor, start: Tensor, state: Tensor, exponentia
         outputs.append(h)
         state = torch.stack([h, c, n, new_m], dim=1)
     return torch.stack(outputs, dim=1), state
+
+
+def gradients(
+    function: Callable[..., Tensor | tuple[Tensor, ...]], inputs: Sequence[Tensor], d_outputs: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """The gradients of all inputs of a function, from those of its outputs, which may be batched by a transform."""
+    with torch.enable_grad():
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        outputs = function(*leaves)
+    return torch.autograd.grad(outputs, leaves, d_outputs, materialize_grads=True, allow_unused=True)
