@@ -50,14 +50,15 @@ class S5(Diagonal):
             raise ValueError(f"dt_min is {dt_min} and dt_max {dt_max}; they must be 0 < dt_min < dt_max")
         N = self.state_size
         eigenvalues, vectors = hippo_normal(2 * N)
-        self.log_rate = nn.Parameter(torch.log(-eigenvalues.real).float())
-        self.frequency = nn.Parameter(eigenvalues.imag.float().clone())
+        dtype = self.write.dtype
+        self.log_rate = nn.Parameter(torch.log(-eigenvalues.real).to(dtype))
+        self.frequency = nn.Parameter(eigenvalues.imag.to(dtype, copy=True))
         self.log_dt = nn.Parameter(torch.empty(N).uniform_(math.log(dt_min), math.log(dt_max)))
         B = torch.randn(2 * N, input_size, dtype=torch.float64) / math.sqrt(input_size)
         C = torch.randn(output_size, 2 * N, dtype=torch.float64) / math.sqrt(2 * N)
         C = 2 * C.to(vectors.dtype) @ vectors
-        self.write.data = torch.view_as_real(vectors.mH @ B.to(vectors.dtype)).float()
-        self.read.weight.data = torch.view_as_real(C.conj().resolve_conj()).flatten(-2).float()
+        self.write.data = torch.view_as_real(vectors.mH @ B.to(vectors.dtype)).to(dtype)
+        self.read.weight.data = torch.view_as_real(C.conj().resolve_conj()).flatten(-2).to(dtype)
 
     def decay_and_gain(self) -> tuple[Tensor, Tensor]:
         """See Diagonal."""

@@ -79,8 +79,8 @@ def hadamard_memory(
     Raises:
         ValueError: a shape, dtype, device or name does not fit; the message names the argument, what it was and must be.
 
-    The fused backends run on plain tensors, and as an operator in what torch records or redirects (torch.compile, fake tensors).
-    Inside transforms of torch.func and forward-mode differentiation, "reference" computes in their place.
+    The fused backends run on plain tensors, and as an operator where torch records or redirects calls (torch.compile, fake
+    tensors). Inside transforms of torch.func and forward-mode differentiation, "reference" computes in their place.
     """
     key = checks.signature(calibration, backend, a, k, q, *factors, start, state)
     if not checks.seen(key):
