@@ -308,7 +308,8 @@ def test_transforms_of_torch_func(case: str) -> None:
     inputs = x.clone().requires_grad_()
     want = torch.autograd.grad(loss(inputs), inputs)[0]
     close(torch.func.grad(loss)(x), want)
-    close(torch.func.functionalize(loss)(x).detach(), loss(x).detach())
+    if CASES[case][0] != "indrnn":  # torch refuses: an autograd.Function has no rule for it
+        close(torch.func.functionalize(loss)(x).detach(), loss(x).detach())
     if CASES[case][0] not in ("gpt", "gtrxl"):  # torch refuses: its attention has no forward-mode derivative
         _, tangent = torch.func.jvp(loss, (x,), (torch.ones_like(x),))
         close(tangent.detach(), want.sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +135,35 @@ def current_weights(module: nn.Module, *names: str) -> list[Tensor]:
     for hook in module._forward_pre_hooks.values():
         hook(module, ())
     return [getattr(module, name) for name in names]
+
+
+def clamped(parameter: Tensor, low: float, high: float) -> Tensor:
+    """A parameter kept within bounds. Beyond one, only a gradient that would lead it further away is held back, so that it comes
+    back as soon as the loss asks for it. (torch.clamp holds back both.)"""
+    return _Clamped.apply(parameter, low, high)
+
+
+class _Clamped(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(parameter: Tensor, low: float, high: float) -> Tensor:
+        return parameter.clamp(low, high)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: Tensor) -> None:
+        parameter, ctx.low, ctx.high = inputs
+        ctx.save_for_backward(parameter)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (parameter,) = ctx.saved_tensors
+        away = ((parameter > ctx.high) & (gradient < 0)) | ((parameter < ctx.low) & (gradient > 0))
+        return gradient.masked_fill(away, 0), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, low: None, high: None) -> Tensor:
+        return tangent.clone()
 
 
 def widened(*tensors: Tensor) -> list[Tensor]:
