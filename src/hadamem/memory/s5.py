@@ -23,6 +23,10 @@ class S5(Diagonal):
     dt is learned, one for every number of h. Re(Lambda) = -exp(.) stays negative. The layer is linear in x but for the resets:
     what follows it must bring the nonlinearity.
 
+    Where the released layer differs: D is diagonal, here a full matrix (input_size and output_size may differ). Before they
+    are brought to the eigenvectors, its B starts with a deviation of 1 / sqrt(2 N), here of 1 / sqrt(input_size); and its C
+    starts complex, with 1 / sqrt(2 N) for either part, here real, with 1 / sqrt(2 N).
+
     Args:
         input_size: features of x.
         output_size: features of the output.
