@@ -79,6 +79,16 @@ class Memory(nn.Module, ABC):
             return y[:0], {name: leaf[:0] for name, leaf in state.items()}
         return self.sequence(x, state, start)
 
+    def initialise_orthogonal(self) -> None:
+        """Draw the weights of all linear maps and cells anew, orthogonal, and set their biases to 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.RNNBase):
+                for name, parameter in module.named_parameters(recurse=False):
+                    if name.startswith("bias"):
+                        nn.init.zeros_(parameter)
+                    else:
+                        nn.init.orthogonal_(parameter)
+
     def _check_state(self, state: State, batch_size: int) -> None:
         """Raise unless it has the leaves of this memory, each for that many rows."""
         shapes = self._state_shapes
@@ -138,8 +148,7 @@ def current_weights(module: nn.Module, *names: str) -> list[Tensor]:
 
 
 def clamped(parameter: Tensor, low: float, high: float) -> Tensor:
-    """A parameter kept within bounds. Beyond one, only a gradient that would lead it further away is held back, so that it comes
-    back as soon as the loss asks for it. (torch.clamp holds back both.)"""
+    """A parameter kept within bounds. Beyond them it still has the gradient that leads back; torch.clamp has none there."""
     return _Clamped.apply(parameter, low, high)
 
 
