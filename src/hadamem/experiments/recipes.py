@@ -113,8 +113,14 @@ PRESETS: dict[str, dict[str, Any]] = {
             "terminal_at_goal": True,
             "actor_memory": "gru",
         },
-        "network": {"observation_embed": 32, "action_embed": 8, "reward_embed": 0, "memory_output_size": 64},
-        "memory": {"shm": {"size": 24, "options": ("shortcut=true",)}},
+        "network": {
+            "observation_embed": 32,
+            "action_embed": 8,
+            "reward_embed": 0,
+            "memory_output_size": 64,
+            "released_initialisation": True,
+        },
+        "memory": {"shm": {"size": 24, "options": ("shortcut=true", "clamp=100")}},
         "train": {"steps": 510_000, "evaluate_every": 4_000},
         "tasks": {
             "hadamem/Wind-v0": {"train": _UNSEEN},

@@ -43,6 +43,7 @@ def hadamard_memory(
     factors: Sequence[Tensor] = (),
     start: Tensor | None = None,
     state: Tensor | None = None,
+    clamp: float | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """The Hadamard memory framework (SHM paper, Section 3): M_t = M_{t-1} * C_t + a_t k_t^T, h_t = M_t q_t.
@@ -69,6 +70,7 @@ def hadamard_memory(
         start: (B, T) bool; where true, M_{t-1} is replaced by zero before step t (by selection: not even NaN passes).
             Default: no resets.
         state: M before the first step, (B, V, K). Default: zero.
+        clamp: M is clamped to +-clamp after each step, before it is read; not by the fused backends. Default: not at all.
         backend: "reference" (definition, any dtype and device), "parallel" (prefix scan of logarithmic depth, any dtype and
             device, keeps all C_t in memory), "cpu" and "gpu" (fused, float32), or "auto", which picks.
 
@@ -86,6 +88,8 @@ def hadamard_memory(
     if not checks.seen(key):
         _check(a, k, q, calibration, factors, start, state, backend)
         checks.remember(key)
+    if clamp is not None and backend in ("cpu", "gpu"):
+        raise ValueError(f"backend is {backend!r}; with clamp = {clamp} it must be auto, reference or parallel")
     B, T, V, K = *a.shape, k.shape[2]
     dtype = a.dtype
     wide = checks.WIDER.get(dtype, dtype)
@@ -97,12 +101,14 @@ def hadamard_memory(
         a, k, q, *factors = (x.to(wide) for x in (a, k, q, *factors))
     factors, state = list(factors), state.to(wide)
     backend = checks.pick(backend, a)
-    if backend in ("cpu", "gpu"):
+    if clamp is not None and backend != "reference":
+        h, last = parallel.clamped_hadamard_memory(calibration, factors, a, k, q, start, state, clamp)
+    elif backend in ("cpu", "gpu"):
         h, last = _fused(calibration, factors, a, k, q, start, state)
     elif backend == "parallel":
         h, last = parallel.hadamard_memory(calibration, factors, a, k, q, start, state)
     else:
-        h, last = reference.hadamard_memory(calibration, factors, a, k, q, start, state)
+        h, last = reference.hadamard_memory(calibration, factors, a, k, q, start, state, clamp)
     for tell in observers:
         tell(HadamardCall(calibration, factors, a, k, q, start, state, h, last))
     return h if h.dtype == dtype else h.to(dtype), last

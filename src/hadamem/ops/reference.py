@@ -37,14 +37,23 @@ def calibration_matrix(calibration: str, factors: list[Tensor]) -> Tensor | floa
 
 
 def hadamard_memory(
-    calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
+    calibration: str,
+    factors: list[Tensor],
+    a: Tensor,
+    k: Tensor,
+    q: Tensor,
+    start: Tensor,
+    state: Tensor,
+    clamp: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """M_t = M_{t-1} * C_t + a_t k_t^T, h_t = M_t q_t; M_{t-1} is zero where start[t]. Shapes as in the public function."""
+    """M_t = M_{t-1} * C_t + a_t k_t^T, clamped; h_t = M_t q_t; M_{t-1} is zero where start[t]. As in the public function."""
     M, h, dims = state, [], CALIBRATIONS[calibration].values()
     for t in range(a.shape[1]):
         M = torch.where(start[:, t, None, None], 0, M)
         C = calibration_matrix(calibration, [f[:, t] if "T" in d else f for f, d in zip(factors, dims, strict=True)])
         M = M * C + a[:, t, :, None] * k[:, t, None, :]
+        if clamp is not None:
+            M = M.clamp(-clamp, clamp)
         h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
     return torch.stack(h, dim=1), M.clone()  # what the last M was needed for stays right when the state is changed in place
 
