@@ -102,6 +102,16 @@ def test_without_the_key_the_door_is_a_wall():
     np.testing.assert_array_equal(views[-1][:, 1, 2], np.tile((134, 206, 235), (N, 1)))  # it stands before the door
 
 
+def test_the_door_stays_open_and_pays_once():
+    env = KeyToDoor(N, "original", num_apples=0)
+    env.reset(seed=0)
+    while env.clock < env.begins[2]:
+        env.step(fetch_key(env) if chapter(env) == 0 else np.full(N, SOUTH))
+    rewards = [env.step(np.full(N, move))[1] for move in (NORTH, NORTH, SOUTH, NORTH)]  # through it, off it, on it again
+    np.testing.assert_array_equal(np.stack(rewards, axis=1), np.tile([0, 5, 0, 0], (N, 1)))
+    np.testing.assert_array_equal(env.player - MARGIN, np.tile([1, 5], (N, 1)))
+
+
 def test_where_key_and_player_are_at_first():
     env = KeyToDoor(N)
     env.reset(seed=0)

@@ -8,7 +8,9 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils import prune
 
 from hadamem.memory import MEMORIES, Memory, State, make_memory
 
@@ -157,6 +159,46 @@ def test_nothing_leaks_through_a_reset(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_what_overflows_does_not_leak_through_a_reset(case: str) -> None:
+    """Finite numbers in x before a reset, however large, change neither values nor gradients after it."""
+    memory = build(case, torch.float32)
+    x, start = torch.randn(2, 11, D), torch.zeros(2, 11, dtype=torch.bool)
+    start[:, 6] = True
+    state = some_state(memory, 2)
+    results = []
+    for large in (1.0, 1e19, 1e38):
+        inputs = x.clone()
+        inputs[1, 2] *= large
+        inputs.requires_grad_()
+        y, _ = memory(inputs, state, start)
+        gradient = torch.autograd.grad(y[:, 6:].square().sum(), inputs)[0]
+        results.append((y[:, 6:].detach(), gradient[:, 6:]))
+    for got in results[1:]:
+        torch.testing.assert_close(got, results[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("T", [1, 6])
+def test_the_returned_state_may_be_changed_in_place(case: str, T: int) -> None:
+    """Neither y, nor its gradient, nor the state before is another for it."""
+    memory = build(case, torch.float32)
+    x, start = torch.randn(2, T, D), torch.zeros(2, T, dtype=torch.bool)
+    start[0, T // 2] = True
+    state, results = some_state(memory, 2), []
+    before = copy.deepcopy(state)
+    for change in (False, True):
+        inputs = x.clone().requires_grad_()
+        y, after = memory(inputs, state, start)
+        if change:
+            with torch.no_grad():
+                for leaf in after.values():
+                    leaf.fill_(7)
+        results.append((y.detach(), torch.autograd.grad(y.square().sum(), inputs)[0]))
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+    torch.testing.assert_close(state, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_gradients_are_right(case: str) -> None:
     """For x, the parameters and the initial state, through resets."""
     memory = build(case)
@@ -244,6 +286,149 @@ def test_compiled_equals_eager(case: str) -> None:
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_fake_tensors_have_shapes_only(case: str) -> None:
+    name, options = CASES[case]
+    with FakeTensorMode():
+        memory = make_memory(name, D, OUT, SIZE, **options)
+        y, state = memory(torch.randn(2, 7, D), memory.initial_state(2), torch.zeros(2, 7, dtype=torch.bool))
+        y.sum().backward()
+    assert y.shape == (2, 7, OUT)
+    assert {n: x.shape for n, x in state.items()} == {n: x.shape for n, x in build(case).initial_state(2).items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_transforms_of_torch_func(case: str) -> None:
+    memory = build(case)
+    x, state, start = torch.randn(2, 5, D, dtype=torch.float64), some_state(memory, 2), starts(2, 5)
+
+    def loss(x: Tensor) -> Tensor:
+        return memory(x, state, start)[0].square().sum()
+
+    inputs = x.clone().requires_grad_()
+    want = torch.autograd.grad(loss(inputs), inputs)[0]
+    close(torch.func.grad(loss)(x), want)
+    if CASES[case][0] != "indrnn":  # torch refuses: an autograd.Function has no rule for it
+        close(torch.func.functionalize(loss)(x).detach(), loss(x).detach())
+    if CASES[case][0] not in ("gpt", "gtrxl"):  # torch refuses: its attention has no forward-mode derivative
+        _, tangent = torch.func.jvp(loss, (x,), (torch.ones_like(x),))
+        close(tangent.detach(), want.sum())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_traced_memory_looks_at_later_starts(case: str) -> None:
+    memory = build(case, torch.float32).requires_grad_(False)
+    state, start = some_state(memory, 2), torch.zeros(2, 5, dtype=torch.bool)
+    with pytest.warns(torch.jit.TracerWarning):
+        traced = torch.jit.trace(lambda x, start: memory(x, state, start)[0], (torch.randn(2, 5, D), start), check_trace=False)
+    x, start = torch.randn(2, 5, D), torch.tensor([[0, 0, 1, 0, 0], [1, 0, 0, 0, 1]]).bool()
+    torch.testing.assert_close(traced(x, start), memory(x, state, start)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_under_float64_as_default(case: str) -> None:
+    name, options = CASES[case]
+    torch.set_default_dtype(torch.float64)
+    try:
+        memory = make_memory(name, D, OUT, SIZE, **options)
+        y, state = memory(torch.randn(2, 7, D), None, starts(2, 7))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    tensors = [y, *memory.parameters(), *memory.buffers(), *state.values()]
+    assert {x.dtype for x in tensors} <= {torch.float64, torch.complex128, torch.int64}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_replica_of_data_parallel(case: str) -> None:
+    """It has copies of the parameters as attributes, and no parameters."""
+    memory = build(case)
+    copies = {}
+    for name, module in memory.named_modules():
+        replica = copies[name] = module._replicate_for_data_parallel()
+        replica._former_parameters = {n: p.detach().clone() for n, p in module._parameters.items() if p is not None}
+        for n, parameter in module._parameters.items():
+            if parameter is None:
+                replica.register_parameter(n, None)
+            else:
+                setattr(replica, n, replica._former_parameters[n])
+        parent, _, own = name.rpartition(".")
+        if name:
+            setattr(copies[parent], own, replica)
+    x, start, state = torch.randn(2, 7, D, dtype=torch.float64), starts(2, 7), some_state(memory, 2)
+    assert not list(copies[""].parameters())
+    close(copies[""](x, state, start)[0], memory(x, state, start)[0].detach())
+    assert {n: (s.shape, s.dtype) for n, s in copies[""](x)[1].items()} == {n: (s.shape, s.dtype) for n, s in state.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pruned_weights_stay_so_while_the_memory_learns(case: str) -> None:
+    """Pruning sets what is left of a weight in a hook of its module, whether the memory calls that or looks at its weights."""
+    memory, plain = build(case), build(case)
+    x, start, state = torch.randn(2, 6, D, dtype=torch.float64), starts(2, 6), some_state(memory, 2)
+    for module in list(memory.modules()):
+        for name, weight in list(module._parameters.items()):
+            if weight is not None and weight.dim() > 1:
+                prune.l1_unstructured(module, name, 0.3)
+    for _ in range(2):
+        y = memory(x, state, start)[0]
+        loss = y.square().sum()
+        gradients = torch.autograd.grad(loss, list(memory.parameters()), materialize_grads=True, allow_unused=True)
+        with torch.no_grad():
+            for name, weight in plain.named_parameters():
+                owner, _, own = name.rpartition(".")
+                module = memory.get_submodule(owner)
+                pruned = module._parameters.get(f"{own}_orig")
+                weight.copy_(module._parameters[own] if pruned is None else pruned * getattr(module, f"{own}_mask"))
+            close(y.detach(), plain(x, state, start)[0])
+            for weight, gradient in zip(memory.parameters(), gradients, strict=True):
+                weight -= 0.01 * gradient
+
+
+@pytest.mark.parametrize("way", ["weight_norm", "spectral_norm"])
+@pytest.mark.parametrize(("name", "cell"), [("gru", nn.GRU), ("lstm", nn.LSTM)])
+def test_reparametrised_cells(name: str, cell: type[nn.GRU] | type[nn.LSTM], way: str) -> None:
+    memory = build(name, torch.float32)
+    getattr(nn.utils.parametrizations, way)(memory.rnn, "weight_hh_l0")
+    memory.eval()
+    plain = cell(D, SIZE, batch_first=True)
+    plain.load_state_dict({n: getattr(memory.rnn, n).detach() for n in plain.state_dict()})
+    x = torch.randn(2, 7, D)
+    torch.testing.assert_close(memory(x)[0], memory.output(plain(x)[0]))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_rows_and_no_steps(case: str) -> None:
+    memory = build(case)
+    x = torch.zeros(0, 5, D, dtype=torch.float64, requires_grad=True)
+    y, state = memory(x)
+    assert y.shape == (0, 5, OUT)
+    assert {n: (s.shape, s.dtype) for n, s in state.items()} == {
+        n: (s.shape, s.dtype) for n, s in memory.initial_state(0).items()
+    }
+    gradients = torch.autograd.grad(y.sum(), [x, *memory.parameters()], allow_unused=True)
+    assert gradients[0] is not None
+    assert all((g == 0).all() for g in gradients if g is not None)
+    with pytest.raises(ValueError, match=r"x has shape \(3, 0, 5\); it must have at least one step"):
+        memory(torch.zeros(3, 0, D, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_state_of_another_memory(case: str) -> None:
+    memory = build(case)
+    x, state = torch.randn(2, 4, D, dtype=torch.float64), memory.initial_state(2)
+    wrong = [{**state, "other": torch.zeros(2, 3)}, memory.initial_state(3)] if state else [{"hidden": torch.zeros(2, 8)}]
+    for name, leaf in state.items():
+        wrong.append({n: s for n, s in state.items() if n != name})
+        wrong.append({**state, name: torch.stack([leaf, leaf], dim=1)})
+    for given in wrong:
+        with pytest.raises(ValueError, match=r"state has .*; the state of .* is a dict") as caught:
+            memory(x, given)
+        assert all(f"{name} {tuple(leaf.shape)}" in str(caught.value) for name, leaf in state.items())
+    for other in (torch.zeros(1, 2, SIZE), (torch.zeros(1, 2, SIZE),), {**state, "other": None}):
+        with pytest.raises(TypeError, match=r"state is a .*; the state of .* is a dict of tensors"):
+            memory(x, other)
+
+
 @pytest.mark.parametrize("case", [case for case in REMEMBERS if "backend" not in CASES[case][1]])
 def test_learns_to_recall(case: str) -> None:
     """Name the symbol seen four steps before, among four: chance is 0.25."""
@@ -286,6 +471,9 @@ def test_errors_when_called() -> None:
     memory = make_memory("gru", 3, 4)
     with pytest.raises(ValueError, match=r"x has shape \(2, 5\); it must be \(B, T, 3\)"):
         memory(torch.zeros(2, 5))
+    packed = nn.utils.rnn.pack_sequence([torch.zeros(2, 3)])
+    with pytest.raises(TypeError, match=r"x is a PackedSequence; it must be a tensor \(B, T, 3\)"):
+        memory(packed)
     with pytest.raises(ValueError, match=r"start has shape \(2, 4\).*\(2, 5\), torch.bool"):
         memory(torch.zeros(2, 5, 3), start=torch.zeros(2, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"'gru' has no option 'theta'"):

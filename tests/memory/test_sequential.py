@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hadamem.memory import LMU, Elman, IndRNN
+from hadamem.memory.base import clamped
 from hadamem.memory.lmu import legendre_delay
 
 T, D, H = 20, 3, 5
@@ -77,3 +78,24 @@ def test_lmu_holds_its_last_theta_steps() -> None:
 def test_bad_options(build, words: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=words):
         build()
+
+
+def test_a_clamped_parameter_comes_back() -> None:
+    """Gradients that lead back within the bounds pass; those that lead further away do not."""
+    parameter = torch.tensor([-3.0, 0.5, 3.0], requires_grad=True)
+    value = clamped(parameter, -1, 1)
+    assert value.tolist() == [-1, 0.5, 1]
+    for gradient, want in ((1.0, [0, 1, 1]), (-1.0, [-1, -1, 0])):
+        assert torch.autograd.grad(value, parameter, torch.full((3,), gradient), retain_graph=True)[0].tolist() == want
+
+
+def test_indrnn_learns_from_beyond_its_bound() -> None:
+    memory = IndRNN(D, H)
+    with torch.no_grad():
+        memory.recurrent.fill_(1.01)
+    optimiser = torch.optim.Adam([memory.recurrent], lr=1e-2)
+    for _ in range(3):
+        optimiser.zero_grad()
+        memory(torch.ones(2, T, D))[0].square().sum().backward()
+        optimiser.step()
+    assert (memory.recurrent < memory.limit).any()

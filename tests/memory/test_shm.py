@@ -37,6 +37,38 @@ def test_default_is_the_released_arithmetic(theta: str) -> None:
     torch.testing.assert_close(memory(x, state)[0], released(memory, x, rows), rtol=1e-10, atol=1e-12)
 
 
+def test_clamped_after_each_step() -> None:
+    """As the released agents of Wind and Point Robot do it: no entry grows beyond the bound, and it is read as it is kept."""
+    free, bounded = SHM(5, 7, 4).double(), SHM(5, 7, 4, clamp=0.05).double()
+    bounded.load_state_dict(free.state_dict())
+    x, state = torch.randn(2, 1, 5, dtype=torch.float64).expand(2, 30, 5), free.initial_state(2)
+    assert free(x, state)[1]["memory"].abs().max() > 0.05
+    outputs, now = [], state
+    for t in range(30):
+        _, now = free(x[:, t : t + 1], now)
+        now["memory"] = now["memory"].clamp(-0.05, 0.05)
+        outputs.append(now["memory"].clone())
+    y, last = bounded(x, state)
+    torch.testing.assert_close(last["memory"], outputs[-1])
+    normed = bounded.norm(x[:, -1])
+    q = torch.relu(bounded.project(normed).split(bounded.sizes, dim=-1)[1])
+    want = bounded.output(torch.einsum("bvk,bk->bv", outputs[-1], q / (1e-5 + q.sum(-1, keepdim=True))))
+    torch.testing.assert_close(y[:, -1], want)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_an_orthogonal_start_has_every_map_of_x_orthogonal(heads: int) -> None:
+    memory = SHM(9, 7, 4, heads=heads, shortcut=True)
+    table = memory.table.detach().clone()
+    memory.initialise_orthogonal()
+    maps = [w for of_head in memory.project.weight.detach().chunk(heads) for w in of_head.split(memory.sizes)]
+    for weight in (*maps, memory.output.weight.detach(), memory.shortcut.weight.detach()):
+        small = weight if weight.shape[0] <= weight.shape[1] else weight.T
+        torch.testing.assert_close(small @ small.T, torch.eye(len(small)), rtol=0, atol=1e-5)
+    assert not memory.output.bias.any()
+    assert torch.equal(memory.table, table)
+
+
 def test_sizes_are_the_released_ones() -> None:
     parameters = {name: tuple(p.shape) for name, p in SHM(64, 32, 24).named_parameters()}
     assert parameters == {
@@ -117,7 +149,9 @@ def test_options_from_text() -> None:
             parse_options("shm", [text])
 
 
-@pytest.mark.parametrize("options", [{"theta": "none"}, {"feature_map": "elu"}, {"memory_size": 0}, {"rows": 0}])
+@pytest.mark.parametrize(
+    "options", [{"theta": "none"}, {"feature_map": "elu"}, {"memory_size": 0}, {"rows": 0}, {"clamp": 0.0}]
+)
 def test_bad_options(options: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         SHM(4, 4, **options)

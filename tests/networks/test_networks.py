@@ -36,6 +36,20 @@ def test_position_code_is_the_sine_code() -> None:
     torch.testing.assert_close(code(x, torch.ones(2, 3, dtype=torch.long)), x)
 
 
+def test_position_code_learns_from_beyond_its_bounds() -> None:
+    code = PositionCode(8)
+    for value, sign in ((-0.5, -1), (1.5, 1)):
+        with torch.no_grad():
+            code.mix.fill_(value)
+        loss = sign * code(torch.zeros(1, 1, 8), torch.tensor([[5]])).sum()  # the code sums to more than 0: this leads back
+        assert sign * torch.autograd.grad(loss, code.mix)[0] > 0
+
+
+def test_an_observation_of_no_numbers() -> None:
+    with pytest.raises(ValueError, match="the observation space holds no numbers"):
+        ObservationEncoder(Layout((leaf("vector", (0,), 0),)), 4)
+
+
 def leaf(kind: str, shape: tuple[int, ...], offset: int) -> Leaf:
     return Leaf("x", kind, shape, offset)
 

@@ -128,3 +128,21 @@ def test_errors_name_the_argument(change: dict, words: str) -> None:
     delta_memory(**good)
     with pytest.raises(ValueError, match=words):
         delta_memory(**{**good, **change})
+
+
+@pytest.mark.parametrize("name", ["k", "beta", "v", "state"])
+def test_what_overflows_stays_in_its_episode(name: str) -> None:
+    """Finite numbers whose products overflow: values and gradients after the start are those of a clean run."""
+    arguments = {n: x if n == "start" else x.float() for n, x in make_inputs(2, 40, 4, 6, reset=0.0).items()}
+    arguments["start"][:, 20] = True
+    results = []
+    for large in (False, True):
+        leaves = {n: arguments[n].clone() for n in NAMES}
+        if large:
+            leaves[name][0, ... if name == "state" else 3] = 3e38
+        leaves = {n: x.requires_grad_() for n, x in leaves.items()}
+        h, last = delta_memory(**leaves, start=arguments["start"])
+        gradients = torch.autograd.grad(h[:, 20:].sum() + last.sum(), [leaves[n] for n in NAMES[:5]])
+        results.append([h[:, 20:].detach(), last.detach(), *(g[:, 20:] for g in gradients)])
+    for got, want in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)

@@ -342,3 +342,23 @@ def test_another_default_dtype() -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     assert_equal(got, want, 1e-5, 1e-4)
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_a_clamped_memory_equals_the_reference(calibration: str) -> None:
+    """Outputs, last state and gradients, through resets; and the bound was reached."""
+    B, T, V, K = 2, 9, 3, 4
+    sizes = {"B": B, "T": T, "V": V, "K": K}
+    shapes = [[sizes[d] for d in dims] for dims in CALIBRATIONS[calibration].values()]
+    leaves = [torch.rand(shape, requires_grad=True) for shape in ([B, T, V], [B, T, K], [B, T, K], [B, V, K], *shapes)]
+    start, results = torch.rand(B, T) < 0.2, []
+    for backend in ("auto", "reference"):
+        a, k, q, state, *factors = leaves
+        h, last = hadamard_memory(
+            a, k, q, calibration=calibration, factors=factors, start=start, state=state, clamp=0.6, backend=backend
+        )
+        results.append([h, last, *torch.autograd.grad(h.square().sum() + last.sum(), leaves)])
+    torch.testing.assert_close(results[0], results[1])
+    assert results[0][1].max() == 0.6
+    with pytest.raises(ValueError, match=r"backend is 'cpu'; with clamp = 0.6 it must be"):
+        hadamard_memory(a, k, q, calibration=calibration, factors=factors, clamp=0.6, backend="cpu")

@@ -162,7 +162,7 @@ class Chapters(FixedLength):
 
 
 class KeyToDoor(Chapters):
-    """Fetch a key, spend a time among apples, then open the door with it.
+    """Fetch a key, spend a time among apples, then open the door with it, for good.
 
     When the key is taken, a white pixel shows at the top wall for one step. Nothing else tells whether it is held.
 
@@ -249,8 +249,7 @@ class KeyToDoor(Chapters):
             self._set_here(np.flatnonzero(found), FLOOR)
             self.boards[:, MARGIN, 5 + MARGIN] = np.where(found, INDICATOR, WALL)
             return np.zeros(self.num_envs)
-        opened = (self._here() == DOOR) & self.has_key
-        self.has_key &= ~opened
+        opened = (self._here() == DOOR) & ~self.success  # it stays open, and pays once
         self.success |= opened
         return self.final_reward * opened
 

@@ -118,8 +118,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "actor_memory": "gru",
             "normalise_rewards": False,
         },
-        "network": {"observation_embed": 32, "normalise_observations": False},
-        "memory": {"shm": {"size": 24, "options": ("shortcut=true",)}},
+        "network": {"observation_embed": 32, "normalise_observations": False, "released_initialisation": True},
+        "memory": {"shm": {"size": 24, "options": ("shortcut=true", "clamp=100")}},
         "train": {"steps": 510_000, "evaluate_every": 4_000},
         "tasks": {
             "hadamem/Wind-v0": {"train": _UNSEEN},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ class Memory(nn.Module, ABC):
 
     Call it as `y, state = memory(x, state, start)`:
 
-    * x: (B, T, input_size), float.
+    * x: (B, T, input_size), float, T >= 1.
     * state: a `State`; default: `initial_state(B)`.
     * start: (B, T) bool, true where x[b, t] is the first observation of an episode. What the state held is replaced by the
       initial one before x[b, t] is used, by selection, so that not even NaN leaks. Default: no resets.
@@ -26,6 +27,8 @@ class Memory(nn.Module, ABC):
 
     #: Where it comes from: authors, year, arXiv number.
     paper: ClassVar[str] = ""
+
+    _state_shapes: dict[str, tuple[int, ...]] | None = None  # of every leaf without the batch, once they were asked for
 
     def __init__(self, input_size: int, output_size: int) -> None:
         super().__init__()
@@ -44,25 +47,79 @@ class Memory(nn.Module, ABC):
         """What a subclass defines: the outputs for all steps and the state after the last, from checked arguments."""
 
     def forward(self, x: Tensor, state: State | None = None, start: Tensor | None = None) -> tuple[Tensor, State]:
-        """(B, T, input_size) -> (B, T, output_size) and the new state; see the class."""
+        """(B, T, input_size) -> (B, T, output_size) and the new state; see the class.
+
+        Raises:
+            ValueError: a shape does not fit, or the state is of another memory; the message says what it must be.
+            TypeError: x is no tensor, or the state no dict of tensors.
+        """
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"x is a {type(x).__name__}; it must be a tensor (B, T, {self.input_size}). "
+                "Episodes of different lengths stand one after the other in a row, and start marks their first steps"
+            )
         if x.dim() != 3 or x.shape[-1] != self.input_size:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (B, T, {self.input_size})")
+        B, T = x.shape[:2]
+        if T == 0:
+            raise ValueError(f"x has shape {tuple(x.shape)}; it must have at least one step, T >= 1")
         if start is None:
-            start = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+            start = torch.zeros(B, T, dtype=torch.bool, device=x.device)
         elif start.shape != x.shape[:2] or start.dtype != torch.bool:
             raise ValueError(
-                f"start has shape {tuple(start.shape)} and dtype {start.dtype}; "
-                f"it must be (B, T) = {tuple(x.shape[:2])}, torch.bool"
+                f"start has shape {tuple(start.shape)} and dtype {start.dtype}; it must be (B, T) = {(B, T)}, torch.bool"
             )
         if state is None:
-            state = self.initial_state(x.shape[0])
-        for name, leaf in state.items():
-            if leaf.shape[0] != x.shape[0]:
-                raise ValueError(f"state[{name!r}] is for a batch of {leaf.shape[0]}; x has a batch of {x.shape[0]}")
+            state = self.initial_state(B)
+        else:
+            self._check_state(state, B)
+        if B == 0:  # one row of zeros is computed and left out: all has its dtype, and parameters their gradient, which is zero
+            x, start, state = _one_row(x), _one_row(start), {name: _one_row(leaf) for name, leaf in state.items()}
+            y, state = self.sequence(x, state, start)
+            return y[:0], {name: leaf[:0] for name, leaf in state.items()}
         return self.sequence(x, state, start)
 
+    def initialise_orthogonal(self) -> None:
+        """Draw the weights of all linear maps and cells anew, orthogonal, and set their biases to 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.RNNBase):
+                for name, parameter in module.named_parameters(recurse=False):
+                    if name.startswith("bias"):
+                        nn.init.zeros_(parameter)
+                    else:
+                        nn.init.orthogonal_(parameter)
+
+    def _check_state(self, state: State, batch_size: int) -> None:
+        """Raise unless it has the leaves of this memory, each for that many rows."""
+        shapes = self._state_shapes
+        if shapes is None:
+            with torch._C._DisableFuncTorch():  # where torch.func.vmap allows no random numbers, not even none of them
+                shapes = {name: tuple(leaf.shape[1:]) for name, leaf in self.initial_state(0).items()}
+            if not torch.compiler.is_compiling():
+                self._state_shapes = shapes
+        if isinstance(state, Mapping) and all(isinstance(leaf, Tensor) for leaf in state.values()):
+            found = {name: tuple(leaf.shape) for name, leaf in state.items()}
+            if found == {name: (batch_size, *shape) for name, shape in shapes.items()}:
+                return
+            error: type[Exception] = ValueError
+            given = f"has {_described(found)}"
+        else:
+            error, given = TypeError, f"is a {type(state).__name__}"
+        wanted = _described({name: (batch_size, *shape) for name, shape in shapes.items()})
+        raise error(
+            f"state {given}; the state of {type(self).__name__} is a dict of tensors: {wanted} (initial_state makes one)"
+        )
+
+    def _any_parameter(self) -> Tensor:
+        """One of its parameters. A replica made by DataParallel has only copies of them, which `parameters` does not list."""
+        for module in self.modules():
+            for parameter in (*module._parameters.values(), *getattr(module, "_former_parameters", {}).values()):
+                if parameter is not None:
+                    return parameter
+        raise RuntimeError(f"{type(self).__name__} has no parameters; its state needs one that says its dtype and device")
+
     def _zeros(self, *shape: int) -> Tensor:
-        like = next(self.parameters())
+        like = self._any_parameter()
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
     def _wide_zeros(self, *shape: int) -> Tensor:
@@ -72,6 +129,50 @@ class Memory(nn.Module, ABC):
     def _complex_zeros(self, *shape: int) -> Tensor:
         zeros = self._zeros(*shape, 2)
         return as_complex(zeros.flatten(-2))
+
+
+def _one_row(x: Tensor) -> Tensor:
+    """No rows -> one row of zeros."""
+    return torch.cat([x, x.new_zeros(1, *x.shape[1:])])
+
+
+def _described(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "no leaves"
+
+
+def current_weights(module: nn.Module, *names: str) -> list[Tensor]:
+    """Weights of a module that is not called itself, as they are after its hooks: pruning and weight norm set them there."""
+    for hook in module._forward_pre_hooks.values():
+        hook(module, ())
+    return [getattr(module, name) for name in names]
+
+
+def clamped(parameter: Tensor, low: float, high: float) -> Tensor:
+    """A parameter kept within bounds. Beyond them it still has the gradient that leads back; torch.clamp has none there."""
+    return _Clamped.apply(parameter, low, high)
+
+
+class _Clamped(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(parameter: Tensor, low: float, high: float) -> Tensor:
+        return parameter.clamp(low, high)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: Tensor) -> None:
+        parameter, ctx.low, ctx.high = inputs
+        ctx.save_for_backward(parameter)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (parameter,) = ctx.saved_tensors
+        away = ((parameter > ctx.high) & (gradient < 0)) | ((parameter < ctx.low) & (gradient > 0))
+        return gradient.masked_fill(away, 0), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, low: None, high: None) -> Tensor:
+        return tangent.clone()
 
 
 def widened(*tensors: Tensor) -> list[Tensor]:

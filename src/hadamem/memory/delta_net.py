@@ -19,8 +19,11 @@ class DeltaNet(Memory):
         k_t = unit(silu(W_k x_t)), q_t = unit(silu(W_q x_t)), v_t = silu(W_v x_t)
         y_t = W_o (norm(M_t q_t) * silu(W_z x_t))                   x after a layer norm, unit(a) = a / |a|
 
-    g_t forgets all, b_t replaces what is held at one key. Without the convolution of the released blocks; their g is the same
-    function in other parameters. At first g is about 0.99 (with several heads: spread from 0.9 to 0.999).
+    g_t forgets all, b_t replaces what is held at one key. At first g is about 0.99 (with several heads: spread from 0.9 to
+    0.999).
+
+    The released blocks have a convolution in front, and g_t = sigmoid(-(w_g x_t + c_g))^A with A learned for each head, at
+    first uniform in (0, 16); here A is 1.
 
     Args:
         input_size: features of x.

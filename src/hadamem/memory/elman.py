@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .base import Memory, State
+from .base import Memory, State, current_weights
 from .sequential import scan
 
 
@@ -37,6 +37,6 @@ class Elman(Memory):
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
-        U = self.recurrent.weight.T
+        U = current_weights(self.recurrent, "weight")[0].T
         h, last = scan(lambda into, h: torch.tanh(torch.addmm(into, h, U)), self.project(x), state["hidden"], start)
         return self.output(h), {"hidden": last}

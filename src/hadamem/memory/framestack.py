@@ -12,10 +12,12 @@ from .window import episode_steps
 
 
 class FrameStack(Memory):
-    """Frame stack (Mnih et al. 2015, doi:10.1038/nature14236), as POPGym has it: the last n inputs, made small, into an MLP.
+    """Frame stack (Mnih et al. 2015, doi:10.1038/nature14236): the last n inputs, made small, into an MLP.
 
         z_t = W_c x_t                                                   H / n features
         y_t = relu(W_2 relu(W_1 [z_t, z_{t-1}, ..., z_{t-n+1}]))        zeros for steps before the episode
+
+    POPGym's has LeakyReLU(0.01) for relu, and a bias in W_c.
 
     Args:
         input_size: D, features of x.

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from .base import Memory, State
+from .base import Memory, State, clamped
 from .sequential import scan
 
 Activation = Literal["relu", "tanh"]
@@ -21,7 +21,8 @@ class IndRNN(Memory):
         h_t = activation(W x_t + u * h_{t-1} + b)       |u| <= 2^(1 / horizon)
 
     A unit sees of the past only itself; the next of `layers` such layers mixes them. The bound on u (Section 4 of the paper)
-    keeps a ReLU from growing to more than twice its value over `horizon` steps.
+    keeps a ReLU from growing to more than twice its value over `horizon` steps. The forward pass keeps to it (the authors clip u
+    after each step of the optimiser), and a u beyond it has a gradient that leads back.
 
     Args:
         input_size: features of x.
@@ -66,7 +67,7 @@ class IndRNN(Memory):
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
         last = []
-        limited = self.recurrent.clamp(-self.limit, self.limit)
+        limited = clamped(self.recurrent, -self.limit, self.limit)
         for project, u, h in zip(self.project, limited, state["hidden"].unbind(1), strict=True):
             x, h = scan(functools.partial(self._step, u), project(x), h, start)
             last.append(h)

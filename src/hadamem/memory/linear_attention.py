@@ -19,6 +19,9 @@ class LinearAttention(MatrixMemory):
         M_t = M_{t-1} + v_t f(k_t)^T,  z_t = z_{t-1} + f(k_t)       f(a) = elu(a) + 1
         y_t = W_o (M_t f(q_t) / (z_t f(q_t)))                       k_t, q_t, v_t = W_k x_t, W_q x_t, W_v x_t, x normed
 
+    POPGym's sends what was recalled through a perceptron of two layers with ReLUs in place of W_o, to which it adds a linear
+    map of what comes out.
+
     Args:
         input_size: features of x.
         output_size: features of the output.

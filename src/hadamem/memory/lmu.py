@@ -50,8 +50,8 @@ class LMU(Memory):
             raise ValueError(f"theta is {theta}; it must be greater than 0")
         H, M = self.hidden_size, self.memory_size
         A, B = legendre_delay(M, theta)
-        self.register_buffer("A", A.float(), persistent=False)
-        self.register_buffer("B", B.float(), persistent=False)
+        self.register_buffer("A", A.to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("B", B.to(torch.get_default_dtype()), persistent=False)
         # columns: of x, h and m
         self.sizes = [input_size, H, M]
         self.write = nn.Parameter(torch.cat([_lecun(1, input_size), _lecun(1, H), torch.zeros(1, M)], dim=1))

@@ -20,7 +20,8 @@ class LRU(Diagonal):
 
     lambda starts uniformly on a ring, r_min <= |lambda| <= r_max, at angles up to max_phase; exp(gamma) starts at
     sqrt(1 - |lambda|^2), which keeps h as large as its input however slowly it decays. The layer is linear in x but for the
-    resets: what follows it must bring the nonlinearity.
+    resets: what follows it must bring the nonlinearity. D is a full matrix; the paper's is diagonal, for as many features
+    out as in.
 
     Args:
         input_size: features of x.

@@ -23,6 +23,10 @@ class Mamba(Memory):
 
     A is learned and positive, at first 1, 2, ..., N in each row.
 
+    Where the released block differs: inner_size is twice its features in and out; W_1 maps to ceil(features in / 16) numbers,
+    here to ceil(inner_size / 16); and its convolution starts with weights and biases uniform within +-1 / sqrt(width), here as
+    the identity (`CausalConvolution`).
+
     Args:
         input_size: features of x.
         output_size: features of the output.

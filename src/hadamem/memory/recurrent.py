@@ -8,10 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import Memory, State
+from ..ops.checks import values_known
+from .base import Memory, State, current_weights
 from .resets import contained, take, with_resets
 
 _SHUT = 1e4  # of a gate's bias: its sigmoid is exactly 0, or 1 with the other sign
+_LARGEST = (
+    1e2  # of the hidden state before the first step (after it, |h| <= 1 or less than that): more may open a gate that is shut
+)
 _PIECE = 400_000  # numbers of the output in one call: with many more, oneDNN's LSTM costs up to 1.5 times as much a step
 
 
@@ -41,8 +45,10 @@ class _Recurrent(Memory):
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
         states = [torch.where(start[:, :1], 0, state[name]) for name in self.names]
-        weights: list[Tensor] = list(self.rnn.parameters())
-        if x.shape[1] == 1 or not bool(start[:, 1:].any()):
+        weights = current_weights(self.rnn, "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        if x.shape[1] > 1 and not values_known(x, start, *states, *weights):
+            y, *last = self._step_by_step(x, states, weights, start)
+        elif x.shape[1] == 1 or not bool(start[:, 1:].any()):
             y, last = self._run(x.transpose(0, 1), states, weights)
             y = y.transpose(0, 1)
         else:
@@ -67,11 +73,12 @@ class _Recurrent(Memory):
 
         spread, place = with_resets(x, start)
         rows, last = self._run(spread, states, self._weights_with_kinds(*weights))
-        if not bool(rows.sum().isfinite()):
+        if not bool(rows.sum().isfinite() & (states[0].abs().amax() <= _LARGEST)):
             return slow()
         y = take(rows.flatten(0, 1), place).unflatten(0, x.shape[:2])
         last[0] = y[:, -1]
-        return contained(slow, [y, *last], [x, *states, *weights])
+        y, *last = contained(slow, [y, *last], [x, *states, *weights])
+        return [y, *(s.clone() for s in last)]  # the caller may change them in place
 
     def _weights_with_kinds(self, of_x: Tensor, of_hidden: Tensor, bias: Tensor, hidden_bias: Tensor) -> list[Tensor]:
         """Those for x with the kind of each step: steps that read x have the bias, the others shut or open gates."""
@@ -79,7 +86,7 @@ class _Recurrent(Memory):
         return [torch.cat([of_x, bias[:, None], gates.T], 1), of_hidden, torch.zeros_like(bias), hidden_bias]
 
     def _step_by_step(self, x: Tensor, states: list[Tensor], weights: list[Tensor], start: Tensor) -> list[Tensor]:
-        """The definition, for what is not finite: `where` stops it in both directions."""
+        """The definition, for what is not finite (`where` stops it in both directions) and what torch records or transforms."""
         ys = []
         for t in range(x.shape[1]):
             y, states = self._run(x[None, :, t], [torch.where(start[:, t, None], 0, s) for s in states], weights)

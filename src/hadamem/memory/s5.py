@@ -23,6 +23,10 @@ class S5(Diagonal):
     dt is learned, one for every number of h. Re(Lambda) = -exp(.) stays negative. The layer is linear in x but for the resets:
     what follows it must bring the nonlinearity.
 
+    Where the released layer differs: D is diagonal, here a full matrix (input_size and output_size may differ). Before they
+    are brought to the eigenvectors, its B starts with a deviation of 1 / sqrt(2 N), here of 1 / sqrt(input_size); and its C
+    starts complex, with 1 / sqrt(2 N) for either part, here real, with 1 / sqrt(2 N).
+
     Args:
         input_size: features of x.
         output_size: features of the output.
@@ -50,14 +54,15 @@ class S5(Diagonal):
             raise ValueError(f"dt_min is {dt_min} and dt_max {dt_max}; they must be 0 < dt_min < dt_max")
         N = self.state_size
         eigenvalues, vectors = hippo_normal(2 * N)
-        self.log_rate = nn.Parameter(torch.log(-eigenvalues.real).float())
-        self.frequency = nn.Parameter(eigenvalues.imag.float().clone())
+        dtype = self.write.dtype
+        self.log_rate = nn.Parameter(torch.log(-eigenvalues.real).to(dtype))
+        self.frequency = nn.Parameter(eigenvalues.imag.to(dtype, copy=True))
         self.log_dt = nn.Parameter(torch.empty(N).uniform_(math.log(dt_min), math.log(dt_max)))
         B = torch.randn(2 * N, input_size, dtype=torch.float64) / math.sqrt(input_size)
         C = torch.randn(output_size, 2 * N, dtype=torch.float64) / math.sqrt(2 * N)
         C = 2 * C.to(vectors.dtype) @ vectors
-        self.write.data = torch.view_as_real(vectors.mH @ B.to(vectors.dtype)).float()
-        self.read.weight.data = torch.view_as_real(C.conj().resolve_conj()).flatten(-2).float()
+        self.write.data = torch.view_as_real(vectors.mH @ B.to(vectors.dtype)).to(dtype)
+        self.read.weight.data = torch.view_as_real(C.conj().resolve_conj()).flatten(-2).to(dtype)
 
     def decay_and_gain(self) -> tuple[Tensor, Tensor]:
         """See Diagonal."""

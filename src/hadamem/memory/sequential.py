@@ -28,4 +28,4 @@ def scan(step: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, state: Tensor
     for into, reset in zip(inputs.unbind(1), start[..., None].unbind(1), strict=True):
         state = step(into, torch.where(reset, 0, state)).to(state.dtype)  # autocast narrows it
         states.append(state)
-    return torch.stack(states, dim=1), state
+    return torch.stack(states, dim=1), state.clone()  # gradients need the state itself, which the caller may change in place

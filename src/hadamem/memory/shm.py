@@ -68,6 +68,8 @@ class SHM(Memory):
         shortcut: add a linear map of the (normalised) input to h, as the released agents do.
         heads: matrices side by side, each with its own maps of x; 1 is the paper.
         convolution: width of a causal convolution over the normalised input, in front of the maps; 0 (the paper) for none.
+        clamp: keep every entry of M within +-clamp, by clamping after each step; None (the paper) for no bound. The released
+            agents of Wind and Point Robot have 100. Without a fused kernel, and so with all C_t in main memory.
         backend: of `hadamem.ops.hadamard_memory`.
 
     State: "memory" (B, heads * H, H), one matrix below the other, and "clock" (B,) int64, which starts at a random draw and
@@ -90,6 +92,7 @@ class SHM(Memory):
         shortcut: bool = False,
         heads: int = 1,
         convolution: int = 0,
+        clamp: float | None = None,
         backend: str = "auto",
     ) -> None:
         super().__init__(input_size, output_size)
@@ -105,6 +108,9 @@ class SHM(Memory):
                 raise ValueError(f"{name} is {size}; it must be at least 1")
         if convolution < 0:
             raise ValueError(f"convolution is {convolution}; it must be at least 0")
+        if clamp is not None and not clamp > 0:
+            raise ValueError(f"clamp is {clamp}; it must be greater than 0, or None")
+        self.clamp = clamp
         self.memory_size, self.calibration, self.theta, self.rows = memory_size, calibration, theta, rows
         self.feature_map, self.heads, self.backend = feature_map, heads, backend
         H = memory_size
@@ -131,6 +137,14 @@ class SHM(Memory):
             state["inputs"] = self._zeros(batch_size, self.convolution.width - 1, self.input_size)
         return state
 
+    def initialise_orthogonal(self) -> None:
+        """See Memory; each of the maps of x is orthogonal by itself. The table stays as it is."""
+        super().initialise_orthogonal()
+        with torch.no_grad():
+            for of_head in self.project.weight.unflatten(0, (self.heads, -1)):
+                for weight in of_head.split(self.sizes):
+                    nn.init.orthogonal_(weight)
+
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
         x, after = self.norm(x), {"clock": state["clock"] + x.shape[1]}
@@ -148,6 +162,7 @@ class SHM(Memory):
             factors=[factor.to(v.dtype) for factor in factors],
             start=start.repeat_interleave(self.heads, dim=0) if self.heads > 1 else start,
             state=state["memory"].unflatten(1, (self.heads, -1)).flatten(0, 1),
+            clamp=self.clamp,
             backend=self.backend,
         )
         h = self.read_norm(h).unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)

@@ -50,6 +50,12 @@ class Stack(Memory):
         states = (memory.initial_state(batch_size) for memory in self.memories)  # type: ignore[operator]
         return {f"{n}.{name}": leaf for n, state in enumerate(states) for name, leaf in state.items()}
 
+    def initialise_orthogonal(self) -> None:
+        """See Memory; the memories do it their own way."""
+        super().initialise_orthogonal()
+        for memory in self.memories:
+            memory.initialise_orthogonal()  # type: ignore[operator]
+
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
         x = self.input(x)

@@ -56,8 +56,8 @@ def visible(step: Tensor, window: int) -> Tensor:
 class WindowAttention(nn.Module):
     """Causal attention (behind a layer norm) of each step to itself and the window - 1 steps of its episode before it.
 
-    A step with NaN or inf in it gets zero and is seen by others as zero: a weight of 0 would still let NaN through to the
-    next episode. In a residual network it remains in its own step.
+    A step with NaN or inf in it, or a number whose square overflows in the norm, gets zero and is seen by others as zero: a
+    weight of 0 would still let NaN through to the next episode. In a residual network it remains in its own step.
 
     Args:
         size: D, features.
@@ -92,7 +92,7 @@ class WindowAttention(nn.Module):
         """
         B, T, D = x.shape
         W, heads = self.window, self.heads
-        finite = x.isfinite().all(dim=-1, keepdim=True)
+        finite = x.abs().amax(dim=-1, keepdim=True) < torch.finfo(torch.promote_types(x.dtype, torch.float32)).max ** 0.4
         q, kv = self.project(self.norm(torch.where(finite, x, 0))).split([D, 2 * D], dim=-1)
         if self.rotary:
             q, k, v = (part.unflatten(-1, (heads, -1)) for part in (q, *kv.chunk(2, dim=-1)))

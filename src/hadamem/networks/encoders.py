@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..envs import Layout
+from ..memory.base import clamped
 
 
 class ObservationEncoder(nn.Module):
@@ -22,6 +23,8 @@ class ObservationEncoder(nn.Module):
     def __init__(self, layout: Layout, size: int, after: nn.Module | None = None) -> None:
         super().__init__()
         self.layout = layout
+        if not layout.size:
+            raise ValueError("the observation space holds no numbers; an agent needs at least one, if only a constant")
         vector_size = sum(leaf.size for leaf in layout.vectors)
         self.vector = nn.Linear(vector_size, size) if vector_size else None
         self.images = nn.ModuleList(_image_encoder(leaf.shape, size) for leaf in layout.images)
@@ -90,4 +93,4 @@ class PositionCode(nn.Module):
         """x (B, T, size), steps (B, T) int64 -> (B, T, size)."""
         angle = steps[..., None] * self.frequency
         code = torch.cat([angle.sin(), angle.cos()], dim=-1)[..., : x.shape[-1]]
-        return torch.lerp(x, code, self.mix.clamp(0, 1))
+        return torch.lerp(x, code, clamped(self.mix, 0, 1))

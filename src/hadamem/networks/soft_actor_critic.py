@@ -39,6 +39,9 @@ class SACNetworkConfig:
     """sizes of the hidden layers of the MLP after the memory"""
     normalise_observations: bool = True
     """whether observations that are numbers with units are normalised by running statistics to mean 0 and deviation 1"""
+    released_initialisation: bool = False
+    """whether memories start with orthogonal weights and biases of 0, and the MLPs with hidden biases of 0.1 and hidden weights
+    within 1 / sqrt(number of features out), as in the code of the SHM paper"""
 
     def __post_init__(self) -> None:
         for name, least in (("observation_embed", 1), ("action_embed", 0), ("reward_embed", 0), ("memory_output_size", 1)):
@@ -90,6 +93,8 @@ class _MemoryEncoder(nn.Module):
         self.history = nn.ModuleList(history)
         options = memory.options or {}
         self.memory = make_memory(memory.name, self.input_size, config.memory_output_size, memory.size, **options)
+        if config.released_initialisation:
+            self.memory.initialise_orthogonal()
         self.size = config.memory_output_size + (config.observation_embed if self.sees_images else 0)
 
     def initial_state(self, batch_size: int, clock: Tensor | None = None) -> State:
@@ -128,7 +133,7 @@ class SoftActor(Policy):
         if not self.encoder.sees_images:
             self.beside = ObservationEncoder(layout.part("obs"), config.observation_embed, nn.ReLU())
             size += config.observation_embed
-        self.mlp = _mlp([size, *config.hidden_sizes, self.head.size], last=1e-3)
+        self.mlp = _mlp([size, *config.hidden_sizes, self.head.size], 1e-3, config.released_initialisation)
 
     def initial_state(self, batch_size: int, clock: Tensor | None = None) -> State:
         """The memory's; with the clock (B,), if it has one, that is given."""
@@ -165,7 +170,7 @@ class TwinCritic(nn.Module):
         self.beside = ObservationEncoder(Layout(now), self.encoder.input_size, nn.ReLU()) if now else None
         size = self.encoder.size + (self.encoder.input_size if now else 0)
         sizes = [size, *config.hidden_sizes, head.size if discrete else 1]
-        self.heads = nn.ModuleList(_mlp(sizes, last=3e-3) for _ in range(2))
+        self.heads = nn.ModuleList(_mlp(sizes, 3e-3, config.released_initialisation) for _ in range(2))
 
     def features(self, obs: Tensor, clock: Tensor) -> Tensor:
         """What the values are made from: sequences (B, T, D) that begin with the clock (B,) -> (B, T, F)."""
@@ -193,11 +198,15 @@ def soft_head(space: spaces.Space) -> Categorical | SquashedGaussian:
     raise ValueError(f"action space {space} is not supported by SAC; it must be Discrete or Box (PPO can do MultiDiscrete)")
 
 
-def _mlp(sizes: list[int], last: float) -> nn.Sequential:
-    """Linear layers with ReLUs between them; the last one begins nearly at zero (Lillicrap et al., 2016)."""
+def _mlp(sizes: list[int], last: float, released: bool) -> nn.Sequential:
+    """Linear layers with ReLUs between them; the last one begins within +-last, nearly at zero (Lillicrap et al., 2016)."""
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+        linear = nn.Linear(before, after)
+        if released:
+            nn.init.uniform_(linear.weight, -(after**-0.5), after**-0.5)
+            nn.init.constant_(linear.bias, 0.1)
+        layers += [linear, nn.ReLU(inplace=True)]
     for parameter in layers[-2].parameters():
         nn.init.uniform_(parameter, -last, last)
     return nn.Sequential(*layers[:-1])

@@ -43,6 +43,7 @@ def hadamard_memory(
     factors: Sequence[Tensor] = (),
     start: Tensor | None = None,
     state: Tensor | None = None,
+    clamp: float | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """The Hadamard memory framework (SHM paper, Section 3): M_t = M_{t-1} * C_t + a_t k_t^T, h_t = M_t q_t.
@@ -69,6 +70,7 @@ def hadamard_memory(
         start: (B, T) bool; where true, M_{t-1} is replaced by zero before step t (by selection: not even NaN passes).
             Default: no resets.
         state: M before the first step, (B, V, K). Default: zero.
+        clamp: M is clamped to +-clamp after each step, before it is read; not by the fused backends. Default: not at all.
         backend: "reference" (definition, any dtype and device), "parallel" (prefix scan of logarithmic depth, any dtype and
             device, keeps all C_t in memory), "cpu" and "gpu" (fused, float32), or "auto", which picks.
 
@@ -78,11 +80,16 @@ def hadamard_memory(
 
     Raises:
         ValueError: a shape, dtype, device or name does not fit; the message names the argument, what it was and must be.
+
+    The fused backends run on plain tensors, and as an operator where torch records or redirects calls (torch.compile, fake
+    tensors). Inside transforms of torch.func and forward-mode differentiation, "reference" computes in their place.
     """
     key = checks.signature(calibration, backend, a, k, q, *factors, start, state)
     if not checks.seen(key):
         _check(a, k, q, calibration, factors, start, state, backend)
         checks.remember(key)
+    if clamp is not None and backend in ("cpu", "gpu"):
+        raise ValueError(f"backend is {backend!r}; with clamp = {clamp} it must be auto, reference or parallel")
     B, T, V, K = *a.shape, k.shape[2]
     dtype = a.dtype
     wide = checks.WIDER.get(dtype, dtype)
@@ -94,12 +101,14 @@ def hadamard_memory(
         a, k, q, *factors = (x.to(wide) for x in (a, k, q, *factors))
     factors, state = list(factors), state.to(wide)
     backend = checks.pick(backend, a)
-    if backend in ("cpu", "gpu"):
+    if clamp is not None and backend != "reference":
+        h, last = parallel.clamped_hadamard_memory(calibration, factors, a, k, q, start, state, clamp)
+    elif backend in ("cpu", "gpu"):
         h, last = _fused(calibration, factors, a, k, q, start, state)
     elif backend == "parallel":
         h, last = parallel.hadamard_memory(calibration, factors, a, k, q, start, state)
     else:
-        h, last = reference.hadamard_memory(calibration, factors, a, k, q, start, state)
+        h, last = reference.hadamard_memory(calibration, factors, a, k, q, start, state, clamp)
     for tell in observers:
         tell(HadamardCall(calibration, factors, a, k, q, start, state, h, last))
     return h if h.dtype == dtype else h.to(dtype), last
@@ -140,8 +149,11 @@ def _fused(
     calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     learning = torch.is_grad_enabled() and any(x.requires_grad for x in (*factors, a, k, q, state))
-    if torch.compiler.is_compiling():
-        return _op(calibration, factors, a, k, q, start, state, learning)[:2]
+    match checks.route(*factors, a, k, q, start, state):
+        case "reference":
+            return reference.hadamard_memory(calibration, factors, a, k, q, start, state)
+        case "operator":
+            return _op(calibration, factors, a, k, q, start, state, learning)[:2]
     if learning:
         return _Eager.apply(calibration, start, a, k, q, state, *factors)
     return _kernels(a).forward(calibration, factors, a, k, q, start, state, False)[:2]
@@ -154,14 +166,24 @@ class _Eager(torch.autograd.Function):
     def forward(ctx: Any, calibration: str, start: Tensor, a: Any, k: Any, q: Any, state: Any, *factors: Any) -> Any:
         h, last, saved = _kernels(a).forward(calibration, list(factors), a, k, q, start, state, True)
         ctx.calibration = calibration
-        ctx.save_for_backward(*factors, a, k, q, start, saved)
+        ctx.save_for_backward(*factors, a, k, q, start, state, saved)
         return h, last
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dh: Tensor, dlast: Tensor) -> Any:
-        *factors, a, k, q, start, saved = ctx.saved_tensors
-        dfactors, da, dk, dq, dstate = _kernels(a).backward(ctx.calibration, factors, a, k, q, start, saved, dh, dlast)
+        *factors, a, k, q, start, state, saved = ctx.saved_tensors
+        match checks.route(dh, dlast):
+            case "reference":
+
+                def function(a: Tensor, k: Tensor, q: Tensor, state: Tensor, *factors: Tensor) -> tuple[Tensor, Tensor]:
+                    return reference.hadamard_memory(ctx.calibration, list(factors), a, k, q, start, state)
+
+                return None, None, *reference.gradients(function, (a, k, q, state, *factors), (dh, dlast))
+            case "operator":
+                *dfactors, da, dk, dq, dstate = _backward_op(ctx.calibration, factors, a, k, q, start, saved, dh, dlast)
+            case _:
+                dfactors, da, dk, dq, dstate = _kernels(a).backward(ctx.calibration, factors, a, k, q, start, saved, dh, dlast)
         return None, None, da, dk, dq, dstate, *dfactors
 
 

@@ -1,13 +1,16 @@
-"""What the public functions ask of their arguments, and which backend they pick."""
+"""What the public functions ask of their arguments, which backend they pick, and which tensors its kernels may read."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import operator
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 BACKENDS = ("auto", "reference", "parallel", "cpu", "gpu")
 
@@ -17,21 +20,37 @@ WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.comp
 _FUSED = {"cpu": "cpu"} | ({"cuda": "gpu"} if importlib.util.find_spec("triton") else {})  # by type of device
 _SINGLE = (torch.float32, torch.complex64)  # what the fused kernels compute in
 
+_TRANSFORMED = ("Batched", "FuncTorchBatched", "FuncTorchGradWrapper", "Functionalize")  # what a transform has wrapped
+_WITHOUT_MEMORY = ("Python", "ZeroTensor", "Negative")  # no memory at all, or another value in it than the tensor has
+
+
+def _keys(*names: str) -> int:
+    """Dispatch keys as a set of bits."""
+    keys = (torch._C.DispatchKeySet(torch._C._parse_dispatch_key(name)).raw_repr() for name in names)
+    return functools.reduce(operator.or_, keys)
+
+
+_TRANSFORM_KEYS, _STAND_IN_KEYS = _keys(*_TRANSFORMED), _keys(*_TRANSFORMED, *_WITHOUT_MEMORY)
+
 _fitted: set[tuple[Any, ...]] = set()
 
 
-def signature(*arguments: Tensor | str | None) -> tuple[Any, ...]:
-    """All of the arguments that a check looks at."""
+def signature(*arguments: Tensor | str | None) -> tuple[Any, ...] | None:
+    """All of the arguments that a check looks at. None where calls are recorded: sizes may be symbols there."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return None
     return tuple((x.shape, x.dtype, x.device) if isinstance(x, Tensor) else x for x in arguments)
 
 
-def seen(key: tuple[Any, ...]) -> bool:
+def seen(key: tuple[Any, ...] | None) -> bool:
     """Whether arguments of this signature fitted before: looking them over takes longer than a small kernel."""
-    return key in _fitted
+    return key is not None and key in _fitted
 
 
-def remember(key: tuple[Any, ...]) -> None:
+def remember(key: tuple[Any, ...] | None) -> None:
     """These fitted."""
+    if key is None:
+        return
     if len(_fitted) > 1000:
         _fitted.clear()
     _fitted.add(key)
@@ -83,3 +102,30 @@ def pick(backend: str, tensor: Tensor) -> str:
     if backend != "auto":
         return backend
     return _FUSED.get(tensor.device.type, "reference") if tensor.dtype in _SINGLE else "reference"
+
+
+def route(*tensors: Tensor) -> Literal["kernels", "operator", "reference"]:
+    """How a fused backend may be run on these tensors, all of which have the dtype and the device that it computes on.
+
+    Returns:
+        "kernels": all are plain eager tensors, whose memory the kernels may read at its address. "operator": the call is
+        recorded or redirected (torch.compile, torch.export, torch.jit.trace, a dispatch mode, fake tensors, subclasses), which
+        happens to operators of torch only. "reference": inside a transform of torch.func or a level of forward-mode
+        differentiation, which know only how torch's own operators are transformed.
+    """
+    if torch.compiler.is_compiling():
+        return "operator"
+    keys = 0
+    for x in tensors:
+        keys |= torch._C._dispatch_keys(x).raw_repr()
+    if keys & _TRANSFORM_KEYS or torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
+        return "reference"
+    if keys & _STAND_IN_KEYS or torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing():
+        return "operator"
+    return "kernels" if all(type(x) in (Tensor, torch.nn.Parameter) for x in tensors) else "operator"
+
+
+def values_known(*tensors: Tensor) -> bool:
+    """Whether Python may look at the numbers in these tensors to decide what to do: where a call is recorded or transformed
+    there are none yet, or only an example's. (TorchDynamo can break its graph to see them.)"""
+    return torch.compiler.is_dynamo_compiling() or route(*tensors) == "kernels"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import reference
+from . import checks, reference
 
 _DIMENSIONS = {"v": "BTV", "k": "BTK", "q": "BTK", "beta": "BT", "log_decay": "BT", "start": "BT", "state": "BVK"}
 
@@ -88,6 +88,7 @@ def _isolated(
     """`_chunked`, with NaN and inf kept to their episode.
 
     The products below weigh steps of other episodes by zero, which NaN survives. So it is taken out before and put back after.
+    What overflows on the way is found by its size, outside of torch.compile and torch.func, and done again step by step.
     """
     t = torch.arange(start.shape[1], device=start.device)
     finite = sum((x.sum(-1) for x in (v, k, q)), beta + log_decay).isfinite()
@@ -97,6 +98,11 @@ def _isolated(
     bad = (spoilt >= first)[..., None]
     v, k, q, beta, log_decay, state = (torch.nan_to_num(x, 0, 0, 0) for x in (v, k, q, beta, log_decay, state))
     h, last = _chunked(v, k, q, beta, log_decay, start, state, chunk)
+    # what overflows in one episode is NaN in all: finite numbers this large, or their gradients, may have done so
+    if checks.route(v, k, q, beta, log_decay, start, state) == "kernels":
+        limit = torch.finfo(h.dtype).max ** 0.4
+        if not bool((h.abs().amax() < limit) & (last.abs().amax() < limit)):
+            h, last = reference.delta_memory(v, k, q, beta, log_decay, start, state)
     return torch.where(bad, torch.nan, h), torch.where(bad[:, -1:], torch.nan, last)
 
 

@@ -36,6 +36,8 @@ def linear_recurrence(
 
     Raises:
         ValueError: a shape, dtype, device or name does not fit; the message names the argument, what it was and must be.
+
+    What the fused backends run on: see `hadamard_memory`.
     """
     key = checks.signature("linear", backend, decay, x, start, state)
     if not checks.seen(key):
@@ -73,8 +75,11 @@ def _check(decay: Tensor, x: Tensor, start: Tensor | None, state: Tensor | None,
 
 
 def _fused(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
-    if torch.compiler.is_compiling():
-        return _op(decay, x, start, state)
+    match checks.route(decay, x, start, state):
+        case "reference":
+            return reference.linear_recurrence(decay, x, start, state)
+        case "operator":
+            return _op(decay, x, start, state)
     if torch.is_grad_enabled() and (decay.requires_grad or x.requires_grad or state.requires_grad):
         return _Eager.apply(decay, x, start, state)
     return _kernels(x).forward(decay, x, start, state)
@@ -86,13 +91,24 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
         y = _kernels(x).forward(decay, x, start, state)
-        ctx.save_for_backward(decay, start, state, y)
+        ctx.save_for_backward(decay, x, start, state, y)
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> Any:
-        ddecay, dx, dstate = _kernels(dy).backward(*ctx.saved_tensors, dy)
+        decay, x, start, state, y = ctx.saved_tensors
+        match checks.route(dy):
+            case "reference":
+
+                def function(decay: Tensor, x: Tensor, state: Tensor) -> Tensor:
+                    return reference.linear_recurrence(decay, x, start, state)
+
+                ddecay, dx, dstate = reference.gradients(function, (decay, x, state), (dy,))
+            case "operator":
+                ddecay, dx, dstate = _backward_op(decay, start, state, y, dy)
+            case _:
+                ddecay, dx, dstate = _kernels(dy).backward(decay, start, state, y, dy)
         return ddecay, dx, None, dstate
 
 

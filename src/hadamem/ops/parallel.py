@@ -20,7 +20,19 @@ def hadamard_memory(
 ) -> tuple[Tensor, Tensor]:
     """See reference.hadamard_memory."""
     M = _states(calibration_matrix(calibration, factors), a[..., :, None] * k[..., None, :], start[:, :, None, None], state)
-    return torch.einsum("btvk,btk->btv", M, q), M[:, -1]
+    return torch.einsum("btvk,btk->btv", M, q), M[:, -1].clone()
+
+
+def clamped_hadamard_memory(
+    calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor, clamp: float
+) -> tuple[Tensor, Tensor]:
+    """See reference.hadamard_memory. A clamp is not associative: steps follow one another, but only in three operators each."""
+    C = torch.where(start[:, :, None, None], 0, calibration_matrix(calibration, factors) * a.new_ones(()))
+    write, M, states = a[..., :, None] * k[..., None, :], state, []
+    for t, (C_t, write_t) in enumerate(zip(C.expand_as(write).unbind(1), write.unbind(1), strict=True)):
+        M = torch.addcmul(write_t, torch.where(start[:, t, None, None], 0, M), C_t).clamp(-clamp, clamp)
+        states.append(M)
+    return torch.einsum("btvk,btk->btv", torch.stack(states, dim=1), q), M.clone()
 
 
 def linear_recurrence(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,16 +37,25 @@ def calibration_matrix(calibration: str, factors: list[Tensor]) -> Tensor | floa
 
 
 def hadamard_memory(
-    calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
+    calibration: str,
+    factors: list[Tensor],
+    a: Tensor,
+    k: Tensor,
+    q: Tensor,
+    start: Tensor,
+    state: Tensor,
+    clamp: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """M_t = M_{t-1} * C_t + a_t k_t^T, h_t = M_t q_t; M_{t-1} is zero where start[t]. Shapes as in the public function."""
+    """M_t = M_{t-1} * C_t + a_t k_t^T, clamped; h_t = M_t q_t; M_{t-1} is zero where start[t]. As in the public function."""
     M, h, dims = state, [], CALIBRATIONS[calibration].values()
     for t in range(a.shape[1]):
         M = torch.where(start[:, t, None, None], 0, M)
         C = calibration_matrix(calibration, [f[:, t] if "T" in d else f for f, d in zip(factors, dims, strict=True)])
         M = M * C + a[:, t, :, None] * k[:, t, None, :]
+        if clamp is not None:
+            M = M.clamp(-clamp, clamp)
         h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
-    return torch.stack(h, dim=1), M
+    return torch.stack(h, dim=1), M.clone()  # what the last M was needed for stays right when the state is changed in place
 
 
 def linear_recurrence(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
@@ -67,7 +78,7 @@ def delta_memory(
         u = beta[:, t, None] * (v[:, t] - torch.einsum("bvk,bk->bv", M, k[:, t]))
         M = M + u[:, :, None] * k[:, t, None, :]
         h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
-    return torch.stack(h, dim=1), M
+    return torch.stack(h, dim=1), M.clone()  # what the last M was needed for stays right when the state is changed in place
 
 
 def slstm_empty(like: Tensor) -> Tensor:
@@ -89,3 +100,13 @@ def slstm(x: Tensor, recurrent: Tensor, start: Tensor, state: Tensor, exponentia
         outputs.append(h)
         state = torch.stack([h, c, n, new_m], dim=1)
     return torch.stack(outputs, dim=1), state
+
+
+def gradients(
+    function: Callable[..., Tensor | tuple[Tensor, ...]], inputs: Sequence[Tensor], d_outputs: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """The gradients of all inputs of a function, from those of its outputs, which may be batched by a transform."""
+    with torch.enable_grad():
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        outputs = function(*leaves)
+    return torch.autograd.grad(outputs, leaves, d_outputs, materialize_grads=True, allow_unused=True)

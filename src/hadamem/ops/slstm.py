@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import checks, reference
 from .reference import slstm_empty
 
 
@@ -37,7 +38,8 @@ def slstm(
         h (B, T, N, d), and h, c, n, m after the last step. Computed in the dtype of `state`; h in that of `x`.
     """
     with torch.autocast(x.device.type, enabled=False):
-        h, last = _SLSTM.apply(x.to(state.dtype), recurrent.to(state.dtype), start, state, exponential_forget)
+        run = _SLSTM.apply if checks.values_known(x, recurrent, start, state) else reference.slstm
+        h, last = run(x.to(state.dtype), recurrent.to(state.dtype), start, state, exponential_forget)
     return h.to(x.dtype), last
 
 
