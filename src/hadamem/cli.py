@@ -195,11 +195,11 @@ def memories(arguments: Sequence[str]) -> None:
 
 @dataclass
 class Showcase:
-    """Train an agent that remembers and one that cannot, and compare them."""
+    """Train two agents that remember and one that cannot, and compare them."""
 
     out: pathlib.Path = pathlib.Path("runs/showcase")
-    """folder of the two runs, the table and the plot; what is there already is continued"""
-    steps: int = 1_000_000
+    """folder of the runs, the table and the plot; what is there already is continued"""
+    steps: int = 200_000
     """environment steps of each run"""
     episodes: int = 200
     """episodes of the evaluation of each agent"""
@@ -208,7 +208,7 @@ class Showcase:
 
 
 def showcase(arguments: Sequence[str]) -> None:
-    """Train an agent that remembers and one that cannot, and compare them"""
+    """Train two agents that remember and one that cannot, and compare them"""
     from .experiments import showcase as experiment
 
     given = tyro.cli(Showcase, args=arguments, prog="hadamem showcase")

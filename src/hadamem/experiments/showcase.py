@@ -1,4 +1,4 @@
-"""The main job of `make train`: an agent that remembers beside one that cannot, on a task that needs memory."""
+"""The main job of `make train`: agents that remember beside one that cannot, on a task that needs memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from .curves import draw_curves
 from .recipes import preset_config
 from .runs import evaluate_run, train_once
 
-TASK = "popgym-RepeatPreviousEasy-v0"
-MEMORIES = ("shm", "mlp")
+#: Cards are dealt one by one, and at each the agent must name the suit of the first one: no window of the latest few shows it.
+TASK = "popgym-RepeatFirstEasy-v0"
+MEMORIES = {"shm": "Stable Hadamard Memory", "gru": "GRU", "mlp": "no memory (mlp)"}
 
 
 def showcase(out: pathlib.Path, steps: int, episodes: int, seed: int) -> list[dict[str, Any]] | None:
@@ -35,8 +36,7 @@ def showcase(out: pathlib.Path, steps: int, episodes: int, seed: int) -> list[di
     random = evaluate_task(config, None, seed_for(seed, "evaluation"), episodes)
     rows.append({"policy": "random", "memory": "none", "steps": 0, **_kept(random)})
     write_whole(out / "results.json", json.dumps(rows, indent=2))
-    labels = ["Stable Hadamard Memory", "no memory (mlp)"]
-    draw_curves([out / memory for memory in MEMORIES], out / "curves.png", labels=labels)
+    draw_curves([out / memory for memory in MEMORIES], out / "curves.png", labels=list(MEMORIES.values()))
     return rows
 
 
