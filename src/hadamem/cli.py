@@ -118,7 +118,7 @@ class Plot:
     """Draw the learning curves of runs."""
 
     runs: tyro.conf.Positional[tuple[pathlib.Path, ...]]
-    """folders of the runs, a line for each"""
+    """folders of the runs, a line for each, in a panel for each task"""
     out: pathlib.Path = pathlib.Path("curves.png")
     """the picture; its ending names the format"""
     metric: str = "return"
@@ -126,7 +126,7 @@ class Plot:
     against: Literal["steps", "minutes"] = "steps"
     """environment steps, or minutes since the run began"""
     labels: tuple[str, ...] = ()
-    """a name for each run; none: its memory and agent"""
+    """a name for each run; none: its memory"""
 
 
 def plot(arguments: Sequence[str]) -> None:

@@ -68,7 +68,7 @@ def _facts(comparison: Comparison) -> str:
 
 def _overall(comparison: Comparison, charts: dict[str, list[dict[str, Any]]]) -> str:
     if not comparison.overall:
-        return "<p>No task was played with every memory: there is nothing to say over all tasks.</p>"
+        return "<p>There is nothing to say over all tasks; the notes say why.</p>"
     head, lines = summary_texts(comparison, comparison.overall)
     caption = (
         f"{score_name(comparison)} over {len(comparison.shared)} of {count(len(comparison.tasks), 'task')}, with 95 % intervals"
