@@ -155,6 +155,51 @@ def test_plot(tmp_path: pathlib.Path) -> None:
     assert "which runs?" in hadamem("plot", code=2).stderr
 
 
+def test_an_unfinished_run_is_played_with_a_notice_and_compared_without_a_scale(tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    hadamem("train", "--env", "CartPole-v1", "--memory", "mlp", "--out", run, *SMALL)
+    assert "not finished" not in hadamem("evaluate", run, "--episodes", 2).stderr
+    done = hadamem("compare", run, "--reps", 100, "--out", tmp_path / "compare")
+    assert "normalised mean" not in done.stdout
+    assert "Not normalised, since no bounds are known and there is no other run: CartPole-v1." in done.stderr
+    (run / "result.json").unlink()
+    assert "not finished: it has made 640 of its 640 steps" in hadamem("evaluate", run, "--episodes", 2).stderr
+
+
+OWN = """
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv
+
+class Own(CartPoleEnv):
+    def __init__(self, seed=0, id=0, inputs=0, batched=0, num_envs=0, disable_env_checker=0, render_mode=None):
+        super().__init__(render_mode=render_mode)
+        if {seed, id, inputs, batched, num_envs, disable_env_checker} != {3}:
+            raise ValueError("an option did not come through")
+
+gymnasium.register("Own-v0", Own)
+"""
+
+
+def test_modules_and_options_may_have_any_name(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of the current folder does not take the place of an installed package; an environment's own options may be
+    called as parameters of ours and of Gymnasium's are."""
+    (tmp_path / "popgym.py").write_text("raise SystemExit('run from the current folder')")
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    hadamem("train", "--memory", "mlp", *SMALL)
+    names = ("seed", "id", "inputs", "batched", "num_envs", "disable_env_checker")
+    options = ("--env-options", *(f"{name}=3" for name in names))
+    hadamem("train", "--env", "own:Own-v0", *options, "--memory", "mlp", *SMALL)
+
+
+def test_debug_shows_the_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hadamem", "evaluate", "nowhere", "--debug"], capture_output=True, text=True, timeout=200
+    )
+    assert "Traceback" in done.stderr
+    assert "--debug" in hadamem("--help").stdout
+
+
 def test_bench_rows() -> None:
     from hadamem.bench import ops, train
 

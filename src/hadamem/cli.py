@@ -120,7 +120,7 @@ class Plot:
     """Draw the learning curves of runs."""
 
     runs: tyro.conf.Positional[tuple[pathlib.Path, ...]]
-    """folders of the runs, a line for each"""
+    """folders of the runs, a line for each, in a panel for each task"""
     out: pathlib.Path = pathlib.Path("curves.png")
     """picture to write; its ending names the format"""
     metric: str = "return"
@@ -128,7 +128,7 @@ class Plot:
     against: Literal["steps", "minutes"] = "steps"
     """what the horizontal axis shows: environment steps, or minutes of training"""
     labels: tuple[str, ...] = ()
-    """a label for each run, in the order of the runs; none: its memory and agent"""
+    """a label for each run, in the order of the runs; none: its memory"""
 
 
 def plot(arguments: Sequence[str]) -> None:

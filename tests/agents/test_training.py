@@ -15,8 +15,10 @@ import torch
 
 from hadamem.agents.evaluation import evaluate
 from hadamem.agents.ppo import PPO, PPOConfig
+from hadamem.agents.progress import Progress
+from hadamem.agents.sac import SACConfig
 from hadamem.agents.training import TrainConfig, load_policy, make_environment, seed_for, train
-from hadamem.run import Run, read_checkpoint, read_config, read_metrics
+from hadamem.run import Run, RunError, read_checkpoint, read_config, read_metrics
 
 
 def config(**changes: object) -> TrainConfig:
@@ -120,6 +122,78 @@ def test_killed_before_its_first_iteration(tmp_path: pathlib.Path, monkeypatch: 
         train(config(), tmp_path / "run")
     monkeypatch.undo()
     assert train(config(), tmp_path / "run", resume=True)
+
+
+def contents(path: pathlib.Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.name != ".lock"}
+
+
+def test_a_resume_that_has_nothing_to_do_or_cannot_be_done_changes_nothing(tmp_path: pathlib.Path) -> None:
+    train(config(steps=300), tmp_path / "run")  # makes 320, in whole iterations
+    before = contents(tmp_path / "run")
+    assert train(config(steps=300), tmp_path / "run", resume=True)
+    for steps in (100, 310):
+        with pytest.raises(ValueError, match=f"steps is {steps}; it must be more than the 320 "):
+            train(config(steps=steps), tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match="device is 'tpu9'"):
+        train(config(steps=640, device="tpu9"), tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match=r"checkpoint\.pt: it does not fit the configuration \(RuntimeError: size mismatch"):
+        train(config(steps=640, memory_size=5), tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_result_that_was_not_written_is_that_of_the_last_metrics(tmp_path: pathlib.Path) -> None:
+    train(config(env="CartPole-v1", steps=320), tmp_path / "run")
+    result = (tmp_path / "run" / "result.json").read_text()
+    (tmp_path / "run" / "result.json").unlink()
+    assert train(config(env="CartPole-v1", steps=320), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "result.json").read_text() == result
+    assert json.loads(result)["return"] > 0
+
+
+def test_killed_before_its_first_checkpoint(tmp_path: pathlib.Path) -> None:
+    for name, resume in (("again", False), ("resumed", True)):
+        Run.create(tmp_path / name, config()).close()
+        assert train(config(steps=160), tmp_path / name, resume)
+    train(config(steps=160), tmp_path / "whole")
+    policies = [read_checkpoint(tmp_path / name)["agent"]["policy"] for name in ("again", "resumed", "whole")]
+    assert all(torch.equal(policy[key], policies[2][key]) for policy in policies for key in policy)
+    (tmp_path / "whole" / "checkpoint.pt").unlink()
+    with pytest.raises(RunError, match=r"metrics up to step 160, but no checkpoint\.pt"):
+        train(config(steps=320), tmp_path / "whole", resume=True)
+
+
+def test_progress_that_cannot_be_shown_ends_no_training(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def update(*_: object) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    monkeypatch.setattr(Progress, "update", update)
+    assert train(config(steps=320), tmp_path / "run")
+    assert [record.getMessage() for record in caplog.records] == [
+        "progress is no longer shown, the training goes on: nobody reads"
+    ]
+
+
+def test_a_lost_terminal_leaves_a_checkpoint(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    iterate = PPO.iterate
+
+    def hang_up(self: PPO) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)  # from the shell and from the system
+        return iterate(self)
+
+    monkeypatch.setattr(PPO, "iterate", hang_up)
+    assert not train(config(checkpoint_every=1000.0), tmp_path / "run")
+    assert read_checkpoint(tmp_path / "run")["agent"]["step"] == 160
+
+
+def test_a_replay_has_its_room_from_the_first(tmp_path: pathlib.Path) -> None:
+    sac = SACConfig(num_envs=2, num_steps=10, replay_capacity=100_000)
+    train(TrainConfig("Pendulum-v1", agent="sac", memory="mlp", steps=20, sac=sac), tmp_path / "run")
+    file = (tmp_path / "run" / "replay.bin").stat()
+    assert file.st_blocks * 512 >= file.st_size > 1_000_000
 
 
 def test_metrics_leave_out_nan(tmp_path: pathlib.Path) -> None:

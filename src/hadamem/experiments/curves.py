@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from ..run import read_config, read_metrics
-from .results import mean_of, neighbours
+from ..console import count
+from ..run import read_metrics
+from .results import Result, mean_of, neighbours, peek_result
 
 Against = Literal["steps", "minutes"]
 
@@ -28,51 +30,61 @@ def draw_curves(
     against: Against = "steps",
     labels: Sequence[str] = (),
 ) -> None:
-    """A line for each run.
+    """A panel for each task, with a line for each of its runs.
 
     Args:
         runs: their folders.
         file: the picture, in the format that its ending names.
         metric: a name in the runs' metrics.jsonl.
         against: environment steps, or minutes since the run began.
-        labels: a name for each run; none: its memory and agent, and its seed where two would be called the same.
+        labels: a name for each run; none: its memory, and its seed where two of a task would be called the same.
 
     Raises:
         ValueError: a folder is no run, a run has no such metric, or there are not as many labels as runs.
     """
-    configs = [read_config(run) for run in runs]
+    results = [peek_result(run) for run in runs]
     if labels and len(labels) != len(runs):
-        raise ValueError(f"there are {len(labels)} labels for {len(runs)} runs")
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for i, (run, label) in enumerate(zip(runs, labels or _labels(configs), strict=True)):
-        x, y = _curve(run, metric, against)
-        axes.plot(x, y, STYLES[i % len(STYLES)], color=COLOURS[i % len(COLOURS)], label=label)
-    tasks = {" ".join([config["env"].removesuffix("-v0"), *config["env_options"]]) for config in configs}
-    axes.set(
-        xlabel="environment steps (millions)" if against == "steps" else "minutes",
-        ylabel=metric.replace("_", " "),
-        title=", ".join(sorted(tasks)),
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+        raise ValueError(f"there are {count(len(labels), 'label')} for {count(len(runs), 'run')}")
+    panels: dict[str, list[int]] = {}
+    for i, result in enumerate(results):
+        panels.setdefault(result.task, []).append(i)
+    curves = [_curve(run, metric, against) for run in runs]
+    columns = math.ceil(math.sqrt(len(panels)))
+    rows = math.ceil(len(panels) / columns)
+    size = (7, 4) if len(panels) == 1 else (5 * columns, 3.5 * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for axes, (task, members) in zip(grid.flat, sorted(panels.items()), strict=False):
+        names = [labels[i] for i in members] if labels else _labels([results[i] for i in members])
+        for n, (i, name) in enumerate(zip(members, names, strict=True)):
+            axes.plot(*curves[i], STYLES[n % len(STYLES)], color=COLOURS[n % len(COLOURS)], label=name)
+        axes.set(
+            xlabel="environment steps (millions)" if against == "steps" else "minutes",
+            ylabel=metric.replace("_", " "),
+            title=task,
+        )
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, title=None if labels else "memory")
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=150)
     plt.close(figure)
 
 
-def _labels(configs: list[dict[str, Any]]) -> list[str]:
-    labels = [f"{config['memory']} ({config['agent']})" for config in configs]
+def _labels(results: Sequence[Result]) -> list[str]:
+    """The memory of each run of a task, with its seed where two would be called the same."""
+    labels = [result.memory for result in results]
     twice = len(set(labels)) < len(labels)
-    return [f"{label}, seed {config['seed']}" if twice else label for label, config in zip(labels, configs, strict=True)]
+    return [f"{label}, seed {result.seed}" if twice else label for label, result in zip(labels, results, strict=True)]
 
 
 def _curve(run: pathlib.Path, metric: str, against: Against) -> tuple[list[float], list[float]]:
     """At most 200 points, each the mean of neighbouring lines of metrics."""
     metrics = read_metrics(run)
-    lines = [line for line in metrics if metric in line]
+    name, unit = ("step", 1e6) if against == "steps" else ("seconds", 60)
+    lines = [line for line in metrics if metric in line and name in line]
     if not lines:
         there = ", ".join(sorted({name for line in metrics for name in line})) or "nothing yet"
         raise ValueError(f"{run} has no metric {metric!r}; it has: {there}")
-    name, unit = ("step", 1e6) if against == "steps" else ("seconds", 60)
     groups = neighbours(lines)
     return [mean_of(group, name) / unit for group in groups], [mean_of(group, metric) for group in groups]

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from numba import carray, cfunc, njit
+from numba.core import event
 
 from . import cpu_parts
 from .cpu_parts import (
@@ -91,11 +92,26 @@ def regions(kind: int) -> tuple[Any, Any]:
     words = ["hadamem: compiling the kernels of a calibration; this takes some seconds, once on a machine"]
     note = threading.Timer(1.0, print, words, {"file": sys.stderr, "flush": True})
     note.daemon = True
-    note.start()
     try:
-        return _build(kind)
+        with event.install_listener("numba:run_pass", _Start(note)):
+            return _build(kind)
     finally:
         note.cancel()
+
+
+class _Start(event.Listener):
+    """Starts a thread when the compiler begins to work, which it does not for a kernel that is in the cache."""
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self.thread = thread
+
+    def on_start(self, event: Any) -> None:
+        """A pass of the compiler begins."""
+        if self.thread.ident is None:
+            self.thread.start()
+
+    def on_end(self, event: Any) -> None:
+        """A pass of the compiler ends."""
 
 
 def padded_sizes(kind: int, V: int, K: int) -> tuple[int, int, int]:

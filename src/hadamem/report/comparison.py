@@ -36,7 +36,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Scale:
-    """What 0 and 1 of the normalised scores of a task mean."""
+    """What 0 and 1 of the normalised scores of a task mean; NaN where there is nothing to normalise by."""
 
     low: float
     high: float
@@ -138,8 +138,10 @@ def compare(
         scaled = normalise(np.array([score for *_, score in members]), low, high)
         entries += [Entry(*member, float(value)) for member, value in zip(members, scaled, strict=True)]
     raw, scores = _scores(entries, lambda e: e.score), _scores(entries, lambda e: e.normalised)
-    order = sorted(scores, key=lambda memory: -np.mean([values.mean() for values in scores[memory].values()]))
-    shared = [task for task in by_task if all(task in scores[memory] for memory in order)]
+    scaled_tasks = [task for task in by_task if math.isfinite(scales[task].low)]
+    means = {memory: [of[task].mean() for task in scaled_tasks if task in of] for memory, of in scores.items()}
+    order = sorted(scores, key=lambda memory: -float(np.mean(means[memory] or [-math.inf])))
+    shared = [task for task in scaled_tasks if all(task in scores[memory] for memory in order)]
     against = _baseline(baseline, order, labelled) if len(order) > 1 else None
     matrices = _matrices(scores, shared, notes) if shared else {}
     rows = [_row(task, m, raw, scores, against, reps) for task in by_task for m in order if task in scores[m]]
@@ -243,6 +245,8 @@ def _scale(metric: str, members: list[tuple[Result, str, float]], normalise_by: 
         if (known := known_returns(members[0][0].config["env"])) is not None:
             return Scale(*known, "random play and the largest possible return")
     scores = [score for *_, score in members]
+    if len(scores) == 1:
+        return Scale(math.nan, math.nan, "not known, and there is no other run")
     return Scale(min(scores), max(scores), "the worst and the best of the compared runs")
 
 
@@ -337,9 +341,12 @@ def _explain(
     scales: dict[str, Scale],
 ) -> None:
     """The notes about what was compared, to those about what was not."""
-    if not shared:
+    alone = [task for task, scale in scales.items() if math.isnan(scale.low)]
+    if alone:
+        notes.append(f"Not normalised, since no bounds are known and there is no other run: {', '.join(alone)}.")
+    if not any(all(task in scores[memory] for memory in order) for task in by_task):
         notes.append("No task was played with every memory, so that there is nothing to say over all tasks.")
-    elif len(shared) < len(by_task):
+    elif 0 < len(shared) < len(by_task):
         notes.append(f"Over all tasks means over the {len(shared)} of {len(by_task)} that every memory has played.")
     single = [memory for memory in order if any(len(values) == 1 for values in scores[memory].values())]
     if single:

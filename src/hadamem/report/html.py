@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -68,7 +69,7 @@ def _facts(comparison: Comparison) -> str:
 
 def _overall(comparison: Comparison, charts: dict[str, list[dict[str, Any]]]) -> str:
     if not comparison.overall:
-        return "<p>No task was played with every memory: there is nothing to say over all tasks.</p>"
+        return "<p>There is nothing to say over all tasks; the notes say why.</p>"
     head, lines = summary_texts(comparison, comparison.overall)
     caption = (
         f"{score_name(comparison)} over {len(comparison.shared)} of {count(len(comparison.tasks), 'task')}, with 95 % intervals"
@@ -95,7 +96,9 @@ def _scales(comparison: Comparison) -> str:
     def line(task: str, scale: Scale) -> list[str]:
         return [task, number(scale.low), number(scale.high), scale.source]
 
-    lines = [line(task, scale) for task, scale in comparison.scales.items()]
+    lines = [line(task, scale) for task, scale in comparison.scales.items() if math.isfinite(scale.low)]
+    if not lines:
+        return ""
     return _table("What 0 and 1 of the normalised scores are", ["task", "0 is", "1 is", "which are"], lines)
 
 

@@ -86,7 +86,10 @@ def band(curves: Array, reps: int, seed: int = 0) -> Array:
 
 
 def normalise(scores: Array, low: float, high: float) -> Array:
-    """Scores such that `low` is 0 and `high` is 1. Where the two are equal, all scores are 0.5: none is better."""
+    """Scores such that `low` is 0 and `high` is 1. Where the two are equal, all scores are 0.5: none is better. Where they are
+    NaN, there is no scale, and so are the scores."""
+    if math.isnan(low):
+        return np.full_like(scores, math.nan)
     return (scores - low) / (high - low) if high > low else np.full_like(scores, 0.5)
 
 

@@ -30,7 +30,7 @@ def run_records(comparison: Comparison) -> list[dict[str, Any]]:
                 "agent": result.config["agent"],
                 "metric": comparison.metric,
                 "score": entry.score,
-                "normalised": entry.normalised,
+                "normalised": entry.normalised if math.isfinite(entry.normalised) else None,
                 "compared_steps": int(comparison.steps[result.task]),
                 "steps": result.steps,
                 "complete": result.complete,
@@ -62,7 +62,8 @@ def summary_records(comparison: Comparison) -> list[dict[str, Any]]:
 
 def summary_texts(comparison: Comparison, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """A table for readers: its head, and a line for each row, beginning with the memory and the number of its runs."""
-    names = [name for name in HEAD if rows[0] not in comparison.overall or name != "normalised"]
+    normalised = any(math.isfinite(row.estimates["normalised"].value) for row in rows if row not in comparison.overall)
+    names = [name for name in HEAD if normalised or name != "normalised"]
     head = ["memory", "runs", *(HEAD[name] for name in names)]
     if comparison.baseline:
         names.append("improvement")
@@ -79,8 +80,10 @@ def to_csv(records: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def number(value: float) -> str:
-    """With as many digits as a reader wants."""
+def number(value: float | None) -> str:
+    """With as many digits as a reader wants; "-" for what there is not."""
+    if value is None or math.isnan(value):
+        return "-"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
