@@ -29,7 +29,7 @@ class Progress:
         self.console = Console(stderr=True)
         self._steps_before, self._begin = done, time.monotonic()
         self._interval = _SECONDS_BETWEEN_DRAWINGS if self.console.is_terminal else _SECONDS_BETWEEN_LINES
-        self._next = self._begin + self._interval
+        self._next, self._shown = self._begin + self._interval, (done, self.mean_return)
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
@@ -45,7 +45,7 @@ class Progress:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error is None:
+        if error is None and self._shown != (self.done, self.mean_return):
             self._show()
         self._bar.stop()
 
@@ -75,6 +75,7 @@ class Progress:
         return f"return: {mean_return}  {speed:,.0f} steps/s  {left} left"
 
     def _show(self) -> None:
+        self._shown = self.done, self.mean_return
         if self.console.is_terminal:
             self._bar.update(self._task, completed=min(self.done, self.total), status=self.status)
         else:
