@@ -21,8 +21,8 @@ class IndRNN(Memory):
         h_t = activation(W x_t + u * h_{t-1} + b)       |u| <= 2^(1 / horizon)
 
     A unit sees of the past only itself; the next of `layers` such layers mixes them. The bound on u (Section 4 of the paper)
-    keeps a ReLU from growing to more than twice its value over `horizon` steps. The forward pass keeps to it (the authors clip u
-    after each step of the optimiser), and a u beyond it has a gradient that leads back.
+    keeps a ReLU from growing to more than twice its value over `horizon` steps. The forward pass keeps to it (the authors clip
+    u after each step of the optimiser), and a u beyond it has a gradient that leads back.
 
     Args:
         input_size: features of x.

@@ -26,7 +26,7 @@ _WITHOUT_MEMORY = ("Python", "ZeroTensor", "Negative")  # no memory at all, or a
 
 def _keys(*names: str) -> int:
     """Dispatch keys as a set of bits."""
-    keys = (torch._C.DispatchKeySet(torch._C._parse_dispatch_key(name)).raw_repr() for name in names)
+    keys = (torch._C.DispatchKeySet(torch._C._parse_dispatch_key(name)).raw_repr() for name in names)  # type: ignore[arg-type]
     return functools.reduce(operator.or_, keys)
 
 
