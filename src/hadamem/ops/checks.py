@@ -26,8 +26,8 @@ _WITHOUT_MEMORY = ("Python", "ZeroTensor", "Negative")  # no memory at all, or a
 
 def _keys(*names: str) -> int:
     """Dispatch keys as a set of bits."""
-    keys = (torch._C._parse_dispatch_key(name) for name in names)
-    return functools.reduce(operator.or_, (torch._C.DispatchKeySet(key).raw_repr() for key in keys if key is not None))
+    keys = (torch._C.DispatchKeySet(torch._C._parse_dispatch_key(name)).raw_repr() for name in names)  # type: ignore[arg-type]
+    return functools.reduce(operator.or_, keys)
 
 
 _TRANSFORM_KEYS, _STAND_IN_KEYS = _keys(*_TRANSFORMED), _keys(*_TRANSFORMED, *_WITHOUT_MEMORY)
