@@ -37,7 +37,7 @@ class PPOConfig:
     learning_rate: float = 1e-3
     """Adam's learning rate"""
     schedule: Literal["constant", "linear"] = "constant"
-    """whether learning rate, clip range and entropy bonus stay constant or fall linearly to zero over the run"""
+    """whether learning rate and entropy bonus stay constant or fall linearly to zero over the run"""
     adam_epsilon: float = 1e-5
     """Adam's epsilon, added to the denominator of every step"""
     gamma: float = 0.99
@@ -162,8 +162,7 @@ class PPO:
         parameters, value, _ = self.policy(rollout.obs[rows], state, rollout.start[rows])
         log_ratio = head.log_prob(parameters, rollout.action[rows]) - rollout.log_prob[rows]
         ratio = log_ratio.exp()
-        clip = config.clip * self.annealing
-        clipped = ratio.clamp(1 - clip, 1 + clip)
+        clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
         policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
         # an estimate without bias of KL(old, new), and so is its gradient (Schulman, "Approximating KL divergence", k3)
         kl = (ratio - 1 - log_ratio).mean()
@@ -180,7 +179,7 @@ class PPO:
         if self.kl_coefficient > 0:
             loss = loss + self.kl_coefficient * kl
         terms = {"policy_loss": policy_loss, "value_loss": error.mean(), "entropy": entropy, "kl": kl}
-        terms["clip_fraction"] = ((ratio - 1).abs() > clip).float().mean()
+        terms["clip_fraction"] = ((ratio - 1).abs() > config.clip).float().mean()
         terms["ratio_error"] = (ratio - 1).abs().max()
         return loss, {name: term.detach() for name, term in terms.items()}
 
