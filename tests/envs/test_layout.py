@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hadamem.envs import Layout
-from hadamem.envs.layout import Actions, Encoder
+from hadamem.envs.layout import Actions, Encoder, without_unsized
 
 LEAVES = [
     spaces.Discrete(5),
@@ -192,3 +192,27 @@ def test_a_float_image_from_0_to_1_is_an_image_as_it_is():
     encoder, rows = encode(box, [sample])
     assert encoder.leaves[0].kind == "image"
     np.testing.assert_allclose(rows[0].reshape(3, 5, 6), np.moveaxis(sample, -1, 0))
+
+
+def test_parts_without_a_fixed_width_are_left_out_and_paths_stay():
+    space = spaces.Dict(
+        mission=spaces.Text(9),
+        pair=spaces.Tuple((spaces.Sequence(spaces.Discrete(2)), spaces.Discrete(3), spaces.Box(-1, 1, (2,)))),
+        only=spaces.Dict(graph=spaces.Graph(spaces.Discrete(2), None)),
+    )
+    rest, left_out = without_unsized(space)
+    assert left_out == ["obs.mission (Text)", "obs.pair.0 (Sequence)", "obs.only.graph (Graph)"]
+    encoder = Encoder(rest)
+    assert [leaf.name for leaf in encoder.leaves] == ["obs.pair.1", "obs.pair.2"]
+    rows = np.zeros((1, 5), np.float32)
+    encoder.write({"mission": ("words",), "pair": (None, np.array([2]), np.array([[0.5, -0.5]]))}, rows)
+    assert rows.tolist() == [[0, 0, 1, 0.5, -0.5]]
+
+
+@pytest.mark.parametrize("space", [spaces.Text(4), spaces.Dict(a=spaces.Tuple((spaces.Text(4),)))], ids=str)
+def test_a_space_of_which_nothing_would_be_left_stays_to_be_refused(space):
+    rest, left_out = without_unsized(space)
+    assert rest == space
+    assert len(left_out) == 1
+    with pytest.raises(ValueError, match="which has no fixed width"):
+        Encoder(rest)

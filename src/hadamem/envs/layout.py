@@ -99,6 +99,33 @@ class Encoder:
             write(np.asarray(value), out[:, leaf.columns])
 
 
+def without_unsized(space: spaces.Space, name: str = "obs") -> tuple[spaces.Space, list[str]]:
+    """Leave out the parts of a Dict or Tuple that have no fixed width (Text, Sequence, Graph, ...).
+
+    A Tuple that loses a part becomes a Dict whose keys are the positions of the remaining ones, so that every path into an
+    observation stays what it was.
+
+    Args:
+        space: of a single environment, however nested.
+        name: of the space, in the names of what was left out.
+
+    Returns:
+        The space that is left, and what was left out, as "obs.mission (Text)". Where nothing is left, the space as it was,
+        for `Encoder` to refuse.
+    """
+    if not isinstance(space, (spaces.Tuple, spaces.Dict)):
+        return space, [] if _sized(space) else [f"{name} ({type(space).__name__})"]
+    items: Any = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+    rest: dict[Any, spaces.Space] = {}
+    left_out: list[str] = []
+    for key, child in items:
+        child, lost = without_unsized(child, f"{name}.{key}")
+        left_out += lost
+        if _sized(child):
+            rest[key] = child
+    return (spaces.Dict(rest) if left_out and rest else space), left_out
+
+
 class Actions:
     """An action space as an agent sees it, and the way from there to the environment.
 
@@ -158,6 +185,13 @@ class Actions:
             return f"but {self.space} wants shape ({N}, {self._width}) with floats"
         highest = (self._counts.ravel() - 1).tolist()
         return f"but {self.space} wants shape ({N}, {self._width}) with integers from 0 to {highest}"
+
+
+def _sized(space: spaces.Space) -> bool:
+    """Whether every part of a space has a fixed width."""
+    if isinstance(space, (spaces.Tuple, spaces.Dict)):
+        return all(map(_sized, space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces))
+    return isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box))
 
 
 # Writes a batch of one leaf, (N, ...), into its (N, size) columns.

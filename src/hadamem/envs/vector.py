@@ -14,7 +14,8 @@ from torch import Tensor
 
 from . import tasks
 from .batched import BatchedTask, generator_state, set_generator_state
-from .layout import Actions, Encoder, Layout, Leaf
+from .border import notice
+from .layout import Actions, Encoder, Layout, Leaf, without_unsized
 from .point import PointTask
 from .popgym import TASKS
 from .worlds import WORLDS
@@ -63,8 +64,8 @@ def make_vector(
     """Make N environments of one id.
 
     Args:
-        id: a registered Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), or "package.module:Name-v0" for one
-            that is registered by importing `package.module`.
+        id: a registered Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), that of an installed package which
+            needs Gymnasium, or "package.module:Name-v0" for one that is registered by importing `package.module`.
         num_envs: N, at least 1.
         seed: not negative; environment i is seeded with `seed + i`.
         inputs: what an observation is made of, out of "obs", "action" (the previous one) and "reward" (the previous
@@ -112,7 +113,7 @@ class VectorEnvironment:
         num_envs: N.
         num_tasks: how many tasks `reset` can be asked for, None where the environment has no list of them.
         layout: what the D columns of an observation mean.
-        observation_space: of a single environment, before it becomes columns.
+        observation_space: of a single environment, before it becomes columns, without the parts that have no fixed width.
         action_space: of a single environment. An agent acts with (N,) or (N, 1) integers in 0..n-1 for Discrete, (N, K)
             integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for Box; the space's
             `start`, its shape and its bounds are taken care of here.
@@ -123,7 +124,7 @@ class VectorEnvironment:
         self.id = id
         self.num_envs = env.num_envs
         self.num_tasks = len(env.tasks) if isinstance(env, PointTask) else None
-        self.observation_space = env.single_observation_space
+        self.observation_space, left_out = without_unsized(env.single_observation_space)
         self.action_space = env.single_action_space
         self.start = np.ones(self.num_envs, np.bool_)
         self._env = env
@@ -134,7 +135,9 @@ class VectorEnvironment:
 
         if inputs is None:
             inputs = ("obs", *_needed_inputs(env))
-        self._obs_input = Encoder(env.single_observation_space) if "obs" in inputs else None
+        self._obs_input = Encoder(self.observation_space) if "obs" in inputs else None
+        if self._obs_input and left_out:
+            notice(f"{id}: left out of the observation, because their width is not fixed: {', '.join(left_out)}")
         end = self._obs_input.end if self._obs_input else 0
         self._history = slice(end, None)  # columns that tell of the previous step, zero when there was none
         self._action_input = Encoder(self.action_space, "action", end) if "action" in inputs else None
@@ -292,7 +295,7 @@ class VectorEnvironment:
         """Rows (N, D) of the last observations of truncated episodes, given as one object for each environment."""
         cut = rows[truncated]
         if self._obs_input:
-            space = self._env.single_observation_space
+            space = self.observation_space
             batch: Any = create_empty_array(space, len(truncated))
             self._obs_input.write(concatenate(space, observations[truncated].tolist(), batch), cut)
         final = np.zeros_like(rows)
