@@ -64,6 +64,14 @@ class Layout:
         return Layout(tuple(leaf for leaf in self.leaves if leaf.name.partition(".")[0] == name))
 
 
+class InvalidValue(ValueError):
+    """A value that its space does not hold, or that is not finite, in one row of a batch."""
+
+    def __init__(self, row: int, text: str) -> None:
+        super().__init__(text)
+        self.row = row
+
+
 class Encoder:
     """Writes batches of one space into their columns of a float32 buffer.
 
@@ -84,19 +92,33 @@ class Encoder:
         self._plan: list[tuple[tuple[Any, ...], Leaf, Write]] = []
         self.offset = offset
         for part in _parts(space, (), name):
-            leaf = Leaf(".".join([name, *map(str, part.path)]), part.kind, part.shape, offset, part.unit)
+            leaf = Leaf(_leaf_name(name, part.path), part.kind, part.shape, offset, part.unit)
             offset += leaf.size
             self.leaves += (leaf,)
             self._plan.append((part.path, leaf, part.write))
         self.end = offset
 
     def write(self, batch: Any, out: np.ndarray) -> None:
-        """Encode a batch, nested as Gymnasium's vector environments nest it, into `out` (N, D) float32."""
+        """Encode a batch, nested as Gymnasium's vector environments nest it, into `out` (N, D) float32.
+
+        Raises:
+            InvalidValue: for categories that the space does not have, and for what is not finite as float32.
+        """
         for path, leaf, write in self._plan:
             value = batch
             for key in path:
                 value = value[key]
-            write(np.asarray(value), out[:, leaf.columns])
+            value, columns = np.asarray(value), out[:, leaf.columns]
+            if value.dtype.kind != "f":
+                write(value, columns)
+                continue
+            with np.errstate(over="ignore"):
+                write(value, columns)
+            if not np.isfinite(columns).all():
+                row = int(np.flatnonzero(~np.isfinite(columns).all(1))[0])
+                with np.errstate(over="ignore"):
+                    wrong = value[row][~np.isfinite(value[row].astype(np.float32))]
+                raise InvalidValue(row, f"{leaf.name} holds {wrong.ravel()[0]}; it must be a finite float32")
 
 
 def without_unsized(space: spaces.Space, name: str = "obs") -> tuple[spaces.Space, list[str]]:
@@ -206,7 +228,12 @@ class _Part(NamedTuple):
     unit: float | None
 
 
+def _leaf_name(name: str, path: tuple[Any, ...]) -> str:
+    return ".".join([name, *map(str, path)])
+
+
 def _parts(space: spaces.Space, path: tuple[Any, ...], name: str) -> Iterator[_Part]:
+    where = _leaf_name(name, path)
     if isinstance(space, spaces.Tuple):
         for i, child in enumerate(space.spaces):
             yield from _parts(child, (*path, i), name)
@@ -214,16 +241,16 @@ def _parts(space: spaces.Space, path: tuple[Any, ...], name: str) -> Iterator[_P
         for key, child in space.spaces.items():
             yield from _parts(child, (*path, key), name)
     elif isinstance(space, spaces.Discrete):
-        yield _Part(path, "vector", (int(space.n),), _one_hot(np.array([space.n]), np.array([space.start])), 1.0)
+        yield _Part(path, "vector", (int(space.n),), _one_hot(space, where), 1.0)
     elif isinstance(space, spaces.MultiDiscrete):
-        yield _Part(path, "vector", (int(space.nvec.sum()),), _one_hot(space.nvec.ravel(), space.start.ravel()), 1.0)
+        yield _Part(path, "vector", (int(space.nvec.sum()),), _one_hot(space, where), 1.0)
     elif isinstance(space, spaces.Box) and _is_image(space):
         yield _image(space, path)
-    elif isinstance(space, (spaces.Box, spaces.MultiBinary)):
-        bytes_hold_it = isinstance(space, spaces.MultiBinary) or space.dtype == np.uint8
-        yield _Part(path, "vector", (int(np.prod(space.shape)),), _flat, 1.0 if bytes_hold_it else None)
+    elif isinstance(space, spaces.MultiBinary):
+        yield _Part(path, "vector", (int(np.prod(space.shape)),), _bits(space, where), 1.0)
+    elif isinstance(space, spaces.Box):
+        yield _Part(path, "vector", (int(np.prod(space.shape)),), _flat, 1.0 if space.dtype == np.uint8 else None)
     else:
-        where = ".".join([name, *map(str, path)])
         raise ValueError(
             f"{where} is a {type(space).__name__} space, which has no fixed width; supported are Box, Discrete, "
             "MultiDiscrete, MultiBinary, and Tuple and Dict of these"
@@ -234,16 +261,37 @@ def _flat(value: np.ndarray, out: np.ndarray) -> None:
     out[...] = value.reshape(out.shape)
 
 
-def _one_hot(counts: np.ndarray, starts: np.ndarray) -> Write:
-    """Digits with `counts` values each, the lowest of which is `starts`, as one-hot groups side by side."""
-    first_column = np.cumsum(counts) - counts - starts
+def _bits(space: spaces.MultiBinary, where: str) -> Write:
+    def write(value: np.ndarray, out: np.ndarray) -> None:
+        _require(value.reshape(out.shape), np.uint64(2), np.int64(0), f"{where} holds", space)
+        _flat(value, out)
+
+    return write
+
+
+def _one_hot(space: spaces.Discrete | spaces.MultiDiscrete, where: str) -> Write:
+    """Digits, each as a one-hot group of columns, side by side."""
+    counts = np.atleast_1d(space.n if isinstance(space, spaces.Discrete) else space.nvec).ravel().astype(np.int64)
+    starts = np.atleast_1d(space.start).ravel().astype(np.int64)
+    limits, first_column = counts.astype(np.uint64), np.cumsum(counts) - counts
 
     def write(value: np.ndarray, out: np.ndarray) -> None:
         N = len(out)
+        digits = _require(value.reshape(N, len(counts)), limits, starts, f"{where} holds", space)
         out.fill(0)
-        out[np.arange(N)[:, None], value.reshape(N, len(first_column)) + first_column] = 1
+        out[np.arange(N)[:, None], digits + first_column] = 1
 
     return write
+
+
+def _require(values: np.ndarray, counts: Any, starts: Any, what: str, space: spaces.Space) -> np.ndarray:
+    """Integers (N, K) less `starts`, if all of them are from 0 to `counts` - 1."""
+    digits = values.astype(np.int64, copy=False) - starts
+    outside = digits.view(np.uint64) >= counts  # as unsigned, what is negative is huge
+    if np.count_nonzero(outside):
+        row = int(np.flatnonzero(outside.any(1))[0])
+        raise InvalidValue(row, f"{what} {values[outside][0]}, which is not in {space}")
+    return digits
 
 
 def _is_image(space: spaces.Box) -> bool:

@@ -1,21 +1,20 @@
 """N copies of any Gymnasium environment as one machine: tensors of actions in, float tensors out."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array
 from torch import Tensor
 
 from . import tasks
 from .batched import BatchedTask, generator_state, set_generator_state
-from .border import notice
-from .layout import Actions, Encoder, Layout, Leaf, without_unsized
+from .border import Environments, notice, place
+from .layout import Actions, Encoder, InvalidValue, Layout, Leaf, without_unsized
 from .point import PointTask
 from .popgym import TASKS
 from .worlds import WORLDS
@@ -90,8 +89,8 @@ def make_vector(
             env = TASKS[id](num_envs)
         else:
             # the checker would look at the first steps of every copy, and warn once for each
-            make = partial(_make, tasks.load(id), env_kwargs)
-            env = SyncVectorEnv([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+            make = partial(gymnasium.make, tasks.load(id), disable_env_checker=True, **env_kwargs)
+            env = Environments(id, num_envs, make)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         raise tasks.unknown(id) from error
     except TypeError as error:
@@ -170,8 +169,7 @@ class VectorEnvironment:
         self.start = np.ones(self.num_envs, np.bool_)
         self._returns[:] = self._lengths[:] = 0
         rows = np.zeros((self.num_envs, self.layout.size), np.float32)
-        if self._obs_input:
-            self._obs_input.write(observation, rows)
+        self._encode(observation, rows)
         self._obs = torch.from_numpy(rows)
         return self._obs
 
@@ -192,16 +190,21 @@ class VectorEnvironment:
         if actions.shape[:1] != (self.num_envs,):
             raise ValueError(f"actions have shape {actions.shape}, but there are {self.num_envs} environments")
         done_actions = self._actions.to_environment(actions)
-        observation, reward, terminated, truncated, info = self._env.step(done_actions)
+        # an environment may work on its actions in place
+        observation, reward, terminated, truncated, info = self._env.step(done_actions.copy())
         start = terminated | truncated
         truncated = truncated & ~terminated
 
-        rows = np.empty((self.num_envs, self.layout.size), np.float32)
-        if self._obs_input:
-            self._obs_input.write(observation, rows)
-        self._write_history(done_actions, reward, rows)
-        self._returns += reward
         self._lengths += 1
+        with np.errstate(over="ignore"):
+            reward_here = reward.astype(np.float32)
+        if not np.isfinite(reward_here).all():
+            i = int(np.flatnonzero(~np.isfinite(reward_here))[0])
+            raise ValueError(f"{place(self.id, i, self._lengths[i])}: reward is {reward[i]}; it must be a finite float32")
+        rows = np.empty((self.num_envs, self.layout.size), np.float32)
+        self._encode(observation, rows, np.where(start, 0, self._lengths))
+        self._write_history(done_actions, reward_here, rows)
+        self._returns += reward
         final, episodes = None, []
         if start.any():
             if truncated.any():
@@ -213,7 +216,7 @@ class VectorEnvironment:
         self._obs = torch.from_numpy(rows)
         return Transition(
             self._obs,
-            torch.from_numpy(reward.astype(np.float32)),
+            torch.from_numpy(reward_here),
             torch.from_numpy(terminated),
             torch.from_numpy(truncated),
             torch.from_numpy(start.copy()),
@@ -291,13 +294,24 @@ class VectorEnvironment:
         """Free what the environments hold."""
         self._env.close()
 
+    def _encode(self, observation: Any, rows: np.ndarray, steps: Any = None, numbers: Any = None) -> None:
+        """Write observations into their columns; `steps` and `numbers` of the environments say where one is wrong."""
+        if self._obs_input is None:
+            return
+        try:
+            self._obs_input.write(observation, rows)
+        except InvalidValue as error:
+            i = error.row if numbers is None else int(numbers[error.row])
+            raise ValueError(f"{place(self.id, i, 0 if steps is None else int(steps[i]))}: in the observation, {error}") from None
+
     def _final(self, observations: np.ndarray, truncated: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rows (N, D) of the last observations of truncated episodes, given as one object for each environment."""
         cut = rows[truncated]
         if self._obs_input:
             space = self.observation_space
             batch: Any = create_empty_array(space, len(truncated))
-            self._obs_input.write(concatenate(space, observations[truncated].tolist(), batch), cut)
+            batch = concatenate(space, observations[truncated].tolist(), batch)
+            self._encode(batch, cut, self._lengths, truncated)
         final = np.zeros_like(rows)
         final[truncated] = cut
         return final
@@ -310,23 +324,9 @@ class VectorEnvironment:
         return episodes
 
 
-class _OwnFinalObservation(gymnasium.Wrapper):
-    """Copies last observations: an environment may write its next first one into the same array."""
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if terminated or truncated:
-            observation = deepcopy(observation)
-        return observation, reward, terminated, truncated, info
-
-
-def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
-    return _OwnFinalObservation(gymnasium.make(id, disable_env_checker=True, **kwargs))
-
-
 def _needed_inputs(env: VectorEnv) -> list[str]:
     """Which parts of the previous step are needed to tell what goes on, if the environment says so, as POPGym's do."""
-    single = env.envs[0].unwrapped if isinstance(env, SyncVectorEnv) else env
+    single = env.envs[0].unwrapped if isinstance(env, Environments) else env
     return [name for name in ("action", "reward") if getattr(single, f"obs_requires_prev_{name}", False)]
 
 
