@@ -8,6 +8,7 @@ import pathlib
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -22,7 +23,7 @@ from .agents.training import config_from_dict, evaluate_task, load_policy, seed_
 from .agents.training import train as run_training
 from .bench import commands as bench
 from .console import console, make_table, print_rows, print_table, say, write_json
-from .envs import list_tasks
+from .envs import EnvironmentFailedError, list_tasks
 from .experiments import commands as experiments
 from .experiments.arguments import file_name, read_train
 from .experiments.studies.command import study
@@ -259,10 +260,19 @@ def main() -> None:
         return _usage(arguments)
     try:
         command(arguments[words:])
-    except (ValueError, FloatingPointError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
+    except (
+        EnvironmentFailedError,
+        ValueError,
+        FloatingPointError,
+        OSError,
+        ModuleNotFoundError,
+        gymnasium.error.Error,
+    ) as error:
         if os.environ.get("HADAMEM_DEBUG"):
             raise
-        say(f"error: {error}", style="red")
+        if isinstance(error, EnvironmentFailedError):  # whoever wrote the environment needs to see where
+            traceback.print_exception(error.__cause__)
+        say("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]), style="red")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

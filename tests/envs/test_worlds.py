@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, Environments
 
 from hadamem.envs import list_tasks, make_vector, tasks
 from hadamem.envs.worlds import WORLDS
@@ -52,7 +52,7 @@ def test_gymnasiums_checker_is_content(id, render_mode):
 @pytest.mark.parametrize("id", WORLDS)
 def test_a_batch_equals_single_environments_step_by_step(id):
     single = lambda: gymnasium.make(id, disable_env_checker=True, **SHORT[id])  # noqa: E731
-    theirs = SyncVectorEnv([single] * N, autoreset_mode=AutoresetMode.SAME_STEP)
+    theirs = Environments([single] * N, autoreset_mode=AutoresetMode.SAME_STEP)
     ours = gymnasium.make_vec(id, N, vectorization_mode="vector_entry_point", **SHORT[id])
     assert (ours.single_observation_space, ours.single_action_space) == (
         theirs.single_observation_space,
@@ -83,7 +83,7 @@ def test_a_batch_equals_single_environments_step_by_step(id):
 @pytest.mark.parametrize("id", WORLDS)
 def test_make_vector_batches_them_with_their_options(id):
     pair = [make_vector(id, 3, 11, batched=batched, **SHORT[id]) for batched in (True, False)]
-    assert [type(env._env) is SyncVectorEnv for env in pair] == [False, True]
+    assert [type(env._env) is Environments for env in pair] == [False, True]
     assert pair[0].layout == pair[1].layout
     assert torch.equal(*[env.reset() for env in pair])
     for _ in range(70):

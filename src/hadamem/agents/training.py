@@ -223,7 +223,8 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
         _set_random_state(saved["random"])
         seconds = saved["seconds"]
     folder = Run.resume(path, agent.step, config) if resume else Run.create(path, config)
-    with folder as run, Progress(f"{config.memory} on {config.env}", config.steps, agent.step) as bar, _stop() as stop:
+    bar = Progress(f"{config.memory} on {config.env}", config.steps, agent.step)
+    with folder as run, bar, _stop() as stop, _telling_where(path):
 
         def save() -> None:
             run.save({"agent": agent.state_dict(), "random": _random_state(), "seconds": seconds})
@@ -251,6 +252,16 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
             run.finish({"steps": agent.step, "seconds": seconds, "return": _or_none(metrics["return"])})
     env.close()
     return complete
+
+
+@contextmanager
+def _telling_where(path: pathlib.Path) -> Iterator[None]:
+    """Add to whatever ends a training where its last checkpoint is."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"the work up to the last checkpoint is in {path}")
+        raise
 
 
 def evaluate_task(

@@ -4,7 +4,7 @@ An exception that an environment raises is shown as its own; a value that its sp
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache
 from types import TracebackType
@@ -21,10 +21,17 @@ from .layout import without_unsized
 _log = logging.getLogger("hadamem")
 
 # Modules that stand between us and an environment: their frames say nothing about an error in it.
-_BETWEEN = ("hadamem.", "gymnasium.core", "gymnasium.wrappers.", "gymnasium.envs.registration")
+_BETWEEN = (
+    "hadamem.",
+    "gymnasium.core",
+    "gymnasium.wrappers.",
+    "gymnasium.envs.registration",
+    "importlib",
+    "_frozen_importlib",
+)
 
 
-class EnvironmentFailure(RuntimeError):
+class EnvironmentFailedError(RuntimeError):
     """An exception in the code of an environment. It is the `__cause__`, and its traceback begins in that code."""
 
 
@@ -51,21 +58,24 @@ class Environments(VectorEnv):
         max_steps: episodes are truncated after so many steps; None: only where the environment does it.
 
     Raises:
-        EnvironmentFailure: here, in `reset`, `step`, `render` and `close`, when an environment raises an exception.
+        EnvironmentFailedError: here, in `reset`, `step`, `render` and `close`, when an environment raises an exception.
         ValueError: here, in `reset` and `step`, when what an environment gives is not what its spaces say.
     """
 
-    def __init__(
-        self, id: str, num_envs: int, make: Callable[[], gymnasium.Env], max_steps: int | None = None
-    ) -> None:
+    def __init__(self, id: str, num_envs: int, make: Callable[[], gymnasium.Env], max_steps: int | None = None) -> None:
         self.id, self.num_envs, self.max_steps = id, num_envs, max_steps
         self.envs: list[gymnasium.Env] = []
         self._steps = [0] * num_envs  # of the episode that goes on
         for i in range(num_envs):
             try:
                 env = make()
-            except (gymnasium.error.Error, TypeError):  # not installed, not registered, or no such option
+            except gymnasium.error.Error:  # not installed, not registered
                 raise
+            except TypeError as error:  # Gymnasium's own words for options that do not fit, and for any other TypeError
+                cause = error.__cause__ if isinstance(error.__cause__, TypeError) else error
+                if all(_module(frame).startswith(_BETWEEN) for frame in _frames(cause.__traceback__)):
+                    raise
+                self._fail(i, cause, "when it was made")
             except Exception as error:
                 self._fail(i, error, "when it was made")
             self.envs.append(env)
@@ -80,16 +90,14 @@ class Environments(VectorEnv):
         self.metadata = dict(self.envs[0].metadata) | {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode = self.envs[0].render_mode
         self._sized, _ = without_unsized(self.single_observation_space)
-        self._batch = create_empty_array(self._sized, num_envs)
+        self._batch: Any = create_empty_array(self._sized, num_envs)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode everywhere; environment i is seeded with `seed + i`, or goes on drawing if there is none."""
         assert not isinstance(seed, list)
-        observations = [
-            self._begin(i, seed=None if seed is None else seed + i, options=options) for i in range(self.num_envs)
-        ]
+        observations = [self._begin(i, seed=None if seed is None else seed + i, options=options) for i in range(self.num_envs)]
         return self._gather(observations), {}
 
     def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -110,18 +118,18 @@ class Environments(VectorEnv):
                 self._fail(i, error)
             if not isinstance(result, tuple) or len(result) != 5:
                 self._refuse(i, f"step() must return observation, reward, terminated, truncated and info, not {_short(result)}")
-            observation, reward, terminated, truncated, told = result
-            terminated, truncated = self._flag(i, "terminated", terminated), self._flag(i, "truncated", truncated)
-            if self._steps[i] == self.max_steps:
-                truncated = True
-            if terminated or truncated:
-                flags[:, i] = terminated, truncated
+            observation, reward, terminated, truncated, own_info = result
+            if type(terminated) is not bool:
+                terminated = self._flag(i, "terminated", terminated)
+            if type(truncated) is not bool:
+                truncated = self._flag(i, "truncated", truncated)
+            if terminated or truncated or self._steps[i] == self.max_steps:
+                flags[:, i] = terminated, truncated or self._steps[i] == self.max_steps
                 self._add(info, "final_obs", deepcopy(observation), i)  # it may write the next first one into the same array
-                for name in ("at_goal", "success", "is_success", "inner_returns"):
-                    self._add(final_info, name, _read(told, name), i)
+                self._read(own_info, ("at_goal", "success", "is_success", "inner_returns"), final_info, i)
                 observation = self._begin(i)
             else:
-                self._add(info, "at_goal", _read(told, "at_goal"), i)
+                self._read(own_info, ("at_goal",), info, i)
             observations.append(observation)
             rewards.append(reward)
         if final_info or "final_obs" in info:
@@ -160,57 +168,72 @@ class Environments(VectorEnv):
         return result[0]
 
     def _gather(self, observations: list[Any]) -> Any:
-        try:
-            self._batch = concatenate(self._sized, observations, self._batch)
-        except Exception:
-            for i, observation in enumerate(observations):
-                if (text := _mismatch(self._sized, observation, "obs")) is not None:
-                    self._refuse(i, f"in the observation, {text}")
-            raise
+        self._batch = gather(self._sized, observations, self._batch, lambda i: place(self.id, i, self._steps[i]))
         return self._batch
 
     def _gather_rewards(self, rewards: list[Any]) -> np.ndarray:
         try:
-            gathered = np.array(rewards, np.float64)
-        except (TypeError, ValueError):
+            gathered = np.array(rewards)
+        except ValueError:  # arrays of unequal shapes
             gathered = np.empty(0)
-        if gathered.shape != (self.num_envs,):
+        if gathered.shape != (self.num_envs,) or gathered.dtype.kind not in "biuf":
             for i, reward in enumerate(rewards):
                 if _number(reward) is None:
                     self._refuse(i, f"reward must be one number, not {_short(reward)}")
-        return gathered
+        return gathered.astype(np.float64, copy=False)
 
     def _flag(self, i: int, name: str, value: Any) -> bool:
-        if isinstance(value, (bool, np.bool_)):
-            return bool(value)
         if (number := _number(value)) is None:
             self._refuse(i, f"{name} must be True or False, not {_short(value)}")
         return bool(number)
 
+    def _read(self, own_info: Any, names: tuple[str, ...], info: dict[str, Any], i: int) -> None:
+        """Put what an environment's own info says under `names` into one of all environments, as Gymnasium merges them."""
+        if not isinstance(own_info, dict):
+            return
+        for name in names:
+            if name in own_info:
+                value = _numbers(own_info[name]) if name == "inner_returns" else _truth(own_info[name])
+                if value is not None:
+                    self._add(info, name, value, i)
+
     def _add(self, info: dict[str, Any], name: str, value: Any, i: int) -> None:
-        """Put a value into an info as Gymnasium merges them: beside each name, for which environments it is said."""
-        if value is not None:
-            if name not in info:
-                info |= {name: np.full(self.num_envs, None, object), f"_{name}": np.zeros(self.num_envs, np.bool_)}
-            info[name][i] = value
-            info[f"_{name}"][i] = True
+        """Beside each name stands for which environments it is said."""
+        if name not in info:
+            info |= {name: np.full(self.num_envs, None, object), f"_{name}": np.zeros(self.num_envs, np.bool_)}
+        info[name][i] = value
+        info[f"_{name}"][i] = True
 
     def _refuse(self, i: int, text: str) -> NoReturn:
         raise ValueError(f"{place(self.id, i, self._steps[i])}: {text}")
 
     def _fail(self, i: int, error: Exception, when: str | None = None) -> NoReturn:
-        """Raise what an environment raised as its own failure. Errors of our environments and wrappers stay what they are."""
-        frames = list(_frames(error.__traceback__))
-        if _module(frames[-1]).startswith("hadamem."):
-            raise error
-        theirs = [frame for frame in frames if not _module(frame).startswith(_BETWEEN)]
-        error.__traceback__ = theirs[0] if theirs else frames[1]
-        where = f"{self.id}, environment {i}, {when}" if when else place(self.id, i, self._steps[i])
-        text = f"{where}: the environment's own code raised {type(error).__name__}: {error}"
-        raise EnvironmentFailure(text) from error
+        raise_as_theirs(f"{self.id}, environment {i}, {when}" if when else place(self.id, i, self._steps[i]), error)
 
 
-def _frames(traceback: TracebackType | None) -> Any:
+def raise_as_theirs(where: str, error: Exception) -> NoReturn:
+    """Raise what was caught `where` others' code was called as an EnvironmentFailedError; errors of ours stay what they are."""
+    frames = list(_frames(error.__traceback__))
+    if _module(frames[-1]).startswith("hadamem.") and len(frames) > 1:
+        raise error
+    theirs = [frame for frame in frames if not _module(frame).startswith(_BETWEEN)]
+    error.__traceback__ = theirs[0] if theirs else frames[-1]
+    who = "the environment's own code raised" if theirs else "what the environment gave led to"
+    raise EnvironmentFailedError(f"{where}: {who} {type(error).__name__}: {error}") from error
+
+
+def gather(space: spaces.Space, observations: list[Any], batch: Any, where: Callable[[int], str]) -> Any:
+    """Put observations of single environments into a batch, which is overwritten; `where` names the place of a wrong one."""
+    try:
+        return concatenate(space, observations, batch)
+    except Exception:
+        for i, observation in enumerate(observations):
+            if (text := _mismatch(space, observation, "obs")) is not None:
+                raise ValueError(f"{where(i)}: in the observation, {text}") from None
+        raise
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
     while traceback is not None:
         yield traceback
         traceback = traceback.tb_next
@@ -220,17 +243,15 @@ def _module(frame: TracebackType) -> str:
     return str(frame.tb_frame.f_globals.get("__name__", ""))
 
 
-def _read(info: Any, name: str) -> Any:
-    """What an info says under one of the names that are read; None if it says nothing that could be used."""
-    value = info.get(name) if isinstance(info, Mapping) else None
-    if value is None:
-        return None
-    if name != "inner_returns":
-        number = _number(value)
-        return None if number is None or np.isnan(number) else bool(number)
+def _truth(value: Any) -> bool | None:
+    number = _number(value)
+    return None if number is None or number != number else bool(number)
+
+
+def _numbers(value: Any) -> np.ndarray | None:
     try:
         return np.asarray(value, np.float64).ravel()
-    except (TypeError, ValueError):
+    except Exception:  # texts, sequences of unequal lengths, and whatever an object's own code raises
         return None
 
 
@@ -260,7 +281,7 @@ def _mismatch(space: spaces.Space, value: Any, name: str) -> str | None:
         return f"{name} is no array: {_short(value)}"
     if array.shape != space.shape:
         return f"{name} has shape {array.shape}, but its space is {space}"
-    if not np.can_cast(array.dtype, space.dtype, "same_kind"):
+    if space.dtype is not None and not np.can_cast(array.dtype, space.dtype, "same_kind"):
         return f"{name} is {array.dtype}, but its space is {space}"
     return None
 

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 Kind = Literal["vector", "image"]
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Layout:
         return Layout(tuple(leaf for leaf in self.leaves if leaf.name.partition(".")[0] == name))
 
 
-class InvalidValue(ValueError):
+class InvalidValueError(ValueError):
     """A value that its space does not hold, or that is not finite, in one row of a batch."""
 
     def __init__(self, row: int, text: str) -> None:
@@ -102,23 +103,22 @@ class Encoder:
         """Encode a batch, nested as Gymnasium's vector environments nest it, into `out` (N, D) float32.
 
         Raises:
-            InvalidValue: for categories that the space does not have, and for what is not finite as float32.
+            InvalidValueError: for categories that the space does not have, and for what is not finite as float32.
         """
         for path, leaf, write in self._plan:
             value = batch
             for key in path:
                 value = value[key]
-            value, columns = np.asarray(value), out[:, leaf.columns]
-            if value.dtype.kind != "f":
-                write(value, columns)
-                continue
-            with np.errstate(over="ignore"):
-                write(value, columns)
-            if not np.isfinite(columns).all():
-                row = int(np.flatnonzero(~np.isfinite(columns).all(1))[0])
-                with np.errstate(over="ignore"):
-                    wrong = value[row][~np.isfinite(value[row].astype(np.float32))]
-                raise InvalidValue(row, f"{leaf.name} holds {wrong.ravel()[0]}; it must be a finite float32")
+            value = np.asarray(value)
+            if value.dtype.kind == "f" and (wrong := first_not_finite(value)) is not None:
+                raise InvalidValueError(wrong[0], f"{leaf.name} holds {value[wrong]}; it must be a finite float32")
+            write(value, out[:, leaf.columns])
+
+
+def first_not_finite(values: np.ndarray) -> tuple[int, ...] | None:
+    """Where the first of some floats is that is not finite as float32; None if there is none."""
+    finite = np.isfinite(values) if values.dtype == np.float32 else np.abs(values) <= _LARGEST_FLOAT32
+    return None if np.count_nonzero(finite) == finite.size else tuple(np.argwhere(~finite)[0].tolist())
 
 
 def without_unsized(space: spaces.Space, name: str = "obs") -> tuple[spaces.Space, list[str]]:
@@ -188,9 +188,9 @@ class Actions:
         if actions.dtype.kind not in "iu":
             raise ValueError(f"actions are {actions.dtype}, {self._wanted(N)}")
         actions = actions.astype(np.int64, copy=False)
-        outside = actions.view(np.uint64) >= self._counts  # as unsigned, what is negative is huge
-        if outside.any():
-            raise ValueError(f"actions contain {actions[outside][0]}, {self._wanted(N)}")
+        inside = actions.view(np.uint64) < self._counts  # as unsigned, what is negative is huge
+        if np.count_nonzero(inside) < inside.size:
+            raise ValueError(f"actions contain {actions[~inside][0]}, {self._wanted(N)}")
         return (actions + self.space.start).astype(self.space.dtype, copy=False)
 
     def from_environment(self, actions: np.ndarray) -> np.ndarray:
@@ -263,7 +263,7 @@ def _flat(value: np.ndarray, out: np.ndarray) -> None:
 
 def _bits(space: spaces.MultiBinary, where: str) -> Write:
     def write(value: np.ndarray, out: np.ndarray) -> None:
-        _require(value.reshape(out.shape), np.uint64(2), np.int64(0), f"{where} holds", space)
+        _require_below(np.uint64(2), value.reshape(out.shape), value, f"{where} holds", space)
         _flat(value, out)
 
     return write
@@ -273,25 +273,27 @@ def _one_hot(space: spaces.Discrete | spaces.MultiDiscrete, where: str) -> Write
     """Digits, each as a one-hot group of columns, side by side."""
     counts = np.atleast_1d(space.n if isinstance(space, spaces.Discrete) else space.nvec).ravel().astype(np.int64)
     starts = np.atleast_1d(space.start).ravel().astype(np.int64)
-    limits, first_column = counts.astype(np.uint64), np.cumsum(counts) - counts
+    first_column = np.cumsum(counts) - counts
+    limits = counts.astype(np.uint64).squeeze()  # numpy is faster with a single number than with an array of one
+    from_zero, single = not starts.any(), len(counts) == 1
 
     def write(value: np.ndarray, out: np.ndarray) -> None:
         N = len(out)
-        digits = _require(value.reshape(N, len(counts)), limits, starts, f"{where} holds", space)
+        digits = value.reshape(N, -1)
+        digits = digits if from_zero else digits - starts
+        _require_below(limits, digits, value, f"{where} holds", space)
         out.fill(0)
-        out[np.arange(N)[:, None], digits + first_column] = 1
+        out[np.arange(N)[:, None], digits if single else digits + first_column] = 1
 
     return write
 
 
-def _require(values: np.ndarray, counts: Any, starts: Any, what: str, space: spaces.Space) -> np.ndarray:
-    """Integers (N, K) less `starts`, if all of them are from 0 to `counts` - 1."""
-    digits = values.astype(np.int64, copy=False) - starts
-    outside = digits.view(np.uint64) >= counts  # as unsigned, what is negative is huge
-    if np.count_nonzero(outside):
-        row = int(np.flatnonzero(outside.any(1))[0])
-        raise InvalidValue(row, f"{what} {values[outside][0]}, which is not in {space}")
-    return digits
+def _require_below(limits: Any, digits: np.ndarray, values: np.ndarray, what: str, space: spaces.Space) -> None:
+    """Raise InvalidValueError where `digits` (N, K), made of `values`, are not all from 0 to `limits` - 1."""
+    inside = digits.astype(np.int64, copy=False).view(np.uint64) < limits  # as unsigned, what is negative is huge
+    if np.count_nonzero(inside) < inside.size:
+        row, k = np.argwhere(~inside)[0].tolist()
+        raise InvalidValueError(row, f"{what} {values[row].ravel()[k]}, which is not in {space}")
 
 
 def _is_image(space: spaces.Box) -> bool:

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from ..options import read_options
+from .border import raise_as_theirs
 from .popgym import TASKS
 from .worlds import WORLDS
 
@@ -48,6 +49,7 @@ def load(id: str) -> str:
     Raises:
         ValueError: if there is no such module.
         ModuleNotFoundError: if the module is there, but lacks one that it needs.
+        EnvironmentFailedError: if the module raises anything else.
     """
     module, colon, name = id.rpartition(":")
     if id.startswith("popgym-"):
@@ -64,6 +66,8 @@ def load(id: str) -> str:
         if not f"{module}.".startswith(f"{error.name}."):
             raise
         raise ValueError(f"cannot import {module!r}, from which {id!r} should come: {error}") from error
+    except Exception as error:
+        raise_as_theirs(f"importing {module!r}", error)
     return name
 
 

@@ -8,13 +8,13 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import concatenate, create_empty_array
+from gymnasium.vector.utils import create_empty_array
 from torch import Tensor
 
 from . import tasks
 from .batched import BatchedTask, generator_state, set_generator_state
-from .border import Environments, notice, place
-from .layout import Actions, Encoder, InvalidValue, Layout, Leaf, without_unsized
+from .border import Environments, gather, notice, place
+from .layout import Actions, Encoder, InvalidValueError, Layout, Leaf, first_not_finite, without_unsized
 from .point import PointTask
 from .popgym import TASKS
 from .worlds import WORLDS
@@ -169,7 +169,7 @@ class VectorEnvironment:
         self.start = np.ones(self.num_envs, np.bool_)
         self._returns[:] = self._lengths[:] = 0
         rows = np.zeros((self.num_envs, self.layout.size), np.float32)
-        self._encode(observation, rows)
+        self._encode(observation, rows, self.start)
         self._obs = torch.from_numpy(rows)
         return self._obs
 
@@ -196,17 +196,15 @@ class VectorEnvironment:
         truncated = truncated & ~terminated
 
         self._lengths += 1
-        with np.errstate(over="ignore"):
-            reward_here = reward.astype(np.float32)
-        if not np.isfinite(reward_here).all():
-            i = int(np.flatnonzero(~np.isfinite(reward_here))[0])
+        if (wrong := first_not_finite(reward)) is not None:
+            i = wrong[0]
             raise ValueError(f"{place(self.id, i, self._lengths[i])}: reward is {reward[i]}; it must be a finite float32")
         rows = np.empty((self.num_envs, self.layout.size), np.float32)
-        self._encode(observation, rows, np.where(start, 0, self._lengths))
-        self._write_history(done_actions, reward_here, rows)
+        self._encode(observation, rows, start)
+        self._write_history(done_actions, reward, rows)
         self._returns += reward
         final, episodes = None, []
-        if start.any():
+        if np.count_nonzero(start):
             if truncated.any():
                 final = torch.from_numpy(self._final(info["final_obs"], np.flatnonzero(truncated), rows))
             episodes = self._finish(np.flatnonzero(start), info.get("final_info", {}))
@@ -216,7 +214,7 @@ class VectorEnvironment:
         self._obs = torch.from_numpy(rows)
         return Transition(
             self._obs,
-            torch.from_numpy(reward_here),
+            torch.from_numpy(reward.astype(np.float32)),
             torch.from_numpy(terminated),
             torch.from_numpy(truncated),
             torch.from_numpy(start.copy()),
@@ -294,24 +292,32 @@ class VectorEnvironment:
         """Free what the environments hold."""
         self._env.close()
 
-    def _encode(self, observation: Any, rows: np.ndarray, steps: Any = None, numbers: Any = None) -> None:
-        """Write observations into their columns; `steps` and `numbers` of the environments say where one is wrong."""
+    def _encode(self, observation: Any, rows: np.ndarray, start: np.ndarray, numbers: np.ndarray | None = None) -> None:
+        """Write observations (n, ...) into their columns of rows (n, D).
+
+        `start` (n,), whether they are the first of an episode, and `numbers` (n,), of which environments they are, say where a
+        wrong one came from.
+        """
         if self._obs_input is None:
             return
         try:
             self._obs_input.write(observation, rows)
-        except InvalidValue as error:
+        except InvalidValueError as error:
             i = error.row if numbers is None else int(numbers[error.row])
-            raise ValueError(f"{place(self.id, i, 0 if steps is None else int(steps[i]))}: in the observation, {error}") from None
+            where = place(self.id, i, 0 if start[error.row] else int(self._lengths[i]))
+            raise ValueError(f"{where}: in the observation, {error}") from None
 
     def _final(self, observations: np.ndarray, truncated: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rows (N, D) of the last observations of truncated episodes, given as one object for each environment."""
         cut = rows[truncated]
         if self._obs_input:
-            space = self.observation_space
-            batch: Any = create_empty_array(space, len(truncated))
-            batch = concatenate(space, observations[truncated].tolist(), batch)
-            self._encode(batch, cut, self._lengths, truncated)
+            batch = gather(
+                self.observation_space,
+                [observations[i] for i in truncated],
+                create_empty_array(self.observation_space, len(truncated)),
+                lambda k: place(self.id, int(truncated[k]), int(self._lengths[truncated[k]])),
+            )
+            self._encode(batch, cut, np.zeros(len(cut), np.bool_), truncated)
         final = np.zeros_like(rows)
         final[truncated] = cut
         return final
