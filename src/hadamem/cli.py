@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.status import Status
 
 from . import __version__
+from .agents.evaluation import MAX_STEPS
 from .agents.training import config_from_dict, evaluate_task, load_policy, seed_for
 from .agents.training import train as run_training
 from .bench import commands as bench
@@ -30,6 +31,8 @@ from .experiments.studies.command import study
 from .report.commands import watch
 from .report.compare import compare
 from .run import read_config, write_whole
+
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass
@@ -79,6 +82,8 @@ class Evaluate:
     """the most likely action, or a random one as in training"""
     num_envs: int = 50
     """environments side by side"""
+    max_steps: int = MAX_STEPS
+    """cut an episode after so many steps, where the environment has no limit of its own"""
     device: str = "cpu"
     """of the network"""
     json: pathlib.Path | None = None
@@ -98,8 +103,10 @@ def evaluate(arguments: Sequence[str]) -> None:
     seed, greedy = seed_for(given.seed, "evaluation"), given.mode == "greedy"
     for name, player in ((config.memory, policy), ("random", None)):
         with console.status(f"{name}: playing") as status:
-            told = _told(status, name)
-            results[name] = evaluate_task(config, player, seed, given.episodes, given.num_envs, greedy, told)
+            say_how_far = _how_far(status, name)
+            results[name] = evaluate_task(
+                config, player, seed, given.episodes, given.num_envs, greedy, say_how_far, given.max_steps, partial=True
+            )
     title = ", ".join([config.env, *config.env_options, *config.evaluate_options, given.mode])
     table = make_table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success", "inner episodes"])
     for name, result in results.items():
@@ -139,8 +146,19 @@ def plot(arguments: Sequence[str]) -> None:
     print(given.out)
 
 
-def _told(status: Status, name: str) -> Callable[[int], None]:
-    return lambda done: status.update(f"{name}: {done} episodes")
+def _how_far(status: Status, name: str) -> Callable[[int, int], None]:
+    """Says how far an evaluation is: on a terminal in its last line, elsewhere in a line every few seconds."""
+    said = time.monotonic()
+
+    def say_how_far(episodes: int, steps: int) -> None:
+        nonlocal said
+        text = f"{name}: {episodes} episodes, {steps:,} steps in each environment"
+        status.update(text)
+        if not console.is_terminal and time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            say(text)
+
+    return say_how_far
 
 
 @dataclass

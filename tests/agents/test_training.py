@@ -9,13 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from hadamem.agents.evaluation import evaluate
 from hadamem.agents.ppo import PPO, PPOConfig
 from hadamem.agents.training import TrainConfig, load_policy, make_environment, seed_for, train
+from hadamem.envs import make_vector
 from hadamem.run import Run, read_checkpoint, read_config, read_metrics
 
 
@@ -144,6 +149,65 @@ def test_evaluation_counts_whole_episodes() -> None:
     assert result["ci95"] == pytest.approx(1.96 * result["std"] / 20**0.5)
     with pytest.raises(ValueError, match="episodes is 0"):
         evaluate(env, None, 0)
+
+
+class Endless(gymnasium.Env):
+    """Pays 1 a step and ends only where it was told to."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, length: int | None = None) -> None:
+        self.length = length
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return (
+            np.zeros(2, np.float32),
+            1.0,
+            self.t == self.length,
+            False,
+            {"inner_returns": [0] * int(self.np_random.integers(3))},
+        )
+
+
+gymnasium.register("Endless-v0", Endless)
+gymnasium.register("Limited-v0", Endless, max_episode_steps=30)
+
+
+def test_evaluation_cuts_what_does_not_end_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    progress: list[tuple[int, int]] = []
+    result = evaluate(make_vector("Endless-v0", 2, 0), None, 5, progress=lambda *done: progress.append(done), max_steps=20)
+    assert (result["episodes"], result["mean"], result["mean_length"]) == (5, 20, 20)
+    assert progress == [(0, t) for t in range(1, 20)] + [(2, t) for t in range(20, 40)] + [(4, t) for t in range(40, 60)] + [
+        (5, 60)
+    ]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Endless-v0: 5 of 5 episodes did not end within 20 steps and were cut there; the environment has no limit of its own"
+    ]
+
+
+@pytest.mark.parametrize(("id", "options", "length"), [("Limited-v0", {}, 30), ("Endless-v0", {"length": 12}, 12)])
+def test_evaluation_leaves_episodes_that_end_as_they_are(
+    id: str, options: dict[str, Any], length: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert evaluate(make_vector(id, 2, 0, **options), None, 3, max_steps=20)["mean_length"] == length
+    assert not caplog.records
+
+
+def test_evaluation_that_is_interrupted_counts_what_was_played() -> None:
+    def interrupt(episodes: int, steps: int) -> None:
+        if steps == 50:
+            raise KeyboardInterrupt
+
+    assert evaluate(make_vector("Limited-v0", 2, 0), None, 9, progress=interrupt, partial=True)["episodes"] == 2
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(make_vector("Limited-v0", 2, 0), None, 9, progress=interrupt)
 
 
 def test_evaluation_is_not_biased_to_short_episodes() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode, Environments
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from hadamem.envs import list_tasks, make_vector, tasks
+from hadamem.envs.border import Environments
 from hadamem.envs.worlds import WORLDS
 
 N = 4
@@ -52,7 +53,7 @@ def test_gymnasiums_checker_is_content(id, render_mode):
 @pytest.mark.parametrize("id", WORLDS)
 def test_a_batch_equals_single_environments_step_by_step(id):
     single = lambda: gymnasium.make(id, disable_env_checker=True, **SHORT[id])  # noqa: E731
-    theirs = Environments([single] * N, autoreset_mode=AutoresetMode.SAME_STEP)
+    theirs = SyncVectorEnv([single] * N, autoreset_mode=AutoresetMode.SAME_STEP)
     ours = gymnasium.make_vec(id, N, vectorization_mode="vector_entry_point", **SHORT[id])
     assert (ours.single_observation_space, ours.single_action_space) == (
         theirs.single_observation_space,

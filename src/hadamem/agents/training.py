@@ -18,7 +18,7 @@ from ..envs import VectorEnvironment, make_vector, tasks
 from ..memory import parse_options
 from ..networks import ActorCritic, MemoryChoice, NetworkConfig, Policy, SACNetworkConfig, SoftActor, TwinCritic
 from ..run import Run, read_checkpoint, read_config
-from .evaluation import evaluate
+from .evaluation import MAX_STEPS, evaluate
 from .ppo import PPO, PPOConfig
 from .progress import Progress
 from .sac import SAC, SACConfig
@@ -271,7 +271,9 @@ def evaluate_task(
     episodes: int | None = None,
     num_envs: int = 50,
     greedy: bool = True,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    max_steps: int = MAX_STEPS,
+    partial: bool = False,
 ) -> dict[str, Any]:
     """Play the task of a configuration as it is evaluated; see `evaluate`, and `evaluate_options` of TrainConfig.
 
@@ -281,7 +283,7 @@ def evaluate_task(
         seed: of everything random.
         episodes: how many; None: every task once where the environment has a list of tasks, 200 elsewhere.
         num_envs: environments side by side, at most.
-        greedy, progress: see `evaluate`.
+        greedy, progress, max_steps, partial: see `evaluate`.
     """
     config = replace(config, env_options=config.env_options + config.evaluate_options)
     env = make_environment(config, 1, 0)
@@ -291,7 +293,8 @@ def evaluate_task(
     torch.manual_seed(seed)
     env = make_environment(config, num_tasks or min(episodes, num_envs), seed)
     try:
-        return evaluate(env, policy, episodes, greedy, progress, range(num_tasks) if num_tasks else None)
+        tasks = range(num_tasks) if num_tasks else None
+        return evaluate(env, policy, episodes, greedy, progress, tasks, max_steps, partial)
     finally:
         env.close()
 

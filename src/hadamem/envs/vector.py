@@ -284,6 +284,17 @@ class VectorEnvironment:
         self._obs = torch.from_numpy(state["obs"])
         return self._obs
 
+    def cut_endless(self, max_steps: int) -> bool:
+        """Truncate episodes after `max_steps` where neither the task nor a time limit of Gymnasium's does.
+
+        Returns:
+            Whether that is so.
+        """
+        if not isinstance(self._env, Environments) or (spec := self._env.envs[0].spec) is None or spec.max_episode_steps:
+            return False
+        self._env.max_steps = max_steps
+        return True
+
     def render(self) -> tuple[Any, ...] | None:
         """What each environment draws of itself, a picture for "rgb_array"; None without a `render_mode`."""
         return self._env.render()
