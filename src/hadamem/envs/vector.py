@@ -239,6 +239,12 @@ class VectorEnvironment:
         if self._reward_input:
             rows[:, -1] = rewards
 
+    def as_done(self, actions: Tensor | np.ndarray) -> np.ndarray:
+        """Actions (N, K) as the environments get them, (N, *action_space.shape): with their `start`, rounded and clipped."""
+        if isinstance(actions, Tensor):
+            actions = actions.detach().cpu().numpy()
+        return self._actions.to_environment(actions)
+
     def random_actions(self) -> Tensor:
         """Actions drawn by a private generator, as an agent would give them: int64, or float32 for Box."""
         actions = torch.from_numpy(self._actions.from_environment(self._env.action_space.sample()))
