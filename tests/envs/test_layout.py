@@ -143,6 +143,10 @@ def test_unsupported_spaces_are_named_with_those_that_are(space, where):
         (spaces.Box(-1, 1, (2, 1)), [[-3.0, 0.5]], [[[-1], [0.5]]]),
         (spaces.Box(-1, 1, ()), [[-3.0], [0.5]], [-1, 0.5]),
         (spaces.Box(0, 5, (1,), np.int32), [[2.7], [8.0]], [[3], [5]]),
+        (spaces.Box(3, 3, (1,)), [[2.7], [8.0]], [[3], [3]]),
+        (spaces.Box(0, np.inf, (1,)), [[-2.5], [8.0]], [[0], [8]]),
+        (spaces.MultiBinary(2), [[0, 1], [1, 1]], [[0, 1], [1, 1]]),
+        (spaces.MultiBinary((2, 1)), [[0, 1], [1, 1]], [[[0], [1]], [[1], [1]]]),
     ],
     ids=str,
 )
@@ -155,7 +159,12 @@ def test_actions_reach_the_environment_with_its_start_shape_bounds_and_dtype(spa
 
 @pytest.mark.parametrize(
     "space",
-    [spaces.Discrete(5, start=2), spaces.MultiDiscrete([[2], [3]], start=[[3], [-3]]), spaces.Box(-1, 1, (2, 3))],
+    [
+        spaces.MultiBinary((2, 2)),
+        spaces.Discrete(5, start=2),
+        spaces.MultiDiscrete([[2], [3]], start=[[3], [-3]]),
+        spaces.Box(-1, 1, (2, 3)),
+    ],
     ids=str,
 )
 def test_actions_go_there_and_back(space):
@@ -181,8 +190,24 @@ def test_wrong_actions_are_named_with_the_right_ones(space, actions, message):
 
 
 def test_unsupported_action_space_is_named():
-    with pytest.raises(ValueError, match=r"MultiBinary\(3\) is not supported; it must be Discrete, MultiDiscrete or"):
-        Actions(spaces.MultiBinary(3))
+    with pytest.raises(
+        ValueError, match=r"Text\(1, 3, .* is not supported; it must be Discrete, MultiDiscrete, MultiBinary or Box"
+    ):
+        Actions(spaces.Text(3))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint64])
+def test_integer_actions_reach_their_bounds_and_do_not_wrap_around(dtype):
+    bounds = np.iinfo(dtype)
+    actions = Actions(spaces.Box(bounds.min, bounds.max, (1,), dtype))
+    made = actions.to_environment(np.array([[1e20], [-1e20], [3.4], [np.inf]], np.float32))
+    assert made.ravel().tolist() == [bounds.max, bounds.min, 3, bounds.max]
+    assert made.dtype == dtype
+
+
+def test_actions_that_are_nan_are_refused():
+    with pytest.raises(ValueError, match="actions contain nan"):
+        Actions(spaces.Box(-1, 1, (1,))).to_environment(np.array([[np.nan]]))
 
 
 def test_a_float_image_from_0_to_1_is_an_image_as_it_is():

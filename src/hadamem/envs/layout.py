@@ -152,21 +152,22 @@ class Actions:
     """An action space as an agent sees it, and the way from there to the environment.
 
     An agent acts with (N,) integers in 0..n-1 for Discrete, (N, K) integers from 0 up for MultiDiscrete, and (N, K)
-    floats for Box, K being the number of numbers in one action. Box actions are in the environment's own units.
+    floats for Box, K being the number of numbers in one action. Box actions are in the environment's own units. A MultiBinary
+    is a MultiDiscrete with two choices in every place.
 
     Raises:
         ValueError: for any other action space.
     """
 
     def __init__(self, space: spaces.Space) -> None:
-        if not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.Box)):
-            raise ValueError(f"action space {space} is not supported; it must be Discrete, MultiDiscrete or Box")
+        if not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)):
+            raise ValueError(f"action space {space} is not supported; it must be Discrete, MultiDiscrete, MultiBinary or Box")
         self.space = space
         self._shape: tuple[int, ...] = space.shape or ()  # of one action as the environment wants it
         self._width = int(np.prod(self._shape))
         if not isinstance(space, spaces.Box):
-            counts = space.n if isinstance(space, spaces.Discrete) else space.nvec
-            self._counts = np.asarray(counts, np.uint64)
+            self._counts = np.asarray(action_counts(space), np.uint64).reshape(self._shape)
+            self._start = getattr(space, "start", 0)  # a MultiBinary has none
 
     def to_environment(self, actions: np.ndarray) -> np.ndarray:
         """An agent's actions, (N,) or (N, K), as the environment wants them: (N, *space.shape).
@@ -181,24 +182,29 @@ class Actions:
             raise ValueError(f"actions have shape {actions.shape}, {self._wanted(N)}")
         actions = actions.reshape(N, *self._shape)
         if isinstance(self.space, spaces.Box):
-            actions = np.clip(actions, self.space.low, self.space.high)
-            if self.space.dtype.kind in "iu":
-                actions = np.rint(actions)
-            return actions.astype(self.space.dtype, copy=False)
+            low, high, dtype = self.space.low, self.space.high, self.space.dtype
+            if np.isnan(actions).any():
+                raise ValueError("actions contain nan: the policy that gave them has weights that are not finite")
+            if dtype.kind not in "iu":
+                return np.clip(actions, low, high).astype(dtype, copy=False)
+            with np.errstate(invalid="ignore"):  # floats beyond the integers are beyond the bounds
+                whole = np.rint(actions).astype(dtype)
+            return np.where(actions >= high, high, np.where(actions <= low, low, whole))
         if actions.dtype.kind not in "iu":
             raise ValueError(f"actions are {actions.dtype}, {self._wanted(N)}")
         actions = actions.astype(np.int64, copy=False)
         inside = actions.view(np.uint64) < self._counts  # as unsigned, what is negative is huge
         if np.count_nonzero(inside) < inside.size:
             raise ValueError(f"actions contain {actions[~inside][0]}, {self._wanted(N)}")
-        return (actions + self.space.start).astype(self.space.dtype, copy=False)
+        return (actions + self._start).astype(self.space.dtype, copy=False)
 
     def from_environment(self, actions: np.ndarray) -> np.ndarray:
         """Turn actions (N, *space.shape) back into what an agent would have said: (N,) or (N, K)."""
         if isinstance(self.space, spaces.Discrete):
             return actions - self.space.start
-        start = self.space.start if isinstance(self.space, spaces.MultiDiscrete) else 0
-        return (actions - start).reshape(len(actions), self._width)
+        if not isinstance(self.space, spaces.Box):
+            actions = actions.astype(np.int64) - self._start
+        return actions.reshape(len(actions), self._width)
 
     def _wanted(self, N: int) -> str:
         if isinstance(self.space, spaces.Discrete):
@@ -207,6 +213,13 @@ class Actions:
             return f"but {self.space} wants shape ({N}, {self._width}) with floats"
         highest = (self._counts.ravel() - 1).tolist()
         return f"but {self.space} wants shape ({N}, {self._width}) with integers from 0 to {highest}"
+
+
+def action_counts(space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) -> list[int]:
+    """How many choices there are for each of the K numbers of an action."""
+    if isinstance(space, spaces.MultiBinary):
+        return [2] * int(np.prod(space.shape))
+    return [int(n) for n in np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec)]
 
 
 def _sized(space: spaces.Space) -> bool:
