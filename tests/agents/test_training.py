@@ -19,8 +19,9 @@ from gymnasium import spaces
 
 from hadamem.agents.evaluation import evaluate
 from hadamem.agents.ppo import PPO, PPOConfig
-from hadamem.agents.training import TrainConfig, load_policy, make_environment, seed_for, train
+from hadamem.agents.training import TrainConfig, evaluate_task, load_policy, make_environment, seed_for, train
 from hadamem.envs import make_vector
+from hadamem.report.recording import record
 from hadamem.run import Run, read_checkpoint, read_config, read_metrics
 
 
@@ -226,3 +227,50 @@ def test_evaluation_of_a_trained_policy_is_reproducible(tmp_path: pathlib.Path) 
         torch.manual_seed(0)
         results.append(evaluate(make_environment(loaded, 5, 1), policy, 10))
     assert results[0] == results[1]
+
+
+class Changing(gymnasium.Env):
+    """Its spaces are options."""
+
+    def __init__(self, n: int = 4, vector: bool = False, low: float = -2) -> None:
+        self.observation_space = spaces.Box(0, 1, (n,)) if vector else spaces.Discrete(n)
+        self.action_space = spaces.Box(low, 2, (1,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        return self.observation_space.sample(), 1.0, True, False, {}
+
+
+gymnasium.register("Changing-v0", Changing)
+
+
+@pytest.mark.parametrize(
+    ("options", "differing"),
+    [
+        (("n=5",), r"obs: there vector of shape \(4,\), .*, here vector of shape \(5,\)"),
+        (("vector=True",), r"obs: there vector of shape \(4,\), unit 1.0, here vector of shape \(4,\), unit None"),
+        (("low=-1",), r"action space: there Box\(-2.0, 2.0, .*, here Box\(-1.0, 2.0"),
+    ],
+)
+def test_a_policy_plays_only_in_the_spaces_it_was_trained_in(
+    tmp_path: pathlib.Path, options: tuple[str, ...], differing: str
+) -> None:
+    path = tmp_path / "run"
+    train(config(env="Changing-v0", memory="gru", steps=160), path)
+    policy, loaded = load_policy(path)
+    assert evaluate_task(loaded, policy, 0, 2)["episodes"] == 2
+    loaded.evaluate_options = options
+    for play in (lambda: evaluate_task(loaded, policy, 0, 2), lambda: record(policy, loaded, 0, 3)):
+        with pytest.raises(ValueError, match=rf"trained in other spaces than those of Changing-v0: {differing}"):
+            play()
+    saved = json.loads((path / "config.json").read_text())
+    saved["config"]["env_options"] = options  # the task was changed since
+    (path / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=differing):
+        load_policy(path)
+    with pytest.raises(ValueError, match=differing):
+        train(config(env="Changing-v0", memory="gru", steps=320, env_options=options), path, resume=True)

@@ -52,6 +52,8 @@ def evaluate(
     for name, number in (("episodes", episodes), ("max_steps", max_steps)):
         if number < 1:
             raise ValueError(f"{name} is {number}; it must be at least 1")
+    if policy is not None and policy.described:
+        env.require(policy.described)
     may_be_cut = env.cut_endless(max_steps)
     N = env.num_envs
     wanted = [episodes // N + (i < episodes % N) for i in range(N)]

@@ -134,6 +134,7 @@ def make_policy(config: TrainConfig, env: VectorEnvironment) -> Policy:
         other = config.sac.actor_memory
         memory = _memory(config) if other is None else MemoryChoice(other)
         policy = SoftActor(env.layout, env.action_space, memory, config.sac.network)
+    policy.described = env.described
     return policy.to(config.device)
 
 
@@ -194,6 +195,7 @@ def load_policy(path: pathlib.Path, device: str = "cpu") -> tuple[Policy, TrainC
     config.device = device
     checkpoint = read_checkpoint(path, device)
     env = make_environment(config, 1, 0)
+    env.require(checkpoint.get("spaces", env.described))
     policy = make_policy(config, env)
     env.close()
     policy.load_state_dict(checkpoint["agent"]["policy"])
@@ -216,6 +218,8 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
     # where environments cannot be saved, a resumed run must not meet its first episodes again
     purpose = "environment" if saved is None else f"environment after {saved['agent']['step']}"
     env = make_environment(config, config.algorithm.num_envs, seed_for(config.seed, purpose))
+    if saved is not None:
+        env.require(saved.get("spaces", env.described))
     agent = make_agent(config, env, path)
     seconds = 0.0
     if saved is not None:
@@ -227,7 +231,7 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
     with folder as run, bar, _stop() as stop, _telling_where(path):
 
         def save() -> None:
-            run.save({"agent": agent.state_dict(), "random": _random_state(), "seconds": seconds})
+            run.save({"agent": agent.state_dict(), "spaces": env.described, "random": _random_state(), "seconds": seconds})
 
         if not resume:
             save()  # from its first moment on, a run that is killed can go on

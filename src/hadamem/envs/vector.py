@@ -150,6 +150,32 @@ class VectorEnvironment:
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
 
+    @property
+    def described(self) -> dict[str, str]:
+        """The leaves of the observation and the action space in words, by which a policy knows its environment again.
+
+        Bounds of vectors are left out: their values are fed as they are.
+        """
+        words = {leaf.name: f"{leaf.kind} of shape {leaf.shape}, unit {leaf.unit}" for leaf in self.layout.leaves}
+        return words | {"action space": str(self.action_space)}
+
+    def require(self, described: dict[str, str]) -> None:
+        """Check that a policy that was trained where `described` was this can play here.
+
+        Raises:
+            ValueError: it names what differs.
+        """
+        here = self.described
+        differing = [
+            f"{name}: there {described.get(name, 'nothing')}, here {here.get(name, 'nothing')}"
+            for name in dict.fromkeys([*described, *here])
+            if described.get(name) != here.get(name)
+        ]
+        if list(described) != list(here) and not differing:
+            differing = [f"the order: there {', '.join(described)}; here {', '.join(here)}"]
+        if differing:
+            raise ValueError(f"the policy was trained in other spaces than those of {self.id}: {'; '.join(differing)}")
+
     def reset(self, tasks: Sequence[int] | None = None) -> Tensor:
         """Begin an episode everywhere: (N, D) float32. Seeds the first time; later calls go on with the streams.
 

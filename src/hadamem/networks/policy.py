@@ -16,8 +16,10 @@ class Policy(nn.Module, ABC):
 
     Attributes:
         head: the distribution.
+        described: `VectorEnvironment.described` of where it was made for; empty if nobody said.
     """
 
+    described: dict[str, str] = {}  # noqa: RUF012  replaced, never changed
     head: Categorical | Gaussian | SquashedGaussian
 
     @abstractmethod

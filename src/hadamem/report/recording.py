@@ -139,6 +139,8 @@ def record(
     config = replace(config, env_options=config.env_options + config.evaluate_options)
     seed = seed_for(seed, "evaluation")
     env = _drawing_environment(config, seed, made)
+    if policy.described:
+        env.require(policy.described)
     device = next(policy.parameters()).device
     torch.manual_seed(seed)
     calls: list[HadamardCall] = []
