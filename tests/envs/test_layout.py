@@ -93,7 +93,11 @@ def test_leaves_have_names_and_lie_without_gaps():
         ((6, 5, 1), np.int64, (1, 6, 5)),
         ((4, 8, 7), np.uint8, (4, 8, 7)),
         ((3, 5, 4), np.uint8, (3, 5, 4)),
-        ((12, 8, 7), np.uint8, (12, 8, 7)),
+        ((12, 8, 7), np.uint8, (7, 12, 8)),
+        ((8, 8, 12), np.uint8, (12, 8, 8)),
+        ((12, 8, 8), np.uint8, (12, 8, 8)),
+        ((9, 10, 9), np.uint8, (9, 10, 9)),
+        ((64, 60, 9), np.float32, (9, 64, 60)),
         ((6, 5), np.uint8, (1, 6, 5)),
     ],
 )
@@ -106,6 +110,17 @@ def test_images_become_channel_first_between_0_and_1(shape, dtype, channel_first
     moved = [np.moveaxis(s, -1, 0) if channel_first[1:] == shape[:2] and len(shape) == 3 else s for s in samples]
     expected = np.stack(moved).reshape(2, *channel_first) / 255
     np.testing.assert_allclose(rows.reshape(2, *channel_first), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "last"), [((4, 6, 6, 3), True), ((4, 3, 6, 6), False), ((4, 6, 6, 1), True)])
+def test_the_pictures_of_a_stack_give_their_channels_one_after_the_other(shape, last):
+    space = spaces.Box(0, 255, shape, np.uint8, seed=0)
+    sample = space.sample()
+    encoder, rows = encode(space, [sample])
+    channels_first = np.moveaxis(sample, -1, 1) if last else sample
+    (leaf,) = encoder.leaves
+    assert (leaf.kind, leaf.shape) == ("image", (channels_first.shape[0] * channels_first.shape[1], 6, 6))
+    np.testing.assert_allclose(rows.reshape(channels_first.shape), channels_first / 255, rtol=1e-6)
 
 
 @pytest.mark.parametrize("box", [spaces.Box(-1, 1, (5, 5, 3)), spaces.Box(0, 255, (5, 5)), spaces.Box(0, 255, (9,))])

@@ -77,7 +77,8 @@ class Encoder:
     """Writes batches of one space into their columns of a float32 buffer.
 
     Discrete and MultiDiscrete become one-hot, MultiBinary and Box become floats as they are; a Box that is an image
-    (three axes and values in 0..255 or 0..1, or two axes of uint8) becomes (C, H, W), in 0..1. Tuple and Dict may nest.
+    (three axes and values in 0..255 or 0..1, or two axes of uint8), or a stack of images (four axes), becomes (C, H, W),
+    in 0..1. Tuple and Dict may nest.
 
     Args:
         space: the space of a single environment.
@@ -311,8 +312,20 @@ def _require_below(limits: Any, digits: np.ndarray, values: np.ndarray, what: st
 
 def _is_image(space: spaces.Box) -> bool:
     if space.dtype == np.uint8:
-        return len(space.shape) in (2, 3)
-    return len(space.shape) == 3 and bool((space.low == 0).all()) and _brightest(space) is not None
+        return len(space.shape) in (2, 3, 4)
+    return len(space.shape) in (3, 4) and bool((space.low == 0).all()) and _brightest(space) is not None
+
+
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether the last of three axes counts channels, and not the first.
+
+    Two neighbouring axes of one length are height and width. Else the shorter of the first and the last axis counts channels,
+    and of two equally short ones the first.
+    """
+    first, middle, last = shape
+    if (first == middle) != (middle == last):
+        return first == middle
+    return last < first
 
 
 def _brightest(space: spaces.Box) -> float | None:
@@ -321,16 +334,18 @@ def _brightest(space: spaces.Box) -> float | None:
 
 
 def _image(space: spaces.Box, path: tuple[Any, ...]) -> _Part:
-    shape = space.shape if len(space.shape) == 3 else (1, *space.shape)
+    stack, single = (space.shape[:1], space.shape[1:]) if len(space.shape) == 4 else ((), space.shape)
+    if len(single) == 2:
+        single = (1, *single)
     scale = 1 / (_brightest(space) or 255.0)
-    channel_last = shape[-1] in (1, 3, 4) and shape[0] not in (1, 3, 4)
-    if channel_last:
-        shape = (shape[2], shape[0], shape[1])
+    if last := _channels_last(single):
+        single = (single[2], single[0], single[1])
+    shape = (int(np.prod(stack)) * single[0], *single[1:])  # of a stack, all pictures' channels
 
     def write(value: np.ndarray, out: np.ndarray) -> None:
-        if channel_last:
-            value = np.moveaxis(value, -1, 1)
-        pixels = out.reshape(len(out), *shape)  # splits the columns' own axis, so this is a view
+        if last:
+            value = np.moveaxis(value, -1, -3)
+        pixels = out.reshape(len(out), *stack, *single)  # splits the columns' own axis, so this is a view
         np.multiply(value.reshape(pixels.shape), scale, out=pixels, dtype=np.float32, casting="same_kind")
 
     return _Part(path, "image", shape, write, scale if space.dtype == np.uint8 else None)
