@@ -9,6 +9,7 @@ import select
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -19,12 +20,13 @@ from rich.console import Console
 from rich.status import Status
 
 from . import __version__
+from .agents.evaluation import MAX_STEPS
 from .agents.training import evaluate_task, load_config, load_policy, seed_for
 from .agents.training import train as run_training
 from .bench import commands as bench
 from .checks import check_fields
 from .console import console, make_table, print_rows, print_table, say, write_json
-from .envs import list_tasks
+from .envs import EnvironmentFailedError, list_tasks
 from .experiments import commands as experiments
 from .experiments.arguments import file_name, read_train
 from .experiments.results import say_if_unfinished
@@ -33,6 +35,8 @@ from .experiments.tuning.command import tune
 from .report.commands import watch
 from .report.compare import compare
 from .run import write_whole
+
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass
@@ -83,6 +87,8 @@ class Evaluate:
     """how actions are chosen: the most likely one, or drawn from the policy as in training"""
     num_envs: int = 50
     """number of environments that are stepped side by side, at most"""
+    max_steps: int = MAX_STEPS
+    """cut an episode after so many steps, where the environment has no limit of its own"""
     device: str = "cpu"
     """device that the network runs on: cpu, cuda, cuda:1, ..."""
     json: pathlib.Path | None = None
@@ -101,8 +107,10 @@ def evaluate(arguments: Sequence[str]) -> None:
     seed, greedy = seed_for(given.seed, "evaluation"), given.mode == "greedy"
     for name, player in ((config.memory, policy), ("random", None)):
         with console.status(f"{name}: playing") as status:
-            told = _told(status, name)
-            results[name] = evaluate_task(config, player, seed, given.episodes, given.num_envs, greedy, told)
+            say_how_far = _how_far(status, name)
+            results[name] = evaluate_task(
+                config, player, seed, given.episodes, given.num_envs, greedy, say_how_far, given.max_steps, partial=True
+            )
     title = ", ".join([config.env, *config.env_options, *config.evaluate_options, given.mode])
     table = make_table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success", "inner episodes"])
     for name, result in results.items():
@@ -142,8 +150,19 @@ def plot(arguments: Sequence[str]) -> None:
     print(given.out)
 
 
-def _told(status: Status, name: str) -> Callable[[int], None]:
-    return lambda done: status.update(f"{name}: {done} episodes")
+def _how_far(status: Status, name: str) -> Callable[[int, int], None]:
+    """Says how far an evaluation is: on a terminal in its last line, elsewhere in a line every few seconds."""
+    said = time.monotonic()
+
+    def say_how_far(episodes: int, steps: int) -> None:
+        nonlocal said
+        text = f"{name}: {episodes} episodes, {steps:,} steps in each environment"
+        status.update(text)
+        if not console.is_terminal and time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            say(text)
+
+    return say_how_far
 
 
 @dataclass
@@ -261,12 +280,21 @@ def main() -> None:
             run_command([word for word in sys.argv[1:] if word != "--debug"])
         finally:
             print(end="", flush=True)  # now, where an error is answered
-    except (ValueError, FloatingPointError, OSError, ModuleNotFoundError, gymnasium.error.Error) as error:
+    except (
+        EnvironmentFailedError,
+        ValueError,
+        FloatingPointError,
+        OSError,
+        ModuleNotFoundError,
+        gymnasium.error.Error,
+    ) as error:
         if isinstance(error, BrokenPipeError) and _reader_left():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python flushes at its end
             raise SystemExit(1) from None
         if debug:
             raise
+        if isinstance(error, EnvironmentFailedError):  # whoever wrote the environment needs to see where
+            traceback.print_exception(error.__cause__)
         say(f"error: {error}", style="red")
         for note in getattr(error, "__notes__", ()):
             say(note)

@@ -9,15 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from hadamem.agents.evaluation import evaluate
 from hadamem.agents.ppo import PPO, PPOConfig
 from hadamem.agents.progress import Progress
 from hadamem.agents.sac import SACConfig
-from hadamem.agents.training import TrainConfig, load_policy, make_environment, seed_for, train
+from hadamem.agents.training import TrainConfig, evaluate_task, load_policy, make_environment, seed_for, train
+from hadamem.envs import make_vector
+from hadamem.report.recording import record
 from hadamem.run import Run, RunError, read_checkpoint, read_config, read_metrics
 
 
@@ -220,6 +226,65 @@ def test_evaluation_counts_whole_episodes() -> None:
         evaluate(env, None, 0)
 
 
+class Endless(gymnasium.Env):
+    """Pays 1 a step and ends only where it was told to."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, length: int | None = None) -> None:
+        self.length = length
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return (
+            np.zeros(2, np.float32),
+            1.0,
+            self.t == self.length,
+            False,
+            {"inner_returns": [0] * int(self.np_random.integers(3))},
+        )
+
+
+gymnasium.register("Endless-v0", Endless)
+gymnasium.register("Limited-v0", Endless, max_episode_steps=30)
+
+
+def test_evaluation_cuts_what_does_not_end_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    progress: list[tuple[int, int]] = []
+    result = evaluate(make_vector("Endless-v0", 2, 0), None, 5, progress=lambda *done: progress.append(done), max_steps=20)
+    assert (result["episodes"], result["mean"], result["mean_length"]) == (5, 20, 20)
+    assert progress == [(0, t) for t in range(1, 20)] + [(2, t) for t in range(20, 40)] + [(4, t) for t in range(40, 60)] + [
+        (5, 60)
+    ]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Endless-v0: 5 of 5 episodes did not end within 20 steps and were cut there; the environment has no limit of its own"
+    ]
+
+
+@pytest.mark.parametrize(("id", "options", "length"), [("Limited-v0", {}, 30), ("Endless-v0", {"length": 12}, 12)])
+def test_evaluation_leaves_episodes_that_end_as_they_are(
+    id: str, options: dict[str, Any], length: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert evaluate(make_vector(id, 2, 0, **options), None, 3, max_steps=20)["mean_length"] == length
+    assert not caplog.records
+
+
+def test_evaluation_that_is_interrupted_counts_what_was_played() -> None:
+    def interrupt(episodes: int, steps: int) -> None:
+        if steps == 50:
+            raise KeyboardInterrupt
+
+    assert evaluate(make_vector("Limited-v0", 2, 0), None, 9, progress=interrupt, partial=True)["episodes"] == 2
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(make_vector("Limited-v0", 2, 0), None, 9, progress=interrupt)
+
+
 def test_evaluation_is_not_biased_to_short_episodes() -> None:
     """CartPole at random: the first 64 episodes to end would be shorter than 64 episodes of a fixed number each."""
     cartpole = config(env="CartPole-v1")
@@ -236,3 +301,50 @@ def test_evaluation_of_a_trained_policy_is_reproducible(tmp_path: pathlib.Path) 
         torch.manual_seed(0)
         results.append(evaluate(make_environment(loaded, 5, 1), policy, 10))
     assert results[0] == results[1]
+
+
+class Changing(gymnasium.Env):
+    """Its spaces are options."""
+
+    def __init__(self, n: int = 4, vector: bool = False, low: float = -2) -> None:
+        self.observation_space = spaces.Box(0, 1, (n,)) if vector else spaces.Discrete(n)
+        self.action_space = spaces.Box(low, 2, (1,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        return self.observation_space.sample(), 1.0, True, False, {}
+
+
+gymnasium.register("Changing-v0", Changing)
+
+
+@pytest.mark.parametrize(
+    ("options", "differing"),
+    [
+        (("n=5",), r"obs: there vector of shape \(4,\), .*, here vector of shape \(5,\)"),
+        (("vector=True",), r"obs: there vector of shape \(4,\), unit 1.0, here vector of shape \(4,\), unit None"),
+        (("low=-1",), r"action space: there Box\(-2.0, 2.0, .*, here Box\(-1.0, 2.0"),
+    ],
+)
+def test_a_policy_plays_only_in_the_spaces_it_was_trained_in(
+    tmp_path: pathlib.Path, options: tuple[str, ...], differing: str
+) -> None:
+    path = tmp_path / "run"
+    train(config(env="Changing-v0", memory="gru", steps=160), path)
+    policy, loaded = load_policy(path)
+    assert evaluate_task(loaded, policy, 0, 2)["episodes"] == 2
+    loaded.evaluate_options = options
+    for play in (lambda: evaluate_task(loaded, policy, 0, 2), lambda: record(policy, loaded, 0, 3)):
+        with pytest.raises(ValueError, match=rf"trained in other spaces than those of Changing-v0: {differing}"):
+            play()
+    saved = json.loads((path / "config.json").read_text())
+    saved["config"]["env_options"] = options  # the task was changed since
+    (path / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=differing):
+        load_policy(path)
+    with pytest.raises(ValueError, match=differing):
+        train(config(env="Changing-v0", memory="gru", steps=320, env_options=options), path, resume=True)

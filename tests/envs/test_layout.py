@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hadamem.envs import Layout
-from hadamem.envs.layout import Actions, Encoder
+from hadamem.envs.layout import Actions, Encoder, without_unsized
 
 LEAVES = [
     spaces.Discrete(5),
@@ -93,7 +93,11 @@ def test_leaves_have_names_and_lie_without_gaps():
         ((6, 5, 1), np.int64, (1, 6, 5)),
         ((4, 8, 7), np.uint8, (4, 8, 7)),
         ((3, 5, 4), np.uint8, (3, 5, 4)),
-        ((12, 8, 7), np.uint8, (12, 8, 7)),
+        ((12, 8, 7), np.uint8, (7, 12, 8)),
+        ((8, 8, 12), np.uint8, (12, 8, 8)),
+        ((12, 8, 8), np.uint8, (12, 8, 8)),
+        ((9, 10, 9), np.uint8, (9, 10, 9)),
+        ((64, 60, 9), np.float32, (9, 64, 60)),
         ((6, 5), np.uint8, (1, 6, 5)),
     ],
 )
@@ -106,6 +110,17 @@ def test_images_become_channel_first_between_0_and_1(shape, dtype, channel_first
     moved = [np.moveaxis(s, -1, 0) if channel_first[1:] == shape[:2] and len(shape) == 3 else s for s in samples]
     expected = np.stack(moved).reshape(2, *channel_first) / 255
     np.testing.assert_allclose(rows.reshape(2, *channel_first), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "last"), [((4, 6, 6, 3), True), ((4, 3, 6, 6), False), ((4, 6, 6, 1), True)])
+def test_the_pictures_of_a_stack_give_their_channels_one_after_the_other(shape, last):
+    space = spaces.Box(0, 255, shape, np.uint8, seed=0)
+    sample = space.sample()
+    encoder, rows = encode(space, [sample])
+    channels_first = np.moveaxis(sample, -1, 1) if last else sample
+    (leaf,) = encoder.leaves
+    assert (leaf.kind, leaf.shape) == ("image", (channels_first.shape[0] * channels_first.shape[1], 6, 6))
+    np.testing.assert_allclose(rows.reshape(channels_first.shape), channels_first / 255, rtol=1e-6)
 
 
 @pytest.mark.parametrize("box", [spaces.Box(-1, 1, (5, 5, 3)), spaces.Box(0, 255, (5, 5)), spaces.Box(0, 255, (9,))])
@@ -143,6 +158,10 @@ def test_unsupported_spaces_are_named_with_those_that_are(space, where):
         (spaces.Box(-1, 1, (2, 1)), [[-3.0, 0.5]], [[[-1], [0.5]]]),
         (spaces.Box(-1, 1, ()), [[-3.0], [0.5]], [-1, 0.5]),
         (spaces.Box(0, 5, (1,), np.int32), [[2.7], [8.0]], [[3], [5]]),
+        (spaces.Box(3, 3, (1,)), [[2.7], [8.0]], [[3], [3]]),
+        (spaces.Box(0, np.inf, (1,)), [[-2.5], [8.0]], [[0], [8]]),
+        (spaces.MultiBinary(2), [[0, 1], [1, 1]], [[0, 1], [1, 1]]),
+        (spaces.MultiBinary((2, 1)), [[0, 1], [1, 1]], [[[0], [1]], [[1], [1]]]),
     ],
     ids=str,
 )
@@ -155,7 +174,12 @@ def test_actions_reach_the_environment_with_its_start_shape_bounds_and_dtype(spa
 
 @pytest.mark.parametrize(
     "space",
-    [spaces.Discrete(5, start=2), spaces.MultiDiscrete([[2], [3]], start=[[3], [-3]]), spaces.Box(-1, 1, (2, 3))],
+    [
+        spaces.MultiBinary((2, 2)),
+        spaces.Discrete(5, start=2),
+        spaces.MultiDiscrete([[2], [3]], start=[[3], [-3]]),
+        spaces.Box(-1, 1, (2, 3)),
+    ],
     ids=str,
 )
 def test_actions_go_there_and_back(space):
@@ -181,8 +205,24 @@ def test_wrong_actions_are_named_with_the_right_ones(space, actions, message):
 
 
 def test_unsupported_action_space_is_named():
-    with pytest.raises(ValueError, match=r"MultiBinary\(3\) is not supported; it must be Discrete, MultiDiscrete or"):
-        Actions(spaces.MultiBinary(3))
+    with pytest.raises(
+        ValueError, match=r"Text\(1, 3, .* is not supported; it must be Discrete, MultiDiscrete, MultiBinary or Box"
+    ):
+        Actions(spaces.Text(3))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint64])
+def test_integer_actions_reach_their_bounds_and_do_not_wrap_around(dtype):
+    bounds = np.iinfo(dtype)
+    actions = Actions(spaces.Box(bounds.min, bounds.max, (1,), dtype))
+    made = actions.to_environment(np.array([[1e20], [-1e20], [3.4], [np.inf]], np.float32))
+    assert made.ravel().tolist() == [bounds.max, bounds.min, 3, bounds.max]
+    assert made.dtype == dtype
+
+
+def test_actions_that_are_nan_are_refused():
+    with pytest.raises(ValueError, match="actions contain nan"):
+        Actions(spaces.Box(-1, 1, (1,))).to_environment(np.array([[np.nan]]))
 
 
 def test_a_float_image_from_0_to_1_is_an_image_as_it_is():
@@ -192,3 +232,27 @@ def test_a_float_image_from_0_to_1_is_an_image_as_it_is():
     encoder, rows = encode(box, [sample])
     assert encoder.leaves[0].kind == "image"
     np.testing.assert_allclose(rows[0].reshape(3, 5, 6), np.moveaxis(sample, -1, 0))
+
+
+def test_parts_without_a_fixed_width_are_left_out_and_paths_stay():
+    space = spaces.Dict(
+        mission=spaces.Text(9),
+        pair=spaces.Tuple((spaces.Sequence(spaces.Discrete(2)), spaces.Discrete(3), spaces.Box(-1, 1, (2,)))),
+        only=spaces.Dict(graph=spaces.Graph(spaces.Discrete(2), None)),
+    )
+    rest, left_out = without_unsized(space)
+    assert left_out == ["obs.mission (Text)", "obs.pair.0 (Sequence)", "obs.only.graph (Graph)"]
+    encoder = Encoder(rest)
+    assert [leaf.name for leaf in encoder.leaves] == ["obs.pair.1", "obs.pair.2"]
+    rows = np.zeros((1, 5), np.float32)
+    encoder.write({"mission": ("words",), "pair": (None, np.array([2]), np.array([[0.5, -0.5]]))}, rows)
+    assert rows.tolist() == [[0, 0, 1, 0.5, -0.5]]
+
+
+@pytest.mark.parametrize("space", [spaces.Text(4), spaces.Dict(a=spaces.Tuple((spaces.Text(4),)))], ids=str)
+def test_a_space_of_which_nothing_would_be_left_stays_to_be_refused(space):
+    rest, left_out = without_unsized(space)
+    assert rest == space
+    assert len(left_out) == 1
+    with pytest.raises(ValueError, match="which has no fixed width"):
+        Encoder(rest)

@@ -186,6 +186,57 @@ def test_third_party_id(tmp_path, monkeypatch):
     assert env.reset().shape == (2, 4)
 
 
+def test_an_id_of_an_installed_package_is_found_without_its_module(tmp_path, monkeypatch):
+    about = tmp_path / "labyrinths-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: labyrinths\nVersion: 1.0\nRequires-Dist: gymnasium>=1\n")
+    (tmp_path / "labyrinths.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "gymnasium.register('Labyrinths-Small-v0', CartPoleEnv)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert make_vector("Labyrinths-Small-v0", 2, 0).reset().shape == (2, 4)
+    for typed in ("Labyrinths-Smal-v0", "labyrinths:Labyrinths-Smal-v0"):
+        with pytest.raises(ValueError, match="did you mean labyrinths:Labyrinths-Small-v0"):
+            make_vector(typed, 2, 0)
+
+
+class Told(Counter):
+    """Beside the counter, a text."""
+
+    def __init__(self, only_text=False):
+        super().__init__()
+        self.only_text = only_text
+        parts = {} if only_text else {"counter": self.observation_space}
+        self.observation_space = spaces.Dict(mission=spaces.Text(20), **parts)
+
+    def reset(self, *, seed=None, options=None):
+        shown, info = super().reset(seed=seed)
+        return {"mission": "count", "counter": shown}, info
+
+    def step(self, action):
+        shown, *rest = super().step(action)
+        return {"mission": "count on", "counter": shown}, *rest
+
+
+gymnasium.register("Told-v0", Told)
+
+
+def test_a_text_beside_numbers_is_left_out_with_a_notice(caplog):
+    env = make_vector("Told-v0", 2, 0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Told-v0: left out of the observation, because their width is not fixed: obs.mission (Text)"
+    ]
+    assert env.reset().tolist() == [[0], [0]]
+    assert env.step(env.random_actions()).obs.tolist() == [[1], [1]]
+
+
+def test_a_text_alone_is_refused():
+    with pytest.raises(ValueError, match=r"obs\.mission is a Text space, which has no fixed width"):
+        make_vector("Told-v0", 1, 0, only_text=True)
+
+
 def test_missing_dependency_of_a_third_party_module_speaks_for_itself(tmp_path, monkeypatch):
     (tmp_path / "needy_envs.py").write_text("import not_installed_at_all\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -289,3 +340,11 @@ def test_list_tasks_names_what_can_be_made():
         if row["source"] == "popgym" or name in ("CartPole-v1", "Taxi-v4", "Blackjack-v1"):
             env = make_vector(name, 1, 0, batched=False)
             env.reset(), env.step(env.random_actions())
+
+
+def test_minigrid_without_its_prefix_and_without_its_text():
+    pytest.importorskip("minigrid", reason="a package of environments that registers its ids on import")
+    env = make_vector("MiniGrid-MemoryS7-v0", 2, 0)
+    assert {leaf.name for leaf in env.layout.leaves} == {"obs.direction", "obs.image"}
+    assert env.reset().shape == (2, 4 + 7 * 7 * 3)
+    env.step(env.random_actions())

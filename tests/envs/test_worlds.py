@@ -13,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from hadamem.envs import MaskVelocity, list_tasks, make_vector, tasks
+from hadamem.envs.border import Environments
 from hadamem.envs.worlds import WITHOUT_VELOCITY, WORLDS
 
 N = 4
@@ -89,7 +90,7 @@ def test_a_batch_equals_single_environments_step_by_step(id):
 @pytest.mark.parametrize("id", WORLDS)
 def test_make_vector_batches_them_with_their_options(id):
     pair = [make_vector(id, 3, 11, batched=batched, **SHORT[id]) for batched in (True, False)]
-    assert [type(env._env) is SyncVectorEnv for env in pair] == [False, True]
+    assert [type(env._env) is Environments for env in pair] == [False, True]
     assert pair[0].layout == pair[1].layout
     assert torch.equal(*[env.reset() for env in pair])
     for _ in range(70):

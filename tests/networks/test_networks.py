@@ -12,6 +12,7 @@ from gymnasium import spaces
 from hadamem.envs import Layout, Leaf
 from hadamem.networks import ActorCritic, NetworkConfig, ObservationEncoder, PositionCode, make_head
 from hadamem.networks.encoders import steps_in_episode
+from hadamem.networks.heads import SquashedGaussian
 
 
 def test_steps_in_episode() -> None:
@@ -105,8 +106,8 @@ def test_gaussian_is_scaled_to_its_bounds() -> None:
 
 
 def test_unknown_action_space() -> None:
-    with pytest.raises(ValueError, match=r"MultiBinary.*Discrete, MultiDiscrete or Box"):
-        make_head(spaces.MultiBinary(3))
+    with pytest.raises(ValueError, match=r"Text.*Discrete, MultiDiscrete, MultiBinary or Box"):
+        make_head(spaces.Text(3))
 
 
 @pytest.mark.parametrize("memory", ["shm", "gru", "mlp"])
@@ -123,3 +124,39 @@ def test_actor_critic_steps_equal_the_sequence(memory: str, position_code: bool)
         torch.testing.assert_close(step_logits[:, 0], logits[:, t])
         torch.testing.assert_close(step_value[:, 0], value[:, t])
     torch.testing.assert_close(state, last)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "middle", "scale"),
+    [
+        (-2.0, 4.0, 1.0, 3.0),
+        (5.0, 5.0, 5.0, 1.0),
+        (1000.0, np.inf, 1001.0, 1.0),
+        (-np.inf, -1000.0, -1001.0, 1.0),
+        (-np.inf, np.inf, 0.0, 1.0),
+        (np.finfo(np.float32).min, np.finfo(np.float32).max, 0.0, 1.0),
+    ],
+)
+def test_any_bounds_of_a_box_give_a_finite_distribution(low: float, high: float, middle: float, scale: float) -> None:
+    head = make_head(spaces.Box(low, high, (1,), np.float32))
+    assert (head.centre.item(), head.scale.item()) == (middle, scale)
+    parameters = torch.zeros(50, 1)
+    action = head.sample(parameters)
+    assert head.log_prob(parameters, action).isfinite().all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, np.inf), (-np.inf, 0.0), (np.finfo(np.float32).min, np.finfo(np.float32).max)])
+def test_sac_refuses_a_range_without_two_bounds(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="no finite bounds"):
+        SquashedGaussian(spaces.Box(np.float32(low), np.float32(high), (1,), np.float32))
+
+
+def test_sac_normalises_a_range_of_one_value() -> None:
+    head = SquashedGaussian(spaces.Box(3, 3, (1,), np.float32))
+    assert head.normalise(head.sample(torch.zeros(9, 2))).isfinite().all()
+
+
+def test_bits_are_independent_choices_of_two() -> None:
+    head = make_head(spaces.MultiBinary((2, 2)))
+    assert head.counts == [2, 2, 2, 2]
+    assert head.sample(torch.zeros(5, 8)).shape == (5, 4)

@@ -13,8 +13,12 @@ import torch
 from torch import Tensor
 
 from ..envs import VectorEnvironment
+from ..envs.border import notice
 from ..envs.vector import Episode
 from ..networks import Policy
+
+#: Steps after which an evaluation cuts an episode of an environment without a limit.
+MAX_STEPS = 10_000
 
 
 @torch.no_grad()
@@ -23,8 +27,10 @@ def evaluate(
     policy: Policy | None,
     episodes: int,
     greedy: bool = True,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     tasks: Sequence[int] | None = None,
+    max_steps: int = MAX_STEPS,
+    partial: bool = False,
 ) -> dict[str, Any]:
     """Play `episodes` episodes.
 
@@ -33,34 +39,54 @@ def evaluate(
         policy: who plays; None for random actions.
         episodes: how many, at least 1.
         greedy: the most likely action instead of a random one.
-        progress: called with the number of episodes played so far.
+        progress: called with the number of episodes played so far, and of steps that each environment has made.
         tasks: which of `env.num_tasks` tasks each environment begins with; none: drawn by the environment.
+        max_steps: episodes are cut after so many where the environment has no limit of its own; a notice says how many were.
+        partial: on Ctrl-C, end with the episodes played so far, if there are any.
 
     Returns:
         mean, std (of single episodes), ci95 (half the width of the 95 % interval of the mean), episodes, mean_length,
-        success_rate where the task tells success, and inner_means, the mean returns of inner episodes, where it has several.
+        success_rate where the task tells success, and inner_means, the mean returns of inner episodes, where all episodes have
+        the same number of them, at least two.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes is {episodes}; it must be at least 1")
+    for name, number in (("episodes", episodes), ("max_steps", max_steps)):
+        if number < 1:
+            raise ValueError(f"{name} is {number}; it must be at least 1")
+    if policy is not None and policy.described:
+        env.require(policy.described)
+    may_be_cut = env.cut_endless(max_steps)
     N = env.num_envs
     wanted = [episodes // N + (i < episodes % N) for i in range(N)]
     device = next(policy.parameters()).device if policy is not None else torch.device("cpu")
     obs, start = env.reset(tasks).to(device), torch.ones(N, dtype=torch.bool, device=device)
     state = policy.initial_state(N) if policy is not None else {}
     played: list[Episode] = []
-    while len(played) < episodes:
-        if policy is None:
-            action: Tensor = env.random_actions()
-        else:
-            action, state = policy.act(obs, state, start, greedy)
-        step = env.step(action)
-        obs, start = step.obs.to(device), step.start.to(device)
-        for i, episode in zip(step.start.nonzero().flatten().tolist(), step.episodes, strict=True):
-            if wanted[i] > 0:
-                wanted[i] -= 1
-                played.append(episode)
-        if progress is not None:
-            progress(len(played))
+    steps = 0
+    try:
+        while len(played) < episodes:
+            steps += 1
+            if policy is None:
+                action: Tensor = env.random_actions()
+            else:
+                action, state = policy.act(obs, state, start, greedy)
+            step = env.step(action)
+            obs, start = step.obs.to(device), step.start.to(device)
+            for i, episode in zip(step.start.nonzero().flatten().tolist(), step.episodes, strict=True):
+                if wanted[i] > 0:
+                    wanted[i] -= 1
+                    played.append(episode)
+            if progress is not None:
+                progress(len(played), steps)
+    except KeyboardInterrupt:
+        if not (partial and played):
+            raise
+        notice(f"{env.id}: stopped after {len(played)} of {episodes} episodes, among which short ones are more frequent")
+        episodes = len(played)
+    if may_be_cut and (cut := sum(episode.length == max_steps for episode in played)):
+        notice(
+            f"{env.id}: {cut} of {episodes} episodes did not end within {max_steps:,} steps and were cut there; "
+            "the environment has no limit of its own"
+        )
     returns = torch.tensor([episode.return_ for episode in played], dtype=torch.float64)
     std = returns.std().item() if episodes > 1 else 0.0
     result: dict[str, Any] = {
@@ -73,7 +99,8 @@ def evaluate(
     successes = [episode.success for episode in played if episode.success is not None]
     if successes:
         result["success_rate"] = sum(successes) / len(successes)
-    inner = torch.tensor([episode.inner_returns for episode in played], dtype=torch.float64)
-    if inner.shape[1] > 1:
+    numbers = {len(episode.inner_returns) for episode in played}
+    if len(numbers) == 1 and numbers.pop() > 1:
+        inner = torch.tensor([episode.inner_returns for episode in played], dtype=torch.float64)
         result["inner_means"] = inner.mean(0).tolist()
     return result

@@ -22,7 +22,7 @@ from ..memory import parse_options
 from ..networks import ActorCritic, MemoryChoice, Policy, SoftActor, TwinCritic
 from ..options import read_json
 from ..run import Run, RunError, first_line, has_checkpoint, read_checkpoint, read_config, read_last_metrics
-from .evaluation import evaluate
+from .evaluation import MAX_STEPS, evaluate
 from .ppo import PPO, PPOConfig
 from .progress import Progress
 from .sac import SAC, SACConfig
@@ -143,6 +143,7 @@ def make_policy(config: TrainConfig, env: VectorEnvironment) -> Policy:
         other = config.sac.actor_memory
         memory = _memory(config) if other is None else MemoryChoice(other)
         policy = SoftActor(env.layout, env.action_space, memory, config.sac.network)
+    policy.described = env.described
     return policy.to(config.device)
 
 
@@ -207,6 +208,7 @@ def load_policy(path: pathlib.Path, device: str = "cpu") -> tuple[Policy, TrainC
     config.device = device
     checkpoint = read_checkpoint(path, device)
     env = make_environment(config, 1, 0)
+    env.require(checkpoint.get("spaces", env.described))
     policy = make_policy(config, env)
     env.close()
     with _fitting(path):
@@ -272,6 +274,8 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
         purpose = "environment" if saved is None else f"environment after {saved['agent']['step']}"
         env = make_environment(config, config.algorithm.num_envs, seed_for(config.seed, purpose))
         stack.callback(env.close)
+        if saved is not None:
+            env.require(saved.get("spaces", env.described))
         agent = make_agent(config, env, path)
         seconds, metrics = 0.0, {"return": float("nan")}
         if saved is not None:
@@ -288,11 +292,12 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
             run.start(config, agent.step)
         if advice := few_updates(config):
             _log.warning("%s", advice)
+        stack.enter_context(_naming_the_checkpoint(path))
         update = stack.enter_context(_progress(f"{config.memory} on {config.env}", config.steps, agent.step))
         stop = stack.enter_context(_stop())
 
         def save() -> None:
-            run.save({"agent": agent.state_dict(), "random": _random_state(), "seconds": seconds})
+            run.save({"agent": agent.state_dict(), "spaces": env.described, "random": _random_state(), "seconds": seconds})
 
         if saved is None:
             save()  # from its first moment on, a run that is killed can go on
@@ -318,6 +323,16 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
     return complete
 
 
+@contextmanager
+def _naming_the_checkpoint(path: pathlib.Path) -> Iterator[None]:
+    """Add to whatever ends a training where its last checkpoint is."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"the work up to the last checkpoint is in {path}")
+        raise
+
+
 def _check_steps(steps: int, done: int, path: pathlib.Path) -> None:
     """Raise a ValueError if a run is to go on to fewer steps than it has made, unless it was to make no more from the first."""
     if steps < done and steps != read_config(path)["steps"]:
@@ -331,7 +346,9 @@ def evaluate_task(
     episodes: int | None = None,
     num_envs: int = 50,
     greedy: bool = True,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    max_steps: int = MAX_STEPS,
+    partial: bool = False,
 ) -> dict[str, Any]:
     """Play the task of a configuration as it is evaluated; see `evaluate`, and `evaluate_options` of TrainConfig.
 
@@ -341,7 +358,7 @@ def evaluate_task(
         seed: of everything random.
         episodes: how many; None: every task once where the environment has a list of tasks, 200 elsewhere.
         num_envs: environments side by side, at most.
-        greedy, progress: see `evaluate`.
+        greedy, progress, max_steps, partial: see `evaluate`.
     """
     config = replace(config, env_options=config.env_options + config.evaluate_options)
     env = make_environment(config, 1, 0)
@@ -351,7 +368,8 @@ def evaluate_task(
     torch.manual_seed(seed)
     env = make_environment(config, num_tasks or min(episodes, num_envs), seed)
     try:
-        return evaluate(env, policy, episodes, greedy, progress, range(num_tasks) if num_tasks else None)
+        tasks = range(num_tasks) if num_tasks else None
+        return evaluate(env, policy, episodes, greedy, progress, tasks, max_steps, partial)
     finally:
         env.close()
 

@@ -3,12 +3,14 @@
 Importing it registers the tasks of hadamem ("hadamem/Wind-v0", ...) with Gymnasium.
 """
 
+from .border import EnvironmentFailedError
 from .layout import Layout, Leaf
 from .tasks import list_tasks
 from .vector import Episode, Transition, VectorEnvironment, make_vector
 from .wrappers import MaskVelocity, RepeatTrials
 
 __all__ = [
+    "EnvironmentFailedError",
     "Episode",
     "Layout",
     "Leaf",

@@ -73,7 +73,7 @@ class BatchedTask(VectorEnv):
         reward, terminated, truncated = self._advance(actions)
         observation, told, info = self._observe(), self._info(), {}
         done = terminated | truncated
-        if done.any():
+        if np.count_nonzero(done):
             rows = np.flatnonzero(done)
             final = np.full(self.num_envs, None, object)
             for i in rows:

@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 Kind = Literal["vector", "image"]
 _SMALLEST_SCREEN = 16  # pixels: a smaller image is taken for a grid of cells
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,20 @@ class Layout:
         return Layout(tuple(leaf for leaf in self.leaves if leaf.name.partition(".")[0] == name))
 
 
+class InvalidValueError(ValueError):
+    """A value that its space does not hold, or that is not finite, in one row of a batch."""
+
+    def __init__(self, row: int, text: str) -> None:
+        super().__init__(text)
+        self.row = row
+
+
 class Encoder:
     """Writes batches of one space into their columns of a float32 buffer.
 
     Discrete and MultiDiscrete become one-hot, MultiBinary and Box become floats as they are; a Box that is an image
-    (three axes and values in 0..255 or 0..1, or two axes of uint8) becomes (C, H, W), in 0..1. Tuple and Dict may nest.
+    (three axes and values in 0..255 or 0..1, or two axes of uint8), or a stack of images (four axes), becomes (C, H, W),
+    in 0..1. Tuple and Dict may nest.
 
     Args:
         space: the space of a single environment.
@@ -87,40 +97,81 @@ class Encoder:
         self._plan: list[tuple[tuple[Any, ...], Leaf, Write]] = []
         self.offset = offset
         for part in _parts(space, (), name):
-            leaf = Leaf(".".join([name, *map(str, part.path)]), part.kind, part.shape, offset, part.unit, part.measured)
+            leaf = Leaf(_leaf_name(name, part.path), part.kind, part.shape, offset, part.unit, part.measured)
             offset += leaf.size
             self.leaves += (leaf,)
             self._plan.append((part.path, leaf, part.write))
         self.end = offset
 
     def write(self, batch: Any, out: np.ndarray) -> None:
-        """Encode a batch, nested as Gymnasium's vector environments nest it, into `out` (N, D) float32."""
+        """Encode a batch, nested as Gymnasium's vector environments nest it, into `out` (N, D) float32.
+
+        Raises:
+            InvalidValueError: for categories that the space does not have, and for what is not finite as float32.
+        """
         for path, leaf, write in self._plan:
             value = batch
             for key in path:
                 value = value[key]
-            write(np.asarray(value), out[:, leaf.columns])
+            value = np.asarray(value)
+            if value.dtype.kind == "f" and (wrong := first_not_finite(value)) is not None:
+                raise InvalidValueError(wrong[0], f"{leaf.name} holds {value[wrong]}; it must be a finite float32")
+            write(value, out[:, leaf.columns])
+
+
+def first_not_finite(values: np.ndarray) -> tuple[int, ...] | None:
+    """Where the first of some floats is that is not finite as float32; None if there is none."""
+    finite = np.isfinite(values) if values.dtype == np.float32 else np.abs(values) <= _LARGEST_FLOAT32
+    return None if np.count_nonzero(finite) == finite.size else tuple(np.argwhere(~finite)[0].tolist())
+
+
+def without_unsized(space: spaces.Space, name: str = "obs") -> tuple[spaces.Space, list[str]]:
+    """Leave out the parts of a Dict or Tuple that have no fixed width (Text, Sequence, Graph, ...).
+
+    A Tuple that loses a part becomes a Dict whose keys are the positions of the remaining ones, so that every path into an
+    observation stays what it was.
+
+    Args:
+        space: of a single environment, however nested.
+        name: of the space, in the names of what was left out.
+
+    Returns:
+        The space that is left, and what was left out, as "obs.mission (Text)". Where nothing is left, the space as it was,
+        for `Encoder` to refuse.
+    """
+    if not isinstance(space, (spaces.Tuple, spaces.Dict)):
+        return space, [] if _sized(space) else [f"{name} ({type(space).__name__})"]
+    items: Any = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+    rest: dict[Any, spaces.Space] = {}
+    left_out: list[str] = []
+    for key, child in items:
+        child, lost = without_unsized(child, f"{name}.{key}")
+        left_out += lost
+        if _sized(child):
+            rest[key] = child
+    return (spaces.Dict(rest) if left_out and rest else space), left_out
 
 
 class Actions:
     """An action space as an agent sees it, and the way from there to the environment.
 
     An agent acts with (N,) integers in 0..n-1 for Discrete, (N, K) integers from 0 up for MultiDiscrete, and (N, K)
-    floats for Box, K being the number of numbers in one action. Box actions are in the environment's own units.
+    floats for Box, K being the number of numbers in one action. Box actions are in the environment's own units. A MultiBinary
+    is a MultiDiscrete with two choices in every place.
 
     Raises:
         ValueError: for any other action space.
     """
 
     def __init__(self, space: spaces.Space) -> None:
-        if not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.Box)):
-            raise ValueError(f"action space {space} is not supported; it must be Discrete, MultiDiscrete or Box")
+        if not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)):
+            raise ValueError(f"action space {space} is not supported; it must be Discrete, MultiDiscrete, MultiBinary or Box")
         self.space = space
         self._shape: tuple[int, ...] = space.shape or ()  # of one action as the environment wants it
         self._width = int(np.prod(self._shape))
         if not isinstance(space, spaces.Box):
-            counts = space.n if isinstance(space, spaces.Discrete) else space.nvec
-            self._counts = np.asarray(counts, np.uint64)
+            self._counts = np.asarray(action_counts(space), np.uint64).reshape(self._shape)
+            self._start = getattr(space, "start", 0)  # a MultiBinary has none
 
     def to_environment(self, actions: np.ndarray) -> np.ndarray:
         """An agent's actions, (N,) or (N, K), as the environment wants them: (N, *space.shape).
@@ -135,24 +186,29 @@ class Actions:
             raise ValueError(f"actions have shape {actions.shape}, {self._wanted(N)}")
         actions = actions.reshape(N, *self._shape)
         if isinstance(self.space, spaces.Box):
-            actions = np.clip(actions, self.space.low, self.space.high)
-            if self.space.dtype.kind in "iu":
-                actions = np.rint(actions)
-            return actions.astype(self.space.dtype, copy=False)
+            low, high, dtype = self.space.low, self.space.high, self.space.dtype
+            if np.isnan(actions).any():
+                raise ValueError("actions contain nan: the policy that gave them has weights that are not finite")
+            if dtype.kind not in "iu":
+                return np.clip(actions, low, high).astype(dtype, copy=False)
+            with np.errstate(invalid="ignore"):  # floats beyond the integers are beyond the bounds
+                whole = np.rint(actions).astype(dtype)
+            return np.where(actions >= high, high, np.where(actions <= low, low, whole))
         if actions.dtype.kind not in "iu":
             raise ValueError(f"actions are {actions.dtype}, {self._wanted(N)}")
         actions = actions.astype(np.int64, copy=False)
-        outside = actions.view(np.uint64) >= self._counts  # as unsigned, what is negative is huge
-        if outside.any():
-            raise ValueError(f"actions contain {actions[outside][0]}, {self._wanted(N)}")
-        return (actions + self.space.start).astype(self.space.dtype, copy=False)
+        inside = actions.view(np.uint64) < self._counts  # as unsigned, what is negative is huge
+        if np.count_nonzero(inside) < inside.size:
+            raise ValueError(f"actions contain {actions[~inside][0]}, {self._wanted(N)}")
+        return (actions + self._start).astype(self.space.dtype, copy=False)
 
     def from_environment(self, actions: np.ndarray) -> np.ndarray:
         """Turn actions (N, *space.shape) back into what an agent would have said: (N,) or (N, K)."""
         if isinstance(self.space, spaces.Discrete):
             return actions - self.space.start
-        start = self.space.start if isinstance(self.space, spaces.MultiDiscrete) else 0
-        return (actions - start).reshape(len(actions), self._width)
+        if not isinstance(self.space, spaces.Box):
+            actions = actions.astype(np.int64) - self._start
+        return actions.reshape(len(actions), self._width)
 
     def _wanted(self, N: int) -> str:
         if isinstance(self.space, spaces.Discrete):
@@ -161,6 +217,20 @@ class Actions:
             return f"but {self.space} wants shape ({N}, {self._width}) with floats"
         highest = (self._counts.ravel() - 1).tolist()
         return f"but {self.space} wants shape ({N}, {self._width}) with integers from 0 to {highest}"
+
+
+def action_counts(space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) -> list[int]:
+    """How many choices there are for each of the K numbers of an action."""
+    if isinstance(space, spaces.MultiBinary):
+        return [2] * int(np.prod(space.shape))
+    return [int(n) for n in np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec)]
+
+
+def _sized(space: spaces.Space) -> bool:
+    """Whether every part of a space has a fixed width."""
+    if isinstance(space, (spaces.Tuple, spaces.Dict)):
+        return all(map(_sized, space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces))
+    return isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box))
 
 
 # Writes a batch of one leaf, (N, ...), into its (N, size) columns.
@@ -176,7 +246,12 @@ class _Part(NamedTuple):
     measured: bool = False
 
 
+def _leaf_name(name: str, path: tuple[Any, ...]) -> str:
+    return ".".join([name, *map(str, path)])
+
+
 def _parts(space: spaces.Space, path: tuple[Any, ...], name: str) -> Iterator[_Part]:
+    where = _leaf_name(name, path)
     if isinstance(space, spaces.Tuple):
         for i, child in enumerate(space.spaces):
             yield from _parts(child, (*path, i), name)
@@ -184,17 +259,17 @@ def _parts(space: spaces.Space, path: tuple[Any, ...], name: str) -> Iterator[_P
         for key, child in space.spaces.items():
             yield from _parts(child, (*path, key), name)
     elif isinstance(space, spaces.Discrete):
-        yield _Part(path, "vector", (int(space.n),), _one_hot(np.array([space.n]), np.array([space.start])), 1.0)
+        yield _Part(path, "vector", (int(space.n),), _one_hot(space, where), 1.0)
     elif isinstance(space, spaces.MultiDiscrete):
-        yield _Part(path, "vector", (int(space.nvec.sum()),), _one_hot(space.nvec.ravel(), space.start.ravel()), 1.0)
+        yield _Part(path, "vector", (int(space.nvec.sum()),), _one_hot(space, where), 1.0)
     elif isinstance(space, spaces.Box) and _is_image(space):
         yield _image(space, path)
-    elif isinstance(space, (spaces.Box, spaces.MultiBinary)):
-        bytes_hold_it = isinstance(space, spaces.MultiBinary) or space.dtype == np.uint8
-        measured = isinstance(space, spaces.Box)
-        yield _Part(path, "vector", (int(np.prod(space.shape)),), _flat, 1.0 if bytes_hold_it else None, measured)
+    elif isinstance(space, spaces.MultiBinary):
+        yield _Part(path, "vector", (int(np.prod(space.shape)),), _bits(space, where), 1.0)
+    elif isinstance(space, spaces.Box):
+        unit = 1.0 if space.dtype == np.uint8 else None
+        yield _Part(path, "vector", (int(np.prod(space.shape)),), _flat, unit, measured=True)
     else:
-        where = ".".join([name, *map(str, path)])
         raise ValueError(
             f"{where} is a {type(space).__name__} space, which has no fixed width; supported are Box, Discrete, "
             "MultiDiscrete, MultiBinary, and Tuple and Dict of these"
@@ -205,22 +280,57 @@ def _flat(value: np.ndarray, out: np.ndarray) -> None:
     out[...] = value.reshape(out.shape)
 
 
-def _one_hot(counts: np.ndarray, starts: np.ndarray) -> Write:
-    """Digits with `counts` values each, the lowest of which is `starts`, as one-hot groups side by side."""
-    first_column = np.cumsum(counts) - counts - starts
-
+def _bits(space: spaces.MultiBinary, where: str) -> Write:
     def write(value: np.ndarray, out: np.ndarray) -> None:
-        N = len(out)
-        out.fill(0)
-        out[np.arange(N)[:, None], value.reshape(N, len(first_column)) + first_column] = 1
+        _require_below(np.uint64(2), value.reshape(out.shape), value, f"{where} holds", space)
+        _flat(value, out)
 
     return write
 
 
+def _one_hot(space: spaces.Discrete | spaces.MultiDiscrete, where: str) -> Write:
+    """Digits, each as a one-hot group of columns, side by side."""
+    counts = np.atleast_1d(space.n if isinstance(space, spaces.Discrete) else space.nvec).ravel().astype(np.int64)
+    starts = np.atleast_1d(space.start).ravel().astype(np.int64)
+    first_column = np.cumsum(counts) - counts
+    limits = counts.astype(np.uint64).squeeze()  # numpy is faster with a single number than with an array of one
+    from_zero, single = not starts.any(), len(counts) == 1
+
+    def write(value: np.ndarray, out: np.ndarray) -> None:
+        N = len(out)
+        digits = value.reshape(N, -1)
+        digits = digits if from_zero else digits - starts
+        _require_below(limits, digits, value, f"{where} holds", space)
+        out.fill(0)
+        out[np.arange(N)[:, None], digits if single else digits + first_column] = 1
+
+    return write
+
+
+def _require_below(limits: Any, digits: np.ndarray, values: np.ndarray, what: str, space: spaces.Space) -> None:
+    """Raise InvalidValueError where `digits` (N, K), made of `values`, are not all from 0 to `limits` - 1."""
+    inside = digits.astype(np.int64, copy=False).view(np.uint64) < limits  # as unsigned, what is negative is huge
+    if np.count_nonzero(inside) < inside.size:
+        row, k = np.argwhere(~inside)[0].tolist()
+        raise InvalidValueError(row, f"{what} {values[row].ravel()[k]}, which is not in {space}")
+
+
 def _is_image(space: spaces.Box) -> bool:
     if space.dtype == np.uint8:
-        return len(space.shape) in (2, 3)
-    return len(space.shape) == 3 and bool((space.low == 0).all()) and _brightest(space) is not None
+        return len(space.shape) in (2, 3, 4)
+    return len(space.shape) in (3, 4) and bool((space.low == 0).all()) and _brightest(space) is not None
+
+
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether the last of three axes counts channels, and not the first.
+
+    Two neighbouring axes of one length are height and width. Else the shorter of the first and the last axis counts channels,
+    and of two equally short ones the first.
+    """
+    first, middle, last = shape
+    if (first == middle) != (middle == last):
+        return first == middle
+    return last < first
 
 
 def _brightest(space: spaces.Box) -> float | None:
@@ -229,16 +339,18 @@ def _brightest(space: spaces.Box) -> float | None:
 
 
 def _image(space: spaces.Box, path: tuple[Any, ...]) -> _Part:
-    shape = space.shape if len(space.shape) == 3 else (1, *space.shape)
+    stack, single = (space.shape[:1], space.shape[1:]) if len(space.shape) == 4 else ((), space.shape)
+    if len(single) == 2:
+        single = (1, *single)
     scale = 1 / (_brightest(space) or 255.0)
-    channel_last = shape[-1] in (1, 3, 4) and shape[0] not in (1, 3, 4)
-    if channel_last:
-        shape = (shape[2], shape[0], shape[1])
+    if last := _channels_last(single):
+        single = (single[2], single[0], single[1])
+    shape = (int(np.prod(stack)) * single[0], *single[1:])  # of a stack, all pictures' channels
 
     def write(value: np.ndarray, out: np.ndarray) -> None:
-        if channel_last:
-            value = np.moveaxis(value, -1, 1)
-        pixels = out.reshape(len(out), *shape)  # splits the columns' own axis, so this is a view
+        if last:
+            value = np.moveaxis(value, -1, -3)
+        pixels = out.reshape(len(out), *stack, *single)  # splits the columns' own axis, so this is a view
         np.multiply(value.reshape(pixels.shape), scale, out=pixels, dtype=np.float32, casting="same_kind")
 
     # a grid of codes, such as MiniGrid's 0 to 10, uses a small part of the range of its bytes

@@ -2,8 +2,10 @@
 
 import difflib
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +14,14 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from ..options import read_options
+from .border import raise_as_theirs
 from .popgym import TASKS
 from .worlds import WORLDS
 
 # Gymnasium registers families whose simulator may not be installed: what each of them imports.
 _NEEDS = {"box2d": "Box2D", "mujoco": "mujoco", "phys2d": "jax", "tabular": "jax"}
+
+_MODULES: dict[str, str] = {}  # which module registered an id, where it has to be named: "module:Name-v0"
 
 
 def list_tasks() -> list[dict[str, Any]]:
@@ -38,26 +43,68 @@ def list_tasks() -> list[dict[str, Any]]:
 
 
 def load(id: str) -> str:
-    """Import what registers an id ("module:Name-v0", or POPGym), and return the id without its module.
+    """Import what registers an id, and return the id without its module.
+
+    An id is "module:Name-v0", or "Name-v0" where the module is POPGym or an installed package that needs Gymnasium.
 
     Raises:
         ValueError: if there is no such module.
         ModuleNotFoundError: if the module is there, but lacks one that it needs.
+        EnvironmentFailedError: if the module raises anything else.
     """
     module, colon, name = id.rpartition(":")
     if id.startswith("popgym-"):
         module = "popgym"
     elif not colon:
+        if not _is_registered(name):
+            _search(name)
         return name
     if not all(part.isidentifier() for part in module.split(".")):
         raise ValueError(f"{module!r} in {id!r} is not the name of a module, as in 'package.module:Name-v0'")
     try:
-        importlib.import_module(module)
+        _import(module)
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):
             raise
         raise ValueError(f"cannot import {module!r}, from which {id!r} should come: {error}") from error
+    except Exception as error:
+        raise_as_theirs(f"importing {module!r}", error)
     return name
+
+
+def _import(module: str) -> None:
+    """Import a module, and remember which ids came with it."""
+    before = set(gymnasium.registry)
+    importlib.import_module(module)
+    if module != "popgym":  # its ids are found without it
+        _MODULES.update(dict.fromkeys(set(gymnasium.registry) - before, module))
+
+
+def _is_registered(name: str) -> bool:
+    try:
+        gymnasium.spec(name)
+    except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound):
+        return False
+    except gymnasium.error.Error:  # it is known, in other versions
+        pass
+    return True
+
+
+def _search(name: str) -> None:
+    """Import installed packages that need Gymnasium, the most similarly named first, until one of them registers `name`."""
+    modules = []
+    for package in importlib.metadata.distributions():
+        needs = [need for need in package.requires or [] if "extra ==" not in need]
+        if any(re.match(r"gymnasium\b", need, re.IGNORECASE) for need in needs):
+            modules += (package.read_text("top_level.txt") or package.name.replace("-", "_")).split()
+    words = name.casefold()
+    for module in sorted(modules, key=lambda module: -difflib.SequenceMatcher(None, module.casefold(), words).ratio()):
+        try:
+            _import(module)
+        except Exception:  # whatever is wrong with a package that nobody asked for
+            continue
+        if _is_registered(name):
+            return
 
 
 def parse_options(id: str, texts: Sequence[str]) -> dict[str, Any]:
@@ -73,7 +120,9 @@ def unknown(id: str) -> ValueError:
     """Build the error for an id that nobody has registered, with the names that are nearest to it."""
     known = {row["name"] for row in list_tasks()} | set(gymnasium.registry)
     folded = {name.casefold(): name for name in sorted(known)}
-    near = [folded[name] for name in difflib.get_close_matches(id.casefold(), folded, n=4, cutoff=0.5)]
+    typed = id.rpartition(":")[2].casefold()
+    near = [folded[name] for name in difflib.get_close_matches(typed, folded, n=4, cutoff=0.5)]
+    near = [f"{_MODULES[name]}:{name}" if name in _MODULES else name for name in near]
     hint = f"did you mean {', '.join(near)}?" if near else "hadamem.envs.list_tasks() names those there are"
     return ValueError(f"unknown environment {id!r}; {hint}")
 

@@ -9,13 +9,14 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.vector.utils import concatenate, create_empty_array
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import create_empty_array
 from torch import Tensor
 
 from . import tasks
 from .batched import BatchedTask, generator_state, set_generator_state
-from .layout import Actions, Encoder, Layout, Leaf
+from .border import Environments, gather, notice, place
+from .layout import Actions, Encoder, InvalidValueError, Layout, Leaf, first_not_finite, without_unsized
 from .point import PointTask
 from .popgym import TASKS
 from .worlds import WORLDS
@@ -70,8 +71,8 @@ def make_vector(
     """Make N environments of one id.
 
     Args:
-        id: a registered Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), or "package.module:Name-v0" for one
-            that is registered by importing `package.module`.
+        id: a registered Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), that of an installed package which
+            needs Gymnasium, or "package.module:Name-v0" for one that is registered by importing `package.module`.
         num_envs: N, at least 1.
         seed: not negative; environment i is seeded with `seed + i`.
         inputs: what an observation is made of, out of "obs", "action" (the previous one) and "reward" (the previous
@@ -97,9 +98,7 @@ def make_vector(
         elif batched and id in TASKS and not env_kwargs:
             env = TASKS[id](num_envs)
         else:
-            # the checker would look at the first steps of every copy, and warn once for each
-            make = partial(_make, tasks.load(id), env_kwargs)
-            env = SyncVectorEnv([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+            env = Environments(id, num_envs, partial(_make, tasks.load(id), env_kwargs))
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         raise tasks.unknown(id) from error
     except TypeError as error:
@@ -121,7 +120,7 @@ class VectorEnvironment:
         num_envs: N.
         num_tasks: how many tasks `reset` can be asked for, None where the environment has no list of them.
         layout: what the D columns of an observation mean.
-        observation_space: of a single environment, before it becomes columns.
+        observation_space: of a single environment, before it becomes columns, without the parts that have no fixed width.
         action_space: of a single environment. An agent acts with (N,) or (N, 1) integers in 0..n-1 for Discrete, (N, K)
             integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for Box; the space's
             `start`, its shape and its bounds are taken care of here.
@@ -132,7 +131,7 @@ class VectorEnvironment:
         self.id = id
         self.num_envs = env.num_envs
         self.num_tasks = len(env.tasks) if isinstance(env, PointTask) else None
-        self.observation_space = env.single_observation_space
+        self.observation_space, left_out = without_unsized(env.single_observation_space)
         self.action_space = env.single_action_space
         self.start = np.ones(self.num_envs, np.bool_)
         self._env = env
@@ -143,7 +142,9 @@ class VectorEnvironment:
 
         if inputs is None:
             inputs = ("obs", *_needed_inputs(env))
-        self._obs_input = Encoder(env.single_observation_space) if "obs" in inputs else None
+        self._obs_input = Encoder(self.observation_space) if "obs" in inputs else None
+        if self._obs_input and left_out:
+            notice(f"{id}: left out of the observation, because their width is not fixed: {', '.join(left_out)}")
         end = self._obs_input.end if self._obs_input else 0
         self._history = slice(end, None)  # columns that tell of the previous step, zero when there was none
         self._action_input = Encoder(self.action_space, "action", end) if "action" in inputs else None
@@ -156,6 +157,32 @@ class VectorEnvironment:
         self._obs: Tensor | None = None
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
+
+    @property
+    def described(self) -> dict[str, str]:
+        """The leaves of the observation and the action space in words, by which a policy knows its environment again.
+
+        Bounds of vectors are left out: their values are fed as they are.
+        """
+        words = {leaf.name: f"{leaf.kind} of shape {leaf.shape}, unit {leaf.unit}" for leaf in self.layout.leaves}
+        return words | {"action space": str(self.action_space)}
+
+    def require(self, described: dict[str, str]) -> None:
+        """Check that a policy that was trained where `described` was this can play here.
+
+        Raises:
+            ValueError: it names what differs.
+        """
+        here = self.described
+        differing = [
+            f"{name}: there {described.get(name, 'nothing')}, here {here.get(name, 'nothing')}"
+            for name in dict.fromkeys([*described, *here])
+            if described.get(name) != here.get(name)
+        ]
+        if list(described) != list(here) and not differing:
+            differing = [f"the order: there {', '.join(described)}; here {', '.join(here)}"]
+        if differing:
+            raise ValueError(f"the policy was trained in other spaces than those of {self.id}: {'; '.join(differing)}")
 
     def reset(self, tasks: Sequence[int] | None = None) -> Tensor:
         """Begin an episode everywhere: (N, D) float32. Seeds the first time; later calls go on with the streams.
@@ -176,8 +203,7 @@ class VectorEnvironment:
         self.start = np.ones(self.num_envs, np.bool_)
         self._returns[:] = self._lengths[:] = 0
         rows = np.zeros((self.num_envs, self.layout.size), np.float32)
-        if self._obs_input:
-            self._obs_input.write(observation, rows)
+        self._encode(observation, rows, self.start)
         self._obs = torch.from_numpy(rows)
         return self._obs
 
@@ -198,18 +224,21 @@ class VectorEnvironment:
         if actions.shape[:1] != (self.num_envs,):
             raise ValueError(f"actions have shape {actions.shape}, but there are {self.num_envs} environments")
         done_actions = self._actions.to_environment(actions)
-        observation, reward, terminated, truncated, info = self._env.step(done_actions)
+        # an environment may work on its actions in place
+        observation, reward, terminated, truncated, info = self._env.step(done_actions.copy())
         start = terminated | truncated
         truncated = truncated & ~terminated
 
+        self._lengths += 1
+        if (wrong := first_not_finite(reward)) is not None:
+            i = wrong[0]
+            raise ValueError(f"{place(self.id, i, self._lengths[i])}: reward is {reward[i]}; it must be a finite float32")
         rows = np.empty((self.num_envs, self.layout.size), np.float32)
-        if self._obs_input:
-            self._obs_input.write(observation, rows)
+        self._encode(observation, rows, start)
         self._write_history(done_actions, reward, rows)
         self._returns += reward
-        self._lengths += 1
         final, episodes = None, []
-        if start.any():
+        if np.count_nonzero(start):
             if truncated.any():
                 final = torch.from_numpy(self._final(info["final_obs"], np.flatnonzero(truncated), rows))
             episodes = self._finish(np.flatnonzero(start), info.get("final_info", {}))
@@ -243,6 +272,12 @@ class VectorEnvironment:
             self._action_input.write(actions, rows)
         if self._reward_input:
             rows[:, -1] = rewards
+
+    def as_done(self, actions: Tensor | np.ndarray) -> np.ndarray:
+        """Actions (N, K) as the environments get them, (N, *action_space.shape): with their `start`, rounded and clipped."""
+        if isinstance(actions, Tensor):
+            actions = actions.detach().cpu().numpy()
+        return self._actions.to_environment(actions)
 
     def random_actions(self) -> Tensor:
         """Actions drawn by a private generator, as an agent would give them: int64, or float32 for Box."""
@@ -289,6 +324,17 @@ class VectorEnvironment:
         self._obs = torch.from_numpy(state["obs"])
         return self._obs
 
+    def cut_endless(self, max_steps: int) -> bool:
+        """Truncate episodes after `max_steps` where neither the task nor a time limit of Gymnasium's does.
+
+        Returns:
+            Whether that is so.
+        """
+        if not isinstance(self._env, Environments) or (spec := self._env.envs[0].spec) is None or spec.max_episode_steps:
+            return False
+        self._env.max_steps = max_steps
+        return True
+
     def render(self) -> tuple[Any, ...] | None:
         """What each environment draws of itself, a picture for "rgb_array"; None without a `render_mode`."""
         return self._env.render()
@@ -297,13 +343,32 @@ class VectorEnvironment:
         """Free what the environments hold."""
         self._env.close()
 
+    def _encode(self, observation: Any, rows: np.ndarray, start: np.ndarray, numbers: np.ndarray | None = None) -> None:
+        """Write observations (n, ...) into their columns of rows (n, D).
+
+        `start` (n,), whether they are the first of an episode, and `numbers` (n,), of which environments they are, say where a
+        wrong one came from.
+        """
+        if self._obs_input is None:
+            return
+        try:
+            self._obs_input.write(observation, rows)
+        except InvalidValueError as error:
+            i = error.row if numbers is None else int(numbers[error.row])
+            where = place(self.id, i, 0 if start[error.row] else int(self._lengths[i]))
+            raise ValueError(f"{where}: in the observation, {error}") from None
+
     def _final(self, observations: np.ndarray, truncated: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rows (N, D) of the last observations of truncated episodes, given as one object for each environment."""
         cut = rows[truncated]
         if self._obs_input:
-            space = self._env.single_observation_space
-            batch: Any = create_empty_array(space, len(truncated))
-            self._obs_input.write(concatenate(space, observations[truncated].tolist(), batch), cut)
+            batch = gather(
+                self.observation_space,
+                [observations[i] for i in truncated],
+                create_empty_array(self.observation_space, len(truncated)),
+                lambda k: place(self.id, int(truncated[k]), int(self._lengths[truncated[k]])),
+            )
+            self._encode(batch, cut, np.zeros(len(cut), np.bool_), truncated)
         final = np.zeros_like(rows)
         final[truncated] = cut
         return final
@@ -316,28 +381,19 @@ class VectorEnvironment:
         return episodes
 
 
-class _OwnFinalObservation(gymnasium.Wrapper):
-    """Copies last observations: an environment may write its next first one into the same array."""
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if terminated or truncated:
-            observation = deepcopy(observation)
-        return observation, reward, terminated, truncated, info
-
-
 def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
     made: str | EnvSpec = id
     if reserved := kwargs.keys() & {"id", "disable_env_checker"}:  # names of `make`'s own parameters: it takes them in a spec
         made = deepcopy(gymnasium.spec(id))
         made.kwargs |= {name: kwargs[name] for name in reserved}
         kwargs = {name: value for name, value in kwargs.items() if name not in reserved}
-    return _OwnFinalObservation(gymnasium.make(made, disable_env_checker=True, **kwargs))
+    # the checker would look at the first steps of every copy, and warn once for each
+    return gymnasium.make(made, disable_env_checker=True, **kwargs)
 
 
 def _needed_inputs(env: VectorEnv) -> list[str]:
     """Which parts of the previous step are needed to tell what goes on, if the environment says so, as POPGym's do."""
-    single = env.envs[0].unwrapped if isinstance(env, SyncVectorEnv) else env
+    single = env.envs[0].unwrapped if isinstance(env, Environments) else env
     return [name for name in ("action", "reward") if getattr(single, f"obs_requires_prev_{name}", False)]
 
 

@@ -65,6 +65,7 @@ class SHM(Memory):
         rows: L, rows of the table of theta.
         feature_map: of k and q, "relu_sum" (released) or "softmax".
         read_norm: layer norm on h; the released read-out is of order 1/H and learns slowly.
+        gate: multiply h by silu of a linear map of the (normalised) input, as gated linear attention does.
         shortcut: add a linear map of the (normalised) input to h, as the released agents do.
         heads: matrices side by side, each with its own maps of x; 1 is the paper.
         convolution: width of a causal convolution over the normalised input, in front of the maps; 0 (the paper) for none.
@@ -89,6 +90,7 @@ class SHM(Memory):
         rows: int = 128,
         feature_map: FeatureMap = "relu_sum",
         read_norm: bool = False,
+        gate: bool = False,
         shortcut: bool = False,
         heads: int = 1,
         convolution: int = 0,
@@ -126,6 +128,7 @@ class SHM(Memory):
         if calibration == "fixed":
             self.table = nn.Parameter(torch.randn(heads, H, H) / H)
         self.read_norm = nn.LayerNorm(H) if read_norm else nn.Identity()
+        self.gate = nn.Linear(input_size, heads * H) if gate else None
         self.shortcut = nn.Linear(input_size, heads * H) if shortcut else None
         self.output = nn.Linear(heads * H, output_size)
 
@@ -166,6 +169,8 @@ class SHM(Memory):
             backend=self.backend,
         )
         h = self.read_norm(h).unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
+        if self.gate is not None:
+            h = h * F.silu(self.gate(x))
         if self.shortcut is not None:
             h = h + self.shortcut(x)
         return self.output(h), {"memory": memory.unflatten(0, (-1, self.heads)).flatten(1, 2), **after}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..envs.layout import action_counts
 
 
 class Categorical(nn.Module):
@@ -108,7 +111,7 @@ class SquashedGaussian(nn.Module):
     def __init__(self, space: spaces.Box) -> None:
         super().__init__()
         centre, scale = _centre_and_scale(space)
-        if not scale.isfinite().all():
+        if not (np.isfinite(space.low) & np.isfinite(space.high)).all() or not scale.isfinite().all():
             raise ValueError(f"action space {space} has no finite bounds, into which SAC could squash its actions")
         self.action_size = math.prod(space.shape)
         self.size = 2 * self.action_size
@@ -140,18 +143,27 @@ class SquashedGaussian(nn.Module):
 
 
 def _centre_and_scale(space: spaces.Box) -> tuple[Tensor, Tensor]:
-    """Middle and half the width of each range of a Box, (K,); not finite where there is no bound."""
-    low = torch.as_tensor(space.low, dtype=torch.float32).flatten()
-    high = torch.as_tensor(space.high, dtype=torch.float32).flatten()
-    return (low + high) / 2, (high - low) / 2
+    """Middle and half the width of each range of a Box, (K,); not finite where there is no bound.
+
+    A range of a single value has the scale 1, so that nothing is divided by 0; one with a single bound begins or ends there and
+    has the scale 1 too. The largest float32 is no bound.
+    """
+    largest = torch.finfo(torch.float32).max
+    low = torch.as_tensor(space.low.astype("float64")).flatten()
+    high = torch.as_tensor(space.high.astype("float64")).flatten()
+    bounded_below, bounded_above = low > -largest, high < largest
+    middle = torch.where(bounded_below & bounded_above, (low + high) / 2, torch.nan)
+    middle = torch.where(bounded_below & ~bounded_above, low + 1, middle)
+    middle = torch.where(bounded_above & ~bounded_below, high - 1, middle)
+    scale = torch.where(low == high, 1, torch.where(bounded_below & bounded_above, (high - low) / 2, 1.0))
+    scale = torch.where(bounded_below | bounded_above, scale, torch.inf)
+    return middle.float(), scale.float()
 
 
 def make_head(space: spaces.Space) -> Categorical | Gaussian:
-    """The distribution for an action space: Discrete, MultiDiscrete or Box. Anything else is a ValueError."""
-    if isinstance(space, spaces.Discrete):
-        return Categorical([int(space.n)])
-    if isinstance(space, spaces.MultiDiscrete):
-        return Categorical([int(n) for n in space.nvec.flatten()])
+    """The distribution for an action space: Discrete, MultiDiscrete, MultiBinary or Box. Anything else is a ValueError."""
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
+        return Categorical(action_counts(space))
     if isinstance(space, spaces.Box):
         return Gaussian(space)
-    raise ValueError(f"action space {space} is not supported; it must be Discrete, MultiDiscrete or Box")
+    raise ValueError(f"action space {space} is not supported; it must be Discrete, MultiDiscrete, MultiBinary or Box")

@@ -18,8 +18,10 @@ class Policy(nn.Module, ABC):
     Attributes:
         head: the distribution.
         normaliser: the statistics by which `forward` normalises observations.
+        described: `VectorEnvironment.described` of where it was made for; empty if nobody said.
     """
 
+    described: dict[str, str] = {}  # noqa: RUF012  replaced, never changed
     head: Categorical | Gaussian | SquashedGaussian
     normaliser: ObservationNormaliser
 

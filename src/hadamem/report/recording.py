@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,7 +86,8 @@ class Recording:
         rendered: whether these are what the environment draws, or else the observation.
         texts: T observations as text, "" where they are an image.
         actions: (T, K), as the environment got them.
-        probabilities: (T, A) of the actions, where there is one choice of A.
+        first_action: the lowest number of an action, where there is one choice.
+        probabilities: (T, A) of the actions from the first on, where there is one choice of A.
         rewards: (T,).
         values: (T,), what a critic expected of the rest; None without one.
         hadamard: the Hadamard memories, from the input on.
@@ -102,6 +104,7 @@ class Recording:
     rendered: bool = False
     texts: list[str] = field(default_factory=list)
     actions: np.ndarray = field(default_factory=lambda: np.zeros((0, 1)))
+    first_action: int = 0
     probabilities: np.ndarray | None = None
     rewards: np.ndarray = field(default_factory=lambda: np.zeros(0))
     values: np.ndarray | None = None
@@ -136,6 +139,8 @@ def record(
     config = replace(config, env_options=config.env_options + config.evaluate_options)
     seed = seed_for(seed, "evaluation")
     env = _drawing_environment(config, seed, made)
+    if policy.described:
+        env.require(policy.described)
     device = next(policy.parameters()).device
     torch.manual_seed(seed)
     calls: list[HadamardCall] = []
@@ -151,7 +156,7 @@ def record(
             action = (policy.head.mode if greedy else policy.head.sample)(parameters[:, 0])
             step = env.step(action)
             obs, start = step.obs, step.start
-            trace["action"].append(_as_given(env, action[0]))
+            trace["action"].append(env.as_done(action)[0].ravel())
             trace["parameters"].append(parameters[0, 0].cpu())
             trace["value"] += [v.item() for v in value]
             trace["reward"].append(step.reward.item())
@@ -162,10 +167,11 @@ def record(
             if progress is not None:
                 progress(len(trace["reward"]))
     finally:
-        env.close()
+        _close(env)
     made.actions, made.rewards = np.stack(trace["action"]), np.array(trace["reward"], np.float32)
     made.values = np.array(trace["value"], np.float32) if trace["value"] else None
     if isinstance(policy.head, Categorical) and len(policy.head.counts) == 1:
+        made.first_action = int(np.ravel(getattr(env.action_space, "start", 0))[0])
         made.probabilities = torch.stack(trace["parameters"]).softmax(-1).numpy()
     made.hadamard = [HadamardTrace.of(list(layer)) for layer in zip(*trace["calls"], strict=True)]
     made.states = _states(trace["state"], made)
@@ -184,17 +190,22 @@ def _drawing_environment(config: TrainConfig, seed: int, made: Recording) -> Vec
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Gymnasium warns of a render_mode that is not there
             env = make_environment(config, 1, seed, render_mode="rgb_array")
-        env.reset()
-        if _frame(env) is not None:
-            env.close()  # what was drawn for trying must not count
-            made.rendered = True
+        try:
+            env.reset()
+            made.rendered = _frame(env) is not None
+        finally:
+            _close(env)
+        if made.rendered:  # made anew: what was drawn for trying must not count
             return make_environment(config, 1, seed, render_mode="rgb_array")
-        env.close()
-    except gymnasium.error.DependencyNotInstalled as error:
+    except _NO_FRAMES:
+        pass  # it has no such render_mode
+    except Exception as error:  # no screen, no graphics library, and whatever else may be wrong with drawing
         made.notes.append(f"frames are not drawn: {error}")
-    except (ValueError, TypeError, NotImplementedError, AttributeError, gymnasium.error.Error):
-        pass  # it has no render_mode
     return make_environment(config, 1, seed)
+
+
+# What an environment without frames says: no such option, or no such method.
+_NO_FRAMES = (ValueError, TypeError, NotImplementedError, AttributeError, gymnasium.error.UnsupportedMode)
 
 
 def _frame(env: VectorEnvironment) -> np.ndarray | None:
@@ -203,13 +214,31 @@ def _frame(env: VectorEnvironment) -> np.ndarray | None:
     return frame if drawn else None
 
 
+def _next_frame(env: VectorEnvironment, made: Recording) -> np.ndarray:
+    """The frame of this step, or the latest one where it cannot be drawn."""
+    note = "where a frame was not drawn, the one before it is shown"
+    try:
+        frame = _frame(env)
+    except Exception as error:
+        frame, note = None, f"{note}: {error}"
+    if frame is not None:
+        return frame.copy()
+    if not any(known.startswith("where a frame") for known in made.notes):
+        made.notes.append(note)
+    return made.pictures[-1] if made.pictures else np.zeros((8, 8, 3), np.uint8)
+
+
+def _close(env: VectorEnvironment) -> None:
+    """Close an environment that may be unable to."""
+    with suppress(Exception):
+        env.close()
+
+
 def _see(env: VectorEnvironment, row: np.ndarray, made: Recording) -> None:
     """Add the picture and the text of a step."""
     layout = env.layout.part("obs")
     if made.rendered:
-        frame = _frame(env)
-        assert frame is not None
-        made.pictures.append(frame.copy())
+        made.pictures.append(_next_frame(env, made))
     elif layout.images:
         made.pictures.append(_picture(row[layout.images[0].columns].reshape(layout.images[0].shape)))
     if not layout.leaves:
@@ -239,13 +268,6 @@ def _words(value: Any) -> str:
     rest = numbers.size - len(flat)
     text = ", ".join([*flat, f"and {rest} more"] if rest else flat)
     return text if numbers.ndim == 0 else f"[{text}]"
-
-
-def _as_given(env: VectorEnvironment, action: Tensor) -> np.ndarray:
-    """An action (K,) as the environment gets it: within the bounds of a Box."""
-    given = action.cpu().numpy()
-    space = env.action_space
-    return given.clip(space.low.ravel(), space.high.ravel()) if isinstance(space, spaces.Box) else given
 
 
 def _states(steps: list[dict[str, np.ndarray]], made: Recording) -> dict[str, np.ndarray]:

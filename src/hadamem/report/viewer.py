@@ -78,6 +78,7 @@ def _content(recording: Recording) -> dict[str, Any]:
         "words": action_words(recording),
         "actions": _packed(recording.actions),
         "discrete": recording.actions.dtype.kind in "iu",
+        "first_action": recording.first_action,
         "probabilities": None if recording.probabilities is None else _packed(recording.probabilities),
         "rewards": _packed(recording.rewards),
         "values": None if recording.values is None else _packed(recording.values),

@@ -1,0 +1,291 @@
+"""The border to the environments: what comes from them was written by others, and is checked and copied here.
+
+An exception that an environment raises is shown as its own; a value that its space does not hold is named, with its place.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import cache
+from types import TracebackType
+from typing import Any, NoReturn
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
+
+from .layout import without_unsized
+
+_log = logging.getLogger("hadamem")
+
+# Modules that stand between us and an environment: their frames say nothing about an error in it.
+_BETWEEN = (
+    "hadamem.",
+    "gymnasium.core",
+    "gymnasium.wrappers.",
+    "gymnasium.envs.registration",
+    "importlib",
+    "_frozen_importlib",
+)
+
+
+class EnvironmentFailedError(RuntimeError):
+    """An exception in the code of an environment. It is the `__cause__`, and its traceback begins in that code."""
+
+
+@cache
+def notice(text: str) -> None:
+    """Say something once in a process, on the logger "hadamem": one line on stderr unless logging is set up otherwise."""
+    _log.warning(text)
+
+
+def place(id: str, number: int, step: int) -> str:
+    """Where something happened: which environment of how many, and after how many steps of its episode."""
+    return f"{id}, environment {number}, {f'step {step:,} of the episode' if step else 'reset'}"
+
+
+class Environments(VectorEnv):
+    """N environments of one kind, stepped one after the other; those whose episode ends begin the next one at once.
+
+    Of their infos only what `Episode` and `Transition` tell is read; anything else may be in them.
+
+    Args:
+        id: what they are called in messages.
+        num_envs: N.
+        make: makes one of them.
+        max_steps: episodes are truncated after so many steps; None: only where the environment does it.
+
+    Raises:
+        EnvironmentFailedError: here, in `reset`, `step`, `render` and `close`, when an environment raises an exception.
+        ValueError: here, in `reset` and `step`, when what an environment gives is not what its spaces say.
+    """
+
+    def __init__(self, id: str, num_envs: int, make: Callable[[], gymnasium.Env], max_steps: int | None = None) -> None:
+        self.id, self.num_envs, self.max_steps = id, num_envs, max_steps
+        self.envs: list[gymnasium.Env] = []
+        self._steps = [0] * num_envs  # of the episode that goes on
+        for i in range(num_envs):
+            try:
+                env = make()
+            except gymnasium.error.Error:  # not installed, not registered
+                raise
+            except TypeError as error:  # Gymnasium's own words for options that do not fit, and for any other TypeError
+                cause = error.__cause__ if isinstance(error.__cause__, TypeError) else error
+                if all(_module(frame).startswith(_BETWEEN) for frame in _frames(cause.__traceback__)):
+                    raise
+                self._fail(i, cause, "when it was made")
+            except Exception as error:
+                self._fail(i, error, "when it was made")
+            self.envs.append(env)
+            for name in ("observation_space", "action_space"):
+                first, this = getattr(self.envs[0], name), getattr(env, name)
+                if this != first:
+                    raise ValueError(f"{id}: environment {i} has the {name} {this}, but environment 0 has {first}")
+        self.single_observation_space = self.envs[0].observation_space
+        self.single_action_space = self.envs[0].action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.metadata = dict(self.envs[0].metadata) | {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.render_mode = self.envs[0].render_mode
+        self._sized, _ = without_unsized(self.single_observation_space)
+        self._batch: Any = create_empty_array(self._sized, num_envs)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode everywhere; environment i is seeded with `seed + i`, or goes on drawing if there is none."""
+        assert not isinstance(seed, list)
+        observations = [self._begin(i, seed=None if seed is None else seed + i, options=options) for i in range(self.num_envs)]
+        return self._gather(observations), {}
+
+    def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Advance all environments. The last observations and infos of episodes are in the info, as Gymnasium has them.
+
+        The observations are overwritten by the next step.
+        """
+        observations: list[Any] = []
+        rewards: list[Any] = []
+        flags = np.zeros((2, self.num_envs), np.bool_)
+        info: dict[str, Any] = {}
+        final_info: dict[str, Any] = {}
+        for i, action in enumerate(iterate(self.action_space, actions)):
+            self._steps[i] += 1
+            try:
+                result = self.envs[i].step(action)
+            except Exception as error:
+                self._fail(i, error)
+            if not isinstance(result, tuple) or len(result) != 5:
+                self._refuse(i, f"step() must return observation, reward, terminated, truncated and info, not {_short(result)}")
+            observation, reward, terminated, truncated, own_info = result
+            if type(terminated) is not bool:
+                terminated = self._flag(i, "terminated", terminated)
+            if type(truncated) is not bool:
+                truncated = self._flag(i, "truncated", truncated)
+            if terminated or truncated or self._steps[i] == self.max_steps:
+                flags[:, i] = terminated, truncated or self._steps[i] == self.max_steps
+                self._add(info, "final_obs", deepcopy(observation), i)  # it may write the next first one into the same array
+                self._read(own_info, ("at_goal", "success", "is_success", "inner_returns"), final_info, i)
+                observation = self._begin(i)
+            else:
+                self._read(own_info, ("at_goal",), info, i)
+            observations.append(observation)
+            rewards.append(reward)
+        if final_info or "final_obs" in info:
+            info |= {"final_info": final_info, "_final_info": flags.any(0)}
+        batch = self._gather(observations)
+        return batch, self._gather_rewards(rewards), *flags, info
+
+    def render(self) -> tuple[Any, ...] | None:
+        """What each environment draws, or None without a `render_mode`."""
+        if self.render_mode is None:
+            return None
+        pictures = []
+        for i, env in enumerate(self.envs):
+            try:
+                pictures.append(env.render())
+            except Exception as error:
+                self._fail(i, error)
+        return tuple(pictures)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close every environment."""
+        for i, env in enumerate(self.envs):
+            try:
+                env.close()
+            except Exception as error:
+                self._fail(i, error, "when it was closed")
+
+    def _begin(self, i: int, **how: Any) -> Any:
+        self._steps[i] = 0
+        try:
+            result = self.envs[i].reset(**how)
+        except Exception as error:
+            self._fail(i, error)
+        if not isinstance(result, tuple) or len(result) != 2:
+            self._refuse(i, f"reset() must return observation and info, not {_short(result)}")
+        return result[0]
+
+    def _gather(self, observations: list[Any]) -> Any:
+        self._batch = gather(self._sized, observations, self._batch, lambda i: place(self.id, i, self._steps[i]))
+        return self._batch
+
+    def _gather_rewards(self, rewards: list[Any]) -> np.ndarray:
+        try:
+            gathered = np.array(rewards)
+        except ValueError:  # arrays of unequal shapes
+            gathered = np.empty(0)
+        if gathered.shape != (self.num_envs,) or gathered.dtype.kind not in "biuf":
+            for i, reward in enumerate(rewards):
+                if _number(reward) is None:
+                    self._refuse(i, f"reward must be one number, not {_short(reward)}")
+        return gathered.astype(np.float64, copy=False)
+
+    def _flag(self, i: int, name: str, value: Any) -> bool:
+        if (number := _number(value)) is None:
+            self._refuse(i, f"{name} must be True or False, not {_short(value)}")
+        return bool(number)
+
+    def _read(self, own_info: Any, names: tuple[str, ...], info: dict[str, Any], i: int) -> None:
+        """Put what an environment's own info says under `names` into one of all environments, as Gymnasium merges them."""
+        if not isinstance(own_info, dict):
+            return
+        for name in names:
+            if name in own_info:
+                value = _numbers(own_info[name]) if name == "inner_returns" else _truth(own_info[name])
+                if value is not None:
+                    self._add(info, name, value, i)
+
+    def _add(self, info: dict[str, Any], name: str, value: Any, i: int) -> None:
+        """Beside each name stands for which environments it is said."""
+        if name not in info:
+            info |= {name: np.full(self.num_envs, None, object), f"_{name}": np.zeros(self.num_envs, np.bool_)}
+        info[name][i] = value
+        info[f"_{name}"][i] = True
+
+    def _refuse(self, i: int, text: str) -> NoReturn:
+        raise ValueError(f"{place(self.id, i, self._steps[i])}: {text}")
+
+    def _fail(self, i: int, error: Exception, when: str | None = None) -> NoReturn:
+        raise_as_theirs(f"{self.id}, environment {i}, {when}" if when else place(self.id, i, self._steps[i]), error)
+
+
+def raise_as_theirs(where: str, error: Exception) -> NoReturn:
+    """Raise what was caught `where` others' code was called as an EnvironmentFailedError; errors of ours stay what they are."""
+    frames = list(_frames(error.__traceback__))
+    if _module(frames[-1]).startswith("hadamem.") and len(frames) > 1:
+        raise error
+    theirs = [frame for frame in frames if not _module(frame).startswith(_BETWEEN)]
+    error.__traceback__ = theirs[0] if theirs else frames[-1]
+    who = "the environment's own code raised" if theirs else "what the environment gave led to"
+    raise EnvironmentFailedError(f"{where}: {who} {type(error).__name__}: {error}") from error
+
+
+def gather(space: spaces.Space, observations: list[Any], batch: Any, where: Callable[[int], str]) -> Any:
+    """Put observations of single environments into a batch, which is overwritten; `where` names the place of a wrong one."""
+    try:
+        return concatenate(space, observations, batch)
+    except Exception:
+        for i, observation in enumerate(observations):
+            if (text := _mismatch(space, observation, "obs")) is not None:
+                raise ValueError(f"{where(i)}: in the observation, {text}") from None
+        raise
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _module(frame: TracebackType) -> str:
+    return str(frame.tb_frame.f_globals.get("__name__", ""))
+
+
+def _truth(value: Any) -> bool | None:
+    number = _number(value)
+    return None if number is None or number != number else bool(number)
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    try:
+        return np.asarray(value, np.float64).ravel()
+    except Exception:  # texts, sequences of unequal lengths, and whatever an object's own code raises
+        return None
+
+
+def _number(value: Any) -> float | None:
+    """A single number, or None if the value is anything else."""
+    try:
+        array = np.asarray(value)
+    except Exception:  # sequences of unequal lengths, and whatever an object's own code raises
+        return None
+    return float(array) if array.ndim == 0 and array.dtype.kind in "biuf" else None
+
+
+def _mismatch(space: spaces.Space, value: Any, name: str) -> str | None:
+    """How the shape or the type of an observation differs from its space; None where it does not."""
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        for key, child in space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces):
+            try:
+                part = value[key]
+            except (KeyError, IndexError, TypeError):
+                return f"{name} has no {key!r}: it is {_short(value)}, but its space is {space}"
+            if (text := _mismatch(child, part, f"{name}.{key}")) is not None:
+                return text
+        return None
+    try:
+        array = np.asarray(value)
+    except Exception:
+        return f"{name} is no array: {_short(value)}"
+    if array.shape != space.shape:
+        return f"{name} has shape {array.shape}, but its space is {space}"
+    if space.dtype is not None and not np.can_cast(array.dtype, space.dtype, "same_kind"):
+        return f"{name} is {array.dtype}, but its space is {space}"
+    return None
+
+
+def _short(value: Any) -> str:
+    text = f"array of shape {value.shape}" if isinstance(value, np.ndarray) and value.ndim else repr(value)
+    return text if len(text) <= 100 else f"{text[:100]} ..."
