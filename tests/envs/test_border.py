@@ -111,7 +111,6 @@ def test_the_environment_and_the_step_that_are_named_are_those_of_the_fault():
             r"step\(\) must return observation, reward, terminated, .* not \(",
         ),
     ],
-    ids=str,
 )
 def test_anything_else_that_is_wrong_is_named_with_its_place(fault, message):
     with pytest.raises(ValueError, match=f"^Scripted-v0, environment 0, step 2 of the episode: {message}"):
