@@ -8,6 +8,7 @@ from made import EASY, MEDIUM, WIND, make_result
 
 from hadamem.report.comparison import OVERALL, compare
 from hadamem.report.labels import make_labels
+from hadamem.report.tables import summary_texts
 
 SCORES = {"gru": {EASY: [0.1, 0.2, 0.3], MEDIUM: [0.0, 0.1]}, "shm": {EASY: [0.5, 0.6, 0.7], MEDIUM: [0.4]}}
 RUNS = [
@@ -97,7 +98,7 @@ def test_what_cannot_be_compared() -> None:
         (([],), "no runs there"),
         ((RUNS, "accuracy"), "unknown metric 'accuracy'; there are: return, success"),
         ((RUNS, "success"), "no run has the metric 'success'; they have: return"),
-        (([make_result(complete=False)],), "none of 1 runs is complete; --incomplete"),
+        (([make_result(complete=False)],), "none of 1 run is complete; --incomplete"),
         ((RUNS, "return", "lstm"), "baseline 'lstm' is not there; there are: shm, gru"),
         ((RUNS, "return", None, ["*Wind*"]), "no task matches"),
         ((RUNS, "return", None, [], ["ffm"]), "no memory matches ffm; there are: gru, shm"),
@@ -132,3 +133,12 @@ def test_labels_tell_what_differs_on_a_task_and_nothing_else() -> None:
 
 def replace_seed(result, seed):
     return make_result(memory=result.config["memory"], seed=seed, memory_size=result.config["memory_size"])
+
+
+def test_a_lone_run_without_known_bounds_is_not_normalised() -> None:
+    alone = compare([make_result("CartPole-v1")], reps=200)
+    assert not alone.overall
+    assert "normalised mean" not in summary_texts(alone, alone.rows)[0]
+    assert alone.notes[0] == "Not normalised, since no bounds are known and there is no other run: CartPole-v1."
+    known = compare([make_result(EASY, score=0.0)], reps=200)  # between random play, which is below 0, and 1
+    assert 0 < known.entries[0].normalised < 1
