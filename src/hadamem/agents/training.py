@@ -292,7 +292,6 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
             run.start(config, agent.step)
         if advice := few_updates(config):
             _log.warning("%s", advice)
-        stack.enter_context(_naming_the_checkpoint(path))
         update = stack.enter_context(_progress(f"{config.memory} on {config.env}", config.steps, agent.step))
         stop = stack.enter_context(_stop())
 
@@ -321,16 +320,6 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
         if complete:
             run.finish({"steps": agent.step, "seconds": seconds, "return": _or_none(metrics["return"])})
     return complete
-
-
-@contextmanager
-def _naming_the_checkpoint(path: pathlib.Path) -> Iterator[None]:
-    """Add to whatever ends a training where its last checkpoint is."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"the work up to the last checkpoint is in {path}")
-        raise
 
 
 def _check_steps(steps: int, done: int, path: pathlib.Path) -> None:

@@ -38,7 +38,15 @@ def rollout_size(steps: int) -> dict[str, int]:
 _NOT_NORMALISED = {"normalise_observations": False, "normalise_values": False}
 _SHM = {
     "size": 32,
-    "options": ("heads=4", "feature_map=softmax", "theta=centred", "read_norm=true", "shortcut=true", "convolution=4"),
+    "options": (
+        "heads=4",
+        "feature_map=softmax",
+        "theta=centred",
+        "table_scale=0.1",
+        "read_norm=true",
+        "shortcut=true",
+        "convolution=4",
+    ),
 }
 _UNSEEN = {"evaluate_options": ("split=eval",)}
 _PICTURES = {"network": {"observation_embed": 100, "action_embed": 0}}

@@ -63,9 +63,10 @@ class SHM(Memory):
         theta: "random" (the paper); "centred", the same less the mean of the table's rows (below); "fixed" (always the first
             row, which is what the released POPGym code computes); or "learned" (a linear map of x).
         rows: L, rows of the table of theta.
+        table_scale: factor of the table's first entries, which are Xavier's. Far below 1 the memory begins with C near 1 and
+            without the noise of random rows, and learns where to calibrate.
         feature_map: of k and q, "relu_sum" (released) or "softmax".
         read_norm: layer norm on h; the released read-out is of order 1/H and learns slowly.
-        gate: multiply h by silu of a linear map of the (normalised) input, as gated linear attention does.
         shortcut: add a linear map of the (normalised) input to h, as the released agents do.
         heads: matrices side by side, each with its own maps of x; 1 is the paper.
         convolution: width of a causal convolution over the normalised input, in front of the maps; 0 (the paper) for none.
@@ -88,9 +89,9 @@ class SHM(Memory):
         calibration: Calibration = "tanh",
         theta: Theta = "random",
         rows: int = 128,
+        table_scale: float = 1.0,
         feature_map: FeatureMap = "relu_sum",
         read_norm: bool = False,
-        gate: bool = False,
         shortcut: bool = False,
         heads: int = 1,
         convolution: int = 0,
@@ -123,12 +124,11 @@ class SHM(Memory):
         self.sizes = [H, H, H, 1, *of_calibration]
         self.project = nn.Linear(input_size, heads * sum(self.sizes), bias=False)
         if calibration == "tanh" and theta != "learned":
-            bound = math.sqrt(6 / (rows + H))  # Xavier, over the whole table also when only its first row is used
+            bound = table_scale * math.sqrt(6 / (rows + H))  # Xavier, over the whole table also when only its first row is used
             self.table = nn.Parameter(torch.empty(1 if theta == "fixed" else rows, heads * H).uniform_(-bound, bound))
         if calibration == "fixed":
             self.table = nn.Parameter(torch.randn(heads, H, H) / H)
         self.read_norm = nn.LayerNorm(H) if read_norm else nn.Identity()
-        self.gate = nn.Linear(input_size, heads * H) if gate else None
         self.shortcut = nn.Linear(input_size, heads * H) if shortcut else None
         self.output = nn.Linear(heads * H, output_size)
 
@@ -169,8 +169,6 @@ class SHM(Memory):
             backend=self.backend,
         )
         h = self.read_norm(h).unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
-        if self.gate is not None:
-            h = h * F.silu(self.gate(x))
         if self.shortcut is not None:
             h = h + self.shortcut(x)
         return self.output(h), {"memory": memory.unflatten(0, (-1, self.heads)).flatten(1, 2), **after}
