@@ -62,7 +62,7 @@ def test_help_all_shows_every_option_and_each_of_them_parses(agent: str, help_of
     config = read_train(["--agent", agent]).config
     values = dict(leaves(config))
     del values["sac" if agent == "ppo" else "ppo"]  # None: not chosen
-    assert names == {name.replace("_", "-") for name in values} | {"preset", "out", "resume"}
+    assert names == {name.replace("_", "-") for name in values} | {"preset", "recipe", "out", "resume"}
     words = []
     for name, value in values.items():
         if isinstance(value, bool):

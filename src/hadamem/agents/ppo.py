@@ -123,12 +123,15 @@ class PPO:
             self.annealing = max(0.0, 1 - self.step / self.total_steps)
             for group in self.optimiser.param_groups:
                 group["lr"] = config.learning_rate * self.annealing
+        def report(steps: int) -> None:
+            if on_step is not None:
+                on_step(self.step + steps)
+
         if self.step == 0 and self.policy.normaliser.active:
-            self.policy.normaliser.update(self.actor.play_at_random(_FIRST_STATISTICS))
-            self.step += config.num_envs * _FIRST_STATISTICS
-        before = self.step
-        progress = None if on_step is None else lambda steps: on_step(before + steps)
-        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma, progress))
+            first = min(_FIRST_STATISTICS, config.num_steps)
+            self.policy.normaliser.update(self.actor.play_at_random(first, report))
+            self.step += config.num_envs * first
+        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma, report))
         self.step += config.num_envs * config.num_steps
         metrics |= self._learn()
         self.policy.normaliser.update(self.rollout.obs)

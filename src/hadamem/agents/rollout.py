@@ -105,12 +105,14 @@ class Actor(Player):
         self.policy, self.noise_correlation = policy, noise_correlation
         self.noise = torch.zeros(env.num_envs, policy.head.action_size, device=device)
 
-    def play_at_random(self, num_steps: int) -> Tensor:
-        """Observations (num_steps, B, D) of random play; new episodes begin after it."""
+    def play_at_random(self, num_steps: int, on_step: Callable[[int], None] | None = None) -> Tensor:
+        """Observations (num_steps, B, D) of random play; new episodes begin after it. `on_step`: see `collect`."""
         seen = []
-        for _ in range(num_steps):
+        for t in range(num_steps):
             seen.append(self.obs)
             self.obs = self.env.step(self.env.random_actions()).obs.to(self.device)
+            if on_step is not None:
+                on_step((t + 1) * self.env.num_envs)
         self.obs = self.env.reset().to(self.device)
         return torch.stack(seen)
 
