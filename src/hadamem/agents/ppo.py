@@ -123,6 +123,7 @@ class PPO:
             self.annealing = max(0.0, 1 - self.step / self.total_steps)
             for group in self.optimiser.param_groups:
                 group["lr"] = config.learning_rate * self.annealing
+
         def report(steps: int) -> None:
             if on_step is not None:
                 on_step(self.step + steps)

@@ -66,10 +66,13 @@ class SHM(Memory):
         table_scale: factor of the table's first entries, which are Xavier's. Far below 1 the memory begins with C near 1 and
             without the noise of random rows, and learns where to calibrate.
         feature_map: of k and q, "relu_sum" (released) or "softmax".
+        input_norm: layer norm on the input (released). Without it, small changes of the input stay visible.
         read_norm: layer norm on h; the released read-out is of order 1/H and learns slowly.
+        read_scale: first weight of that norm. Far below 1 the shortcut speaks first, and the memory as it proves useful.
         shortcut: add a linear map of the (normalised) input to h, as the released agents do.
         heads: matrices side by side, each with its own maps of x; 1 is the paper.
-        convolution: width of a causal convolution over the normalised input, in front of the maps; 0 (the paper) for none.
+        convolution: width of a causal convolution over the normalised input, in front of the maps, with silu after it; 0 (the
+            paper) for none.
         clamp: keep every entry of M within +-clamp, by clamping after each step; None (the paper) for no bound. The released
             agents of Wind and Point Robot have 100. Without a fused kernel, and so with all C_t in main memory.
         backend: of `hadamem.ops.hadamard_memory`.
@@ -91,7 +94,9 @@ class SHM(Memory):
         rows: int = 128,
         table_scale: float = 1.0,
         feature_map: FeatureMap = "relu_sum",
+        input_norm: bool = True,
         read_norm: bool = False,
+        read_scale: float = 1.0,
         shortcut: bool = False,
         heads: int = 1,
         convolution: int = 0,
@@ -117,7 +122,7 @@ class SHM(Memory):
         self.memory_size, self.calibration, self.theta, self.rows = memory_size, calibration, theta, rows
         self.feature_map, self.heads, self.backend = feature_map, heads, backend
         H = memory_size
-        self.norm = nn.LayerNorm(input_size)
+        self.norm = nn.LayerNorm(input_size) if input_norm else nn.Identity()
         self.convolution = CausalConvolution(input_size, convolution) if convolution else None
         # k, q, v, the gate and what C is made of: every map of x in one matrix product
         of_calibration = {"tanh": [H] + [H] * (theta == "learned"), "neural": [H * H]}.get(calibration, [])
@@ -129,6 +134,8 @@ class SHM(Memory):
         if calibration == "fixed":
             self.table = nn.Parameter(torch.randn(heads, H, H) / H)
         self.read_norm = nn.LayerNorm(H) if read_norm else nn.Identity()
+        if isinstance(self.read_norm, nn.LayerNorm):
+            nn.init.constant_(self.read_norm.weight, read_scale)
         self.shortcut = nn.Linear(input_size, heads * H) if shortcut else None
         self.output = nn.Linear(heads * H, output_size)
 
@@ -153,6 +160,7 @@ class SHM(Memory):
         x, after = self.norm(x), {"clock": state["clock"] + x.shape[1]}
         if self.convolution is not None:
             x, inputs = self.convolution(x, state["inputs"], start)
+            x = F.silu(x)
             after["inputs"] = inputs.to(state["inputs"].dtype)
         k, q, v, gate, *maps = self._by_head(self.project(x)).split(self.sizes, dim=-1)
         v = torch.sigmoid(gate) * v
