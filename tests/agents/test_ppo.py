@@ -93,15 +93,6 @@ def test_truncation_bootstraps_from_the_final_observation() -> None:
     torch.testing.assert_close(added, 0.9 * value[:, 0], rtol=1e-4, atol=1e-5)
 
 
-def test_reward_scale_is_for_learning_only() -> None:
-    plain = agent(small())
-    told = plain.iterate()
-    scaled = agent(small(reward_scale=0.5))
-    assert scaled.iterate()["return"] == told["return"]
-    torch.testing.assert_close(scaled.rollout.reward, 0.5 * plain.rollout.reward)
-    assert plain.rollout.reward.any()
-
-
 def test_kl_stop_leaves_early() -> None:
     config = small(learning_rate=0.05, epochs=20)
     free, stopped = agent(config), agent(replace(config, ppo=replace(config.ppo, kl_stop=0.001)))

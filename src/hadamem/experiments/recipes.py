@@ -36,6 +36,14 @@ def rollout_size(steps: int) -> dict[str, int]:
 
 
 _NOT_NORMALISED = {"normalise_observations": False, "normalise_values": False}
+def _episodes(num_envs: int, num_steps: int, **algorithm: Any) -> dict[str, Any]:
+    """For rewards that answer an action soon, but whose cause is tens of steps back: many whole episodes a gradient step, since
+    noise otherwise uses up the entropy before anything is learned."""
+    batch = {"num_envs": num_envs, "num_steps": num_steps, "minibatches": 8, "schedule": "constant"}
+    return {"algorithm": batch | {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.02} | algorithm}
+
+
+_ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 32}
 _SHM = {
     "size": 32,
     "options": (
@@ -78,6 +86,26 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "network": {"memory_input_activation": False},
         "memory": {"shm": _SHM, "gru": {"size": 128}, "lstm": {"size": 128}},
+    },
+    "popgym-fast": {
+        "agent": "ppo",
+        "about": "the paper's POPGym tasks on 2 cores, each with the horizon of its rewards: a recipe for every task",
+        "algorithm": {"schedule": "linear"},
+        "network": {"memory_input_activation": False},
+        "memory": _FAST | {"shm": {"size": 64, "options": _FAST["shm"]["options"]}},
+        "tasks": {
+            # every reward answers one action, at once: no credit horizon, and curiosity at each step of its own
+            "popgym-RepeatPreviousEasy-v0": {"algorithm": _ONE_STEP},
+            "popgym-RepeatPreviousMedium-v0": _episodes(512, 103, entropy_coefficient=0.03),
+            "popgym-RepeatPreviousHard-v0": _episodes(320, 155, entropy_coefficient=0.03),
+            "popgym-AutoencodeEasy-v0": _episodes(512, 103, entropy_coefficient=0.03),
+            "popgym-AutoencodeMedium-v0": _episodes(256, 207),
+            "popgym-AutoencodeHard-v0": _episodes(160, 311),
+            "popgym-Battleship*": _episodes(512, 64),
+            # a pair takes two actions
+            "popgym-ConcentrationMedium-v0": _episodes(256, 208, gamma=0.5, gae_lambda=0.5),
+            "popgym-Concentration*": _episodes(512, 104, gamma=0.5, gae_lambda=0.5),
+        },
     },
     "popgym-paper": {
         "agent": "ppo",

@@ -63,7 +63,7 @@ def cells(size: Size, folder: pathlib.Path, seed: int) -> list[Cell]:
     """The runs, on one thread each; seeds are counted from `seed`."""
     made = []
     for task in size.tasks:
-        preset = "credit-fast" if task.startswith("hadamem/") else "fast"
+        preset = "credit-fast" if task.startswith("hadamem/") else "popgym-fast"
         for name, options in VARIANTS.items():
             steps = size.loop_steps if name == _LOOP else size.steps
             words = ["--preset", preset, "--steps", str(steps), *size.words.split()]
@@ -177,7 +177,7 @@ def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed:
         conclusion=conclude(rows),
         figure=draw(rows),
         notes=[
-            f"SHM with H = {size.memory_size}, PPO, presets fast (POPGym) and credit-fast (T-maze), {size.steps:,} "
+            f"SHM with H = {size.memory_size}, PPO, presets popgym-fast (POPGym) and credit-fast (T-maze), {size.steps:,} "
             f"environment steps, {size.loop_steps:,} of the loop over time, of which only the speed is asked, {size.seeds} "
             f"seed{'s' * (size.seeds > 1)}, counted from {seed}. The return is the mean over the last "
             "5 % of the steps of training; steps per second are those of runs on one thread each, "

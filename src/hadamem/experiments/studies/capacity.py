@@ -54,7 +54,7 @@ def measure(memory: str, H: int, size: Size, seed: int) -> list[float]:
     Numbers of pairs are mixed because the few teach how to write and read, without which the many are not learned in time.
     """
     torch.manual_seed(seed)
-    options = parse_options(memory, PRESETS["fast"]["memory"].get(memory, {}).get("options", ()))
+    options = parse_options(memory, PRESETS["popgym-fast"]["memory"].get(memory, {}).get("options", ()))
     if memory == "mamba":
         options["state_size"] = H  # a matrix of (H, H), as the others
     given = [toys.associative(n, max(size.pairs)) for n in size.pairs]

@@ -27,7 +27,7 @@ from . import Budget
 from .base import Findings, Study, kept
 from .inputs import NOISE, TASKS, recorded
 
-_SHM: dict[str, Any] = {"feature_map": "softmax", "read_norm": True}  # of the preset "fast": it learns within minutes
+_SHM: dict[str, Any] = {"feature_map": "softmax", "read_norm": True}  # of the preset "popgym-fast": it learns within minutes
 #: The memories by the name they have in the table: name, size and options for make_memory.
 VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "SHM, random theta": ("shm", 32, _SHM),
