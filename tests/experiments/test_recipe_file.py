@@ -13,6 +13,7 @@ from hadamem.experiments.recipe_file import read_recipe, write_recipe
 from hadamem.experiments.recipes import preset_config
 
 TASK = "hadamem/TMazePassive-v0"
+_SHM = [option for option in preset_config("fast", TASK, "shm").memory_options if not option.startswith("theta=")]
 TEXT = """
 env = "hadamem/TMazePassive-v0"
 env_options = ["corridor_length=2"]
@@ -67,10 +68,10 @@ def test_a_value_that_is_absent_is_written_as_none(tmp_path: pathlib.Path) -> No
 
 
 def test_it_gives_the_defaults_over_those_of_its_preset(recipe: pathlib.Path) -> None:
-    config, preset = read(recipe), preset_config("fast", TASK, "shm")
+    config, preset = read(recipe), preset_config("fast", TASK, "shm", 500)
     assert (config.env, config.env_options, config.steps) == (TASK, ("corridor_length=2",), 500)
     assert (config.memory, config.memory_size) == ("shm", 24)
-    assert config.memory_options == ("feature_map=softmax", "read_norm=true", "theta=fixed")  # the preset's, then its own
+    assert config.memory_options == (*_SHM, "theta=fixed")  # the preset's, then its own
     ppo = replace(preset.ppo, learning_rate=2e-5, gamma=1.0, max_grad_norm=None)
     assert config.ppo == replace(ppo, network=replace(ppo.network, hidden_size=16))
 
@@ -80,7 +81,7 @@ def test_the_command_line_wins(recipe: pathlib.Path) -> None:
     config = read(recipe, *words)
     assert (config.ppo.gamma, config.ppo.learning_rate, config.ppo.max_grad_norm) == (0.5, 2e-5, 2)
     assert (config.steps, config.memory_size) == (9, 8)
-    assert config.memory_options == ("feature_map=softmax", "read_norm=true", "theta=random")
+    assert config.memory_options == (*_SHM, "theta=random")
 
 
 def test_options_of_a_task_and_of_a_memory_are_for_no_other(recipe: pathlib.Path) -> None:

@@ -117,8 +117,8 @@ def test_labels_tell_what_differs_on_a_task_and_nothing_else() -> None:
     elsewhere = make_result(WIND, "shm", memory_size=64)  # another size on another task is the recipe of that task
     assert make_labels([small, elsewhere]) == ["shm", "shm"]
     old, new = make_result(WIND), make_result(WIND)
-    new.config["ppo"]["gamma"], new.config["ppo"]["reward_scale"] = float(old.config["ppo"]["gamma"]), 1
-    del old.config["ppo"]["reward_scale"]  # from before it was there
+    new.config["ppo"]["gamma"], new.config["ppo"]["noise_correlation"] = float(old.config["ppo"]["gamma"]), 0
+    del old.config["ppo"]["noise_correlation"]  # from before it was there
     assert make_labels([old, new]) == ["gru", "gru"]
     fixed = make_result(memory="shm", memory_options=("theta=fixed",), memory_size=8)
     other = make_result(memory="shm", memory_options=("theta=random",), memory_size=64)

@@ -26,6 +26,7 @@ def _words(config: TrainConfig, preset: str, usual: bool) -> list[str]:
     words = ["hadamem", "train", "--env", config.env, "--memory", config.memory, "--agent", config.agent]
     words += [] if usual else ["--preset", preset]
     default = preset_config(preset, config.env, config.memory, config.steps)
+    default = replace(default, steps=preset_config(preset, config.env, config.memory).steps)  # so that others are named
     # what the preset says of an option stays in force unless another value is given, be it the memory's own default
     names = {option.partition("=")[0] for option in config.memory_options}
     of_memory = memory_options(config.memory)

@@ -36,6 +36,8 @@ def rollout_size(steps: int) -> dict[str, int]:
 
 
 _NOT_NORMALISED = {"normalise_observations": False, "normalise_values": False}
+
+
 def _episodes(num_envs: int, num_steps: int, **algorithm: Any) -> dict[str, Any]:
     """For rewards that answer an action soon, but whose cause is tens of steps back: many whole episodes a gradient step, since
     noise otherwise uses up the entropy before anything is learned."""
@@ -67,7 +69,7 @@ _FAST: dict[str, dict[str, Any]] = {
 }
 # of SAC where a reward is far from its cause: a long horizon, and a low temperature, which leaves the reward in sight
 _CREDIT = {
-    "algorithm": {"gamma": 0.99, "temperature": 0.03, "tune_temperature": False},
+    "algorithm": {"gamma": 0.99, "temperature": 0.03, "tune_temperature": False, "normalise_rewards": False},
     "train": {"steps": 1_000_000, "evaluate_episodes": 100},
 }
 

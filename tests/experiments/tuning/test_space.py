@@ -17,7 +17,7 @@ TASK = "hadamem/TMazePassive-v0 corridor_length=2"
 
 
 def space(*words: str, memories: tuple[str, ...] = ("shm", "gru"), task: str = TASK) -> Space:
-    return Space(task, memories, words, steps=5000, episodes=20, seed=3)
+    return Space(task, memories, words, steps=100_000, episodes=20, seed=3)
 
 
 def samples(space: Space, number: int) -> list:
@@ -27,10 +27,10 @@ def samples(space: Space, number: int) -> list:
 
 def test_the_default_is_that_of_train() -> None:
     for memory in ("shm", "gru:64", "shm:16 theta=fixed"):
-        words = ["--env", *TASK.split()[:1], "--env-options", TASK.split()[1], *memory_words(memory), "--steps", "5000"]
+        words = ["--env", *TASK.split()[:1], "--env-options", TASK.split()[1], *memory_words(memory), "--steps", "100000"]
         expected = read_train([*words, "--clip", "0.3"]).config
         config = space("--clip", "0.3", memories=(memory,)).defaults[memory]
-        evaluation = {"evaluate_every": 5000, "evaluate_episodes": 20}  # a score at the end
+        evaluation = {"evaluate_every": 100_000, "evaluate_episodes": 20}  # a score at the end
         assert config == replace(expected, seed=3, threads=1, **evaluation)
 
 
