@@ -31,9 +31,9 @@ def test_a_run_of_few_updates_is_told_what_to_change() -> None:
     config = preset_config("fast", "CartPole-v1", "gru", 1_000_000)
     rollout = config.ppo.num_envs * config.ppo.num_steps
     told = few_updates(replace(config, steps=10 * rollout))
-    assert told.startswith(f"{10 * rollout:,} steps allow 10 updates")
+    assert told.startswith(f"{10 * rollout:,} steps allow only 10 updates")
     assert f"raise --steps to {50 * rollout:,}, or lower --num-envs or --num-steps" in told
     warm = TrainConfig("CartPole-v1", agent="sac", steps=4_000, sac=SACConfig(warmup_steps=5_000, updates_per_step=0.1))
-    assert "allow 0 updates" in few_updates(warm)
+    assert "allow only 0 updates" in few_updates(warm)
     assert "raise --steps to 5,500, or lower --warmup-steps" in few_updates(warm)
     assert few_updates(replace(warm, steps=5_500)) is None
