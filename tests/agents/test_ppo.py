@@ -139,6 +139,9 @@ def test_learning_rate_falls_to_zero() -> None:
         ({"minibatches": 7}, "minibatches is 7; it must divide num_envs = 64"),
         ({"gamma": 1.5}, "gamma is 1.5; it must be between 0 and 1"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"noise_correlation": 2}, "noise_correlation is 2; it must be between 0 and 1"),
+        ({"entropy_coefficient": float("nan")}, "entropy_coefficient is nan; it must be at least 0"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf; it must be greater than 0"),
     ],
 )
 def test_bad_options(options: dict, words: str) -> None:

@@ -88,6 +88,26 @@ def test_categorical_samples_its_probabilities() -> None:
     torch.testing.assert_close(counts, logits.softmax(-1), atol=0.008, rtol=0)
 
 
+def test_a_bound_has_the_probability_of_all_that_lies_beyond_it() -> None:
+    head = make_head(spaces.Box(np.float32([-4, 1, -np.inf]), np.float32([4, 1, np.inf])))  # the second is a constant
+    with torch.no_grad():
+        head.log_std[0] = 0.3
+    normal = torch.distributions.Normal(0.7, math.exp(0.3))  # in units of half the range
+    mean = torch.tensor([0.7, 5.0, 0.2]).requires_grad_()
+    free = torch.distributions.Normal(0.2, 1.0).log_prob(torch.tensor(0.5))
+    actions = torch.tensor([[-4.0, 1.0, 0.5], [4.0, 1.0, 0.5], [1.0, 1.0, 0.5]])
+    below, above, inside = torch.tensor([-1.0, 1.0, 0.25])
+    want = torch.stack([normal.cdf(below).log(), (1 - normal.cdf(above)).log(), normal.log_prob(inside)])
+    got = head.log_prob(mean.expand(3, 3), actions)
+    torch.testing.assert_close(got, want + free)
+    (gradient,) = torch.autograd.grad(got.sum(), mean)
+    assert gradient.isfinite().all()
+    assert gradient[1] == 0
+    drawn = head.sample(mean.detach().expand(100_000, 3))
+    torch.testing.assert_close((drawn[:, 0] == 4).float().mean(), want[1].exp(), atol=0.008, rtol=0)
+    assert (drawn[:, 1] == 1).all()
+
+
 def test_gaussian_against_torch() -> None:
     head = make_head(spaces.Box(-np.inf, np.inf, (3,)))
     with torch.no_grad():

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import check_number
 from ..envs import VectorEnvironment
 from ..envs.border import notice
 from ..envs.vector import Episode
@@ -49,9 +50,8 @@ def evaluate(
         success_rate where the task tells success, and inner_means, the mean returns of inner episodes, where all episodes have
         the same number of them, at least two.
     """
-    for name, number in (("episodes", episodes), ("max_steps", max_steps)):
-        if number < 1:
-            raise ValueError(f"{name} is {number}; it must be at least 1")
+    check_number("episodes", episodes, at_least=1)
+    check_number("max_steps", max_steps, at_least=1)
     if policy is not None and policy.described:
         env.require(policy.described)
     may_be_cut = env.cut_endless(max_steps)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..networks import ActorCritic, NetworkConfig
 from .rollout import Actor, Rollout, Score, advantages
@@ -71,27 +72,15 @@ class PPOConfig:
     """the network around the memory"""
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "num_steps", "epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_fields(self, ("num_envs", "num_steps", "epochs", "minibatches"), at_least=1)
         if self.num_envs % self.minibatches:
             raise ValueError(
                 f"minibatches is {self.minibatches}; it must divide num_envs = {self.num_envs}, since rows stay whole"
             )
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
-        for name in (
-            "learning_rate",
-            "clip",
-            "value_clip",
-            "value_loss_cap",
-            "max_grad_norm",
-            "kl_stop",
-            "kl_target",
-        ):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ValueError(f"{name} is {value}; it must be greater than 0")
+        check_fields(self, ("gamma", "gae_lambda", "noise_correlation"), at_least=0, at_most=1)
+        check_fields(self, ("adam_epsilon", "value_coefficient", "entropy_coefficient", "kl_coefficient"), at_least=0)
+        positive = ("learning_rate", "clip", "value_clip", "value_loss_cap", "max_grad_norm", "kl_stop", "kl_target")
+        check_fields(self, positive, above=0)
 
 
 class PPO:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..envs.vector import Transition
 from ..networks import Categorical, RewardScale, SACNetworkConfig, SoftActor, TwinCritic
@@ -74,17 +75,11 @@ class SACConfig:
     """the networks around the memories"""
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "num_steps", "batch_size", "replay_capacity", "sequence_length"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        for name in ("updates_per_step", "learning_rate", "temperature", "max_grad_norm"):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ValueError(f"{name} is {value}; it must be greater than 0")
-        for name in ("gamma", "tau"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}; it must not be negative")
+        check_fields(self, ("num_envs", "num_steps", "batch_size", "replay_capacity", "sequence_length"), at_least=1)
+        check_fields(self, ("updates_per_step", "learning_rate", "temperature", "max_grad_norm"), above=0)
+        check_fields(self, ("gamma", "tau"), at_least=0, at_most=1)
+        check_fields(self, ("warmup_steps",), at_least=0)
+        check_fields(self, ("target_entropy",))
         if not 0 <= self.burn_in <= (self.sequence_length or 0):
             raise ValueError(
                 f"burn_in is {self.burn_in}; it must be between 0 and sequence_length, which is {self.sequence_length}: "

@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from ..checks import check_fields
 from ..envs import Layout
 from ..memory import State, make_memory
 from .encoders import ObservationEncoder, PositionCode, steps_in_episode
@@ -41,9 +42,7 @@ class NetworkConfig:
     """whether values are learned in units of the deviation of their targets, so that the scale of rewards does not matter"""
 
     def __post_init__(self) -> None:
-        for name in ("embed_size", "hidden_size", "memory_output_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_fields(self, ("embed_size", "hidden_size", "memory_output_size"), at_least=1)
 
 
 class ActorCritic(Policy):

@@ -89,7 +89,8 @@ class Gaussian(nn.Module):
         z = ((action - self.centre) / self.scale - parameters) * torch.exp(-self.log_std)
         inside = -0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi)
         side = (action <= self.low).float() - (action >= self.high).float()
-        return torch.where(side == 0, inside, torch.special.log_ndtr(side * z)).sum(-1)
+        log_prob = torch.where(side == 0, inside, torch.special.log_ndtr(side * z))
+        return torch.where(self.low < self.high, log_prob, 0).sum(-1)  # the only action of its range is certain
 
     def entropy(self, parameters: Tensor) -> Tensor:
         """Entropy (...,) in nats of the normal distribution before it is clipped."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..envs import Layout
 
 _LIMIT = 10.0  # deviations; what is further from the mean is cut
+_RATE = 0.1  # weight of the latest targets in the statistics of values
 
 
 class Moments(nn.Module):
@@ -148,7 +149,6 @@ class ValueHead(nn.Module):
     Args:
         features: of x.
         enabled: without it, mean and deviation stay 0 and 1.
-        rate: weight of the latest targets in the statistics.
     """
 
     mean: Tensor
@@ -157,9 +157,9 @@ class ValueHead(nn.Module):
     average: Tensor
     square: Tensor
 
-    def __init__(self, features: int, enabled: bool = True, rate: float = 0.1) -> None:
+    def __init__(self, features: int, enabled: bool = True) -> None:
         super().__init__()
-        self.enabled, self.rate = enabled, rate
+        self.enabled = enabled
         self.linear = nn.Linear(features, 1)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
@@ -179,9 +179,9 @@ class ValueHead(nn.Module):
         if not self.enabled:
             return
         targets, known = targets.double(), bool(self.weight > 0)
-        self.weight.lerp_(torch.ones_like(self.weight), self.rate)
-        self.average.lerp_(targets.mean(), self.rate)
-        self.square.lerp_(targets.square().mean(), self.rate)
+        self.weight.lerp_(torch.ones_like(self.weight), _RATE)
+        self.average.lerp_(targets.mean(), _RATE)
+        self.square.lerp_(targets.square().mean(), _RATE)
         mean = self.average / self.weight
         deviation = (self.square / self.weight - mean.square()).clamp(min=0).sqrt()
         deviation = torch.where(deviation > 1e-6 * mean.abs(), deviation, mean.abs())

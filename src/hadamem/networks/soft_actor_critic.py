@@ -15,6 +15,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from ..checks import check_fields
 from ..envs import Layout, Leaf
 from ..memory import State, make_memory
 from .encoders import ObservationEncoder
@@ -44,9 +45,8 @@ class SACNetworkConfig:
     within 1 / sqrt(number of features out), as in the code of the SHM paper"""
 
     def __post_init__(self) -> None:
-        for name, least in (("observation_embed", 1), ("action_embed", 0), ("reward_embed", 0), ("memory_output_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_fields(self, ("observation_embed", "memory_output_size"), at_least=1)
+        check_fields(self, ("action_embed", "reward_embed"), at_least=0)
         if min(self.hidden_sizes, default=1) < 1:
             raise ValueError(f"hidden_sizes are {self.hidden_sizes}; each must be at least 1")
 
