@@ -317,7 +317,7 @@ def test_bad_options(options: dict, words: str) -> None:
 
 
 def test_spaces_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match=r"not supported by SAC.*PPO"):
+    with pytest.raises(ValueError, match=r"not supported by SAC.*--agent ppo"):
         agent(small("popgym-BattleshipEasy-v0"))
     with pytest.raises(ValueError, match="options for sac, but the agent is ppo"):
         TrainConfig(sac=SACConfig())

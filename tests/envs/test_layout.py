@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hadamem.envs import Layout
-from hadamem.envs.layout import Actions, Encoder, without_unsized
+from hadamem.envs.actions import Actions
+from hadamem.envs.layout import Encoder, without_unsized
 
 LEAVES = [
     spaces.Discrete(5),

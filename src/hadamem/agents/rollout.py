@@ -14,7 +14,7 @@ from torch import Tensor
 from ..envs import VectorEnvironment
 from ..envs.vector import Episode
 from ..memory import State
-from ..networks import ActorCritic, Gaussian, Policy
+from ..networks import ActorCritic, Policy
 
 
 @dataclass
@@ -146,9 +146,9 @@ class Actor(Player):
     def _sample(self, parameters: Tensor) -> Tensor:
         """Random actions. The noise of continuous ones drifts within an episode, each step's being standard normal by itself:
         noise that changes its sign at every step moves nothing that is heavy."""
-        if not isinstance(self.policy.head, Gaussian):
+        if not self.policy.head.continuous:
             return self.policy.head.sample(parameters)
-        fresh, correlation = torch.randn_like(parameters), self.noise_correlation
+        fresh, correlation = torch.randn_like(self.noise), self.noise_correlation
         drifting = correlation * self.noise + math.sqrt(1 - correlation**2) * fresh
         self.noise = torch.where(self.start[:, None], fresh, drifting)
         return self.policy.head.sample(parameters, self.noise)

@@ -114,8 +114,6 @@ class SAC:
         self.optimiser = torch.optim.Adam(learned, lr=config.learning_rate, fused=True)
         head = policy.head
         self.discrete = isinstance(head, Categorical)
-        usual = 0.5 * math.log(head.size) if self.discrete else -head.action_size
-        self.target_entropy = usual if config.target_entropy is None else config.target_entropy
         self.actor = Player(policy, env, self.device)
         self.clock = torch.zeros(env.num_envs, dtype=torch.int64)
         self.replay = Replay(
@@ -217,10 +215,21 @@ class SAC:
         entropy = (entropy.detach() * weight).sum()
         losses = [critic_loss, actor_loss]
         if config.tune_temperature:
-            losses.append(self.log_temperature.exp() * (entropy - self.target_entropy))
+            losses.append(self.log_temperature.exp() * (entropy - self._target_entropy(here, weight)))
         terms = {"critic_loss": critic_loss, "actor_loss": actor_loss, "entropy": entropy, "temperature": temperature}
         terms["q"] = (q.mean(0) * weight).sum()
         return losses, {name: term.detach() for name, term in terms.items()}
+
+    def _target_entropy(self, obs: Tensor, weight: Tensor) -> Tensor | float:
+        """What the temperature aims at: by default half of what the legal actions allow, or minus the number of floats."""
+        head = self.policy.head
+        if self.config.target_entropy is not None:
+            return self.config.target_entropy
+        if not isinstance(head, Categorical):
+            return -head.action_size
+        if self.policy.legal.mask is None:
+            return 0.5 * math.log(head.size)
+        return (0.5 * self.policy.legal.legal(obs).sum(-1).log() * weight).sum()
 
     def _choice(self, parameters: Tensor) -> tuple[Tensor, ...]:
         """What the policy does: one drawn action and its log-density, or the log-probabilities of all discrete actions."""

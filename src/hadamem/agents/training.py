@@ -54,6 +54,9 @@ class TrainConfig:
     inputs: tuple[str, ...] | None = None
     """inputs of the agent: obs, action and reward, where the last two are those of the previous step; None: obs, with PPO also
     those that the task declares to need, and with SAC those with an embedding of at least one feature"""
+    joint_actions: bool = False
+    """whether an action of several choices (MultiDiscrete, MultiBinary) is played as one, with a choice for every combination:
+    then a policy can say "any of these but that one"; the more combinations, the longer it takes to try them"""
     batched: bool = True
     """whether to use the batched version of the task where there is one; it is faster and gives the same episodes"""
     device: str = "cpu"
@@ -128,7 +131,8 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any)
     if inputs is None and config.sac is not None:
         inputs = config.sac.network.inputs
     options = tasks.parse_options(config.env, config.env_options) | more
-    return make_vector(config.env, num_envs, seed, inputs=inputs, batched=config.batched, options=options)
+    how: dict[str, Any] = {"inputs": inputs, "batched": config.batched, "joint_actions": config.joint_actions}
+    return make_vector(config.env, num_envs, seed, options=options, **how)
 
 
 def make_policy(config: TrainConfig, env: VectorEnvironment) -> Policy:

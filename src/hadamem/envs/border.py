@@ -5,6 +5,7 @@ An exception that an environment raises is shown as its own; a value that its sp
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from types import TracebackType
@@ -17,6 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from .layout import without_unsized
+from .masks import KEY, MaskReader, without_mask
 
 _log = logging.getLogger("hadamem")
 
@@ -89,7 +91,9 @@ class Environments(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.metadata = dict(self.envs[0].metadata) | {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode = self.envs[0].render_mode
-        self._sized, _ = without_unsized(self.single_observation_space)
+        self._sized, _ = without_unsized(without_mask(self.single_observation_space, self.single_action_space))
+        self._masks = [MaskReader(env) for env in self.envs]
+        self._masked: bool | None = None  # the first reset says whether there are masks
         self._batch: Any = create_empty_array(self._sized, num_envs)
 
     def reset(
@@ -97,13 +101,17 @@ class Environments(VectorEnv):
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode everywhere; environment i is seeded with `seed + i`, or goes on drawing if there is none."""
         assert not isinstance(seed, list)
-        observations = [self._begin(i, seed=None if seed is None else seed + i, options=options) for i in range(self.num_envs)]
-        return self._gather(observations), {}
+        info: dict[str, Any] = {}
+        observations = [
+            self._begin(i, info, seed=None if seed is None else seed + i, options=options) for i in range(self.num_envs)
+        ]
+        return self._gather(observations), info
 
     def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance all environments. The last observations and infos of episodes are in the info, as Gymnasium has them.
 
-        The observations are overwritten by the next step.
+        Where environments have masks, "action_mask" in the info is that of each observation, and in the "final_info" that of
+        each last one. The observations are overwritten by the next step.
         """
         observations: list[Any] = []
         rewards: list[Any] = []
@@ -127,9 +135,12 @@ class Environments(VectorEnv):
                 flags[:, i] = terminated, truncated or self._steps[i] == self.max_steps
                 self._add(info, "final_obs", deepcopy(observation), i)  # it may write the next first one into the same array
                 self._read(own_info, ("at_goal", "success", "is_success", "inner_returns"), final_info, i)
-                observation = self._begin(i)
+                with suppress(ValueError):  # an episode that is over need not have legal actions
+                    self._read_mask(observation, own_info, final_info, i)
+                observation = self._begin(i, info)
             else:
                 self._read(own_info, ("at_goal",), info, i)
+                self._read_mask(observation, own_info, info, i)
             observations.append(observation)
             rewards.append(reward)
         if final_info or "final_obs" in info:
@@ -157,7 +168,7 @@ class Environments(VectorEnv):
             except Exception as error:
                 self._fail(i, error, "when it was closed")
 
-    def _begin(self, i: int, **how: Any) -> Any:
+    def _begin(self, i: int, info: dict[str, Any], **how: Any) -> Any:
         self._steps[i] = 0
         try:
             result = self.envs[i].reset(**how)
@@ -165,7 +176,24 @@ class Environments(VectorEnv):
             self._fail(i, error)
         if not isinstance(result, tuple) or len(result) != 2:
             self._refuse(i, f"reset() must return observation and info, not {_short(result)}")
+        self._read_mask(*result, info, i)
         return result[0]
+
+    def _read_mask(self, observation: Any, own_info: Any, info: dict[str, Any], i: int) -> None:
+        """Put the mask of legal actions that belongs to an observation into an info of all environments."""
+        try:
+            said = self._masks[i].said(observation, own_info)
+        except Exception as error:
+            self._fail(i, error)
+        if self._masked is None:
+            self._masked = said is not None
+        if said is not None and not self._masked:
+            notice(f"{self.id}: the {KEY} of step() is not used, because reset() gives none")
+        elif self._masked:
+            try:
+                self._add(info, KEY, self._masks[i].checked(said), i)
+            except ValueError as error:
+                self._refuse(i, str(error))
 
     def _gather(self, observations: list[Any]) -> Any:
         self._batch = gather(self._sized, observations, self._batch, lambda i: place(self.id, i, self._steps[i]))

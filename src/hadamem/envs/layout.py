@@ -21,7 +21,8 @@ class Leaf:
     """Columns `offset` to `offset + size` of a row: a vector of shape (size,) or an image of shape (C, H, W).
 
     Where `unit` is given, every value is one of 0 to 255 units, so that a byte can hold it. Where `measured`, values are in
-    units of the environment's own choice, and networks learn better from them once they are normalised.
+    units of the environment's own choice, and networks learn better from them once they are normalised. A `mask` has a column
+    for every choice of an action, 1 where it is legal.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Leaf:
     offset: int
     unit: float | None = None
     measured: bool = False
+    mask: bool = False
 
     @property
     def size(self) -> int:
@@ -62,6 +64,11 @@ class Layout:
     def images(self) -> tuple[Leaf, ...]:
         """The leaves that are images."""
         return tuple(leaf for leaf in self.leaves if leaf.kind == "image")
+
+    @property
+    def mask(self) -> Leaf | None:
+        """The leaf that says which actions are legal, if there is one."""
+        return next((leaf for leaf in self.leaves if leaf.mask), None)
 
     def part(self, name: str) -> "Layout":
         """The leaves of one input ("obs", "action" or "reward"), at the columns that they have in the whole row."""
@@ -150,80 +157,6 @@ def without_unsized(space: spaces.Space, name: str = "obs") -> tuple[spaces.Spac
         if _sized(child):
             rest[key] = child
     return (spaces.Dict(rest) if left_out and rest else space), left_out
-
-
-class Actions:
-    """An action space as an agent sees it, and the way from there to the environment.
-
-    An agent acts with (N,) integers in 0..n-1 for Discrete, (N, K) integers from 0 up for MultiDiscrete, and (N, K)
-    floats for Box, K being the number of numbers in one action. Box actions are in the environment's own units. A MultiBinary
-    is a MultiDiscrete with two choices in every place.
-
-    Raises:
-        ValueError: for any other action space.
-    """
-
-    def __init__(self, space: spaces.Space) -> None:
-        if not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)):
-            raise ValueError(f"action space {space} is not supported; it must be Discrete, MultiDiscrete, MultiBinary or Box")
-        self.space = space
-        self._shape: tuple[int, ...] = space.shape or ()  # of one action as the environment wants it
-        self._width = int(np.prod(self._shape))
-        if not isinstance(space, spaces.Box):
-            self._counts = np.asarray(action_counts(space), np.uint64).reshape(self._shape)
-            self._start = getattr(space, "start", 0)  # a MultiBinary has none
-
-    def to_environment(self, actions: np.ndarray) -> np.ndarray:
-        """An agent's actions, (N,) or (N, K), as the environment wants them: (N, *space.shape).
-
-        Box actions are clipped to the bounds of the space.
-
-        Raises:
-            ValueError: if the shape, the kind of number or the range is wrong.
-        """
-        N = len(actions)
-        if actions.size != N * self._width:
-            raise ValueError(f"actions have shape {actions.shape}, {self._wanted(N)}")
-        actions = actions.reshape(N, *self._shape)
-        if isinstance(self.space, spaces.Box):
-            low, high, dtype = self.space.low, self.space.high, self.space.dtype
-            if np.isnan(actions).any():
-                raise ValueError("actions contain nan: the policy that gave them has weights that are not finite")
-            if dtype.kind not in "iu":
-                return np.clip(actions, low, high).astype(dtype, copy=False)
-            with np.errstate(invalid="ignore"):  # floats beyond the integers are beyond the bounds
-                whole = np.rint(actions).astype(dtype)
-            return np.where(actions >= high, high, np.where(actions <= low, low, whole))
-        if actions.dtype.kind not in "iu":
-            raise ValueError(f"actions are {actions.dtype}, {self._wanted(N)}")
-        actions = actions.astype(np.int64, copy=False)
-        inside = actions.view(np.uint64) < self._counts  # as unsigned, what is negative is huge
-        if np.count_nonzero(inside) < inside.size:
-            raise ValueError(f"actions contain {actions[~inside][0]}, {self._wanted(N)}")
-        return (actions + self._start).astype(self.space.dtype, copy=False)
-
-    def from_environment(self, actions: np.ndarray) -> np.ndarray:
-        """Turn actions (N, *space.shape) back into what an agent would have said: (N,) or (N, K)."""
-        if isinstance(self.space, spaces.Discrete):
-            return actions - self.space.start
-        if not isinstance(self.space, spaces.Box):
-            actions = actions.astype(np.int64) - self._start
-        return actions.reshape(len(actions), self._width)
-
-    def _wanted(self, N: int) -> str:
-        if isinstance(self.space, spaces.Discrete):
-            return f"but {self.space} wants shape ({N},) with integers from 0 to {self.space.n - 1}"
-        if isinstance(self.space, spaces.Box):
-            return f"but {self.space} wants shape ({N}, {self._width}) with floats"
-        highest = (self._counts.ravel() - 1).tolist()
-        return f"but {self.space} wants shape ({N}, {self._width}) with integers from 0 to {highest}"
-
-
-def action_counts(space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) -> list[int]:
-    """How many choices there are for each of the K numbers of an action."""
-    if isinstance(space, spaces.MultiBinary):
-        return [2] * int(np.prod(space.shape))
-    return [int(n) for n in np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec)]
 
 
 def _sized(space: spaces.Space) -> bool:

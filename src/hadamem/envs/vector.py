@@ -14,9 +14,11 @@ from gymnasium.vector.utils import create_empty_array
 from torch import Tensor
 
 from . import tasks
+from .actions import Actions
 from .batched import BatchedTask, generator_state, set_generator_state
 from .border import Environments, gather, notice, place
-from .layout import Actions, Encoder, InvalidValueError, Layout, Leaf, first_not_finite, without_unsized
+from .layout import Encoder, InvalidValueError, Layout, Leaf, first_not_finite, without_unsized
+from .masks import KEY, without_mask
 from .point import PointTask
 from .popgym import TASKS
 from .worlds import WORLDS
@@ -66,6 +68,7 @@ def make_vector(
     inputs: Sequence[str] | None = None,
     batched: bool = True,
     options: Mapping[str, Any] | None = None,
+    joint_actions: bool = False,
     **env_kwargs: Any,
 ) -> "VectorEnvironment":
     """Make N environments of one id.
@@ -79,6 +82,7 @@ def make_vector(
             one), always in this order. Default: "obs", and what of the others the task says that it needs.
         batched: use the batched version of a task where there is one. It equals single environments step by step.
         options: keyword arguments of the environment itself, of any names; with any of these, POPGym tasks are not batched.
+        joint_actions: play a MultiDiscrete or MultiBinary as one Discrete, with a choice for every combination.
         **env_kwargs: more of them, whose names are none of the above.
 
     Raises:
@@ -106,8 +110,8 @@ def make_vector(
             raise
         raise ValueError(f"{id} cannot be made with {env_kwargs}: {error}") from error
     try:
-        return VectorEnvironment(id, env, seed, inputs)
-    except ValueError:
+        return VectorEnvironment(id, env, seed, inputs, joint_actions)
+    except Exception:
         env.close()
         raise
 
@@ -121,21 +125,24 @@ class VectorEnvironment:
         num_tasks: how many tasks `reset` can be asked for, None where the environment has no list of them.
         layout: what the D columns of an observation mean.
         observation_space: of a single environment, before it becomes columns, without the parts that have no fixed width.
-        action_space: of a single environment. An agent acts with (N,) or (N, 1) integers in 0..n-1 for Discrete, (N, K)
-            integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for Box; the space's
-            `start`, its shape and its bounds are taken care of here.
+        action_space: of a single environment, as the agent plays it. It acts with (N,) or (N, 1) integers in 0..n-1 for
+            Discrete, (N, K) integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for Box, and with
+            all of these side by side for Tuple and Dict; a space's `start`, its shape and its bounds are taken care of here.
         start: (N,) bool array, the current observation is the first of an episode. It is born here and nowhere else.
     """
 
-    def __init__(self, id: str, env: VectorEnv, seed: int, inputs: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, id: str, env: VectorEnv, seed: int, inputs: Sequence[str] | None = None, joint_actions: bool = False
+    ) -> None:
         self.id = id
         self.num_envs = env.num_envs
         self.num_tasks = len(env.tasks) if isinstance(env, PointTask) else None
-        self.observation_space, left_out = without_unsized(env.single_observation_space)
-        self.action_space = env.single_action_space
+        seen = without_mask(env.single_observation_space, env.single_action_space)
+        self.observation_space, left_out = without_unsized(seen)
+        self._actions = Actions(env.single_action_space, joint_actions)
+        self.action_space = self._actions.space
         self.start = np.ones(self.num_envs, np.bool_)
         self._env = env
-        self._actions = Actions(self.action_space)
         self._seed: int | None = int(seed)
         # a stream of its own: from `seed` itself, random actions would be drawn like the first environment's cards
         env.action_space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
@@ -145,11 +152,20 @@ class VectorEnvironment:
         self._obs_input = Encoder(self.observation_space) if "obs" in inputs else None
         if self._obs_input and left_out:
             notice(f"{id}: left out of the observation, because their width is not fixed: {', '.join(left_out)}")
-        end = self._obs_input.end if self._obs_input else 0
+        leaves = list(self._obs_input.leaves) if self._obs_input else []
+        # whether there are masks is known after the first reset, whose result the first call of `reset` hands out
+        self._first: tuple[Any, dict[str, Any]] | None = None
+        if isinstance(env, Environments) and self._actions.counts:
+            self._first = env.reset(seed=self._seed)
+            self._seed = None
+            if KEY in self._first[1]:
+                end = sum(leaf.size for leaf in leaves)
+                leaves.append(Leaf(f"obs.{KEY}", "vector", (self._actions.mask_size,), end, unit=1.0, mask=True))
+        end = sum(leaf.size for leaf in leaves)
         self._history = slice(end, None)  # columns that tell of the previous step, zero when there was none
-        self._action_input = Encoder(self.action_space, "action", end) if "action" in inputs else None
+        self._action_input = Encoder(env.single_action_space, "action", end) if "action" in inputs else None
+        leaves += self._action_input.leaves if self._action_input else ()
         self._reward_input = "reward" in inputs
-        leaves = [leaf for encoder in (self._obs_input, self._action_input) if encoder for leaf in encoder.leaves]
         if self._reward_input:
             leaves.append(Leaf("reward", "vector", (1,), sum(leaf.size for leaf in leaves), measured=True))
         self.layout = Layout(tuple(leaves))
@@ -198,12 +214,14 @@ class VectorEnvironment:
                 f"{len(tasks)} tasks are asked of {self.num_envs} environments of {self.id}, "
                 f"which {'choose among ' + str(self.num_tasks) if self.num_tasks else 'have no list of tasks'}"
             )
-        observation, _ = self._env.reset(seed=self._seed, options=None if tasks is None else {"task": tasks})
-        self._seed = None
+        options = None if tasks is None else {"task": tasks}
+        observation, info = self._first or self._env.reset(seed=self._seed, options=options)
+        self._first = self._seed = None
         self.start = np.ones(self.num_envs, np.bool_)
         self._returns[:] = self._lengths[:] = 0
         rows = np.zeros((self.num_envs, self.layout.size), np.float32)
         self._encode(observation, rows, self.start)
+        self._write_mask(info, rows, np.arange(self.num_envs))
         self._obs = torch.from_numpy(rows)
         return self._obs
 
@@ -225,7 +243,7 @@ class VectorEnvironment:
             raise ValueError(f"actions have shape {actions.shape}, but there are {self.num_envs} environments")
         done_actions = self._actions.to_environment(actions)
         # an environment may work on its actions in place
-        observation, reward, terminated, truncated, info = self._env.step(done_actions.copy())
+        observation, reward, terminated, truncated, info = self._env.step(deepcopy(done_actions))
         start = terminated | truncated
         truncated = truncated & ~terminated
 
@@ -240,9 +258,10 @@ class VectorEnvironment:
         final, episodes = None, []
         if np.count_nonzero(start):
             if truncated.any():
-                final = torch.from_numpy(self._final(info["final_obs"], np.flatnonzero(truncated), rows))
+                final = torch.from_numpy(self._final(info, np.flatnonzero(truncated), rows))
             episodes = self._finish(np.flatnonzero(start), info.get("final_info", {}))
             rows[start, self._history] = 0
+        self._write_mask(info, rows, np.arange(self.num_envs))
 
         self.start = start
         self._obs = torch.from_numpy(rows)
@@ -274,15 +293,18 @@ class VectorEnvironment:
             rows[:, -1] = rewards
 
     def as_done(self, actions: Tensor | np.ndarray) -> np.ndarray:
-        """Actions (N, K) as the environments get them, (N, *action_space.shape): with their `start`, rounded and clipped."""
+        """Actions as the environments get them, a row (N, K) of numbers each: with their `start`, rounded and clipped."""
         if isinstance(actions, Tensor):
             actions = actions.detach().cpu().numpy()
-        return self._actions.to_environment(actions)
+        return self._actions.rows(self._actions.to_environment(actions))
 
     def random_actions(self) -> Tensor:
-        """Actions drawn by a private generator, as an agent would give them: int64, or float32 for Box."""
-        actions = torch.from_numpy(self._actions.from_environment(self._env.action_space.sample()))
-        return actions.float() if isinstance(self.action_space, gymnasium.spaces.Box) else actions.long()
+        """Legal actions drawn by a private generator, as an agent would give them: int64, or float32 with a Box."""
+        actions = self._actions.from_environment(self._env.action_space.sample())
+        if (leaf := self.layout.mask) is not None and self._obs is not None:
+            legal = self._obs[:, leaf.columns].numpy()
+            actions = self._actions.draw_legal(actions, legal, self._env.action_space.np_random)
+        return torch.from_numpy(actions).to(torch.int64 if self._actions.whole else torch.float32)
 
     def state_dict(self) -> dict[str, Any] | None:
         """The exact state, in tensors and integers only; None if these environments cannot be saved.
@@ -358,17 +380,25 @@ class VectorEnvironment:
             where = place(self.id, i, 0 if start[error.row] else int(self._lengths[i]))
             raise ValueError(f"{where}: in the observation, {error}") from None
 
-    def _final(self, observations: np.ndarray, truncated: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Rows (N, D) of the last observations of truncated episodes, given as one object for each environment."""
+    def _write_mask(self, info: dict[str, Any], rows: np.ndarray, numbers: np.ndarray) -> None:
+        """Write the masks of the environments `numbers` (n,) into their columns of rows (n, D), zeros where there is none."""
+        if (leaf := self.layout.mask) is not None:
+            said = info.get(KEY, np.full(self.num_envs, None))
+            for row, i in zip(rows, numbers, strict=True):
+                row[leaf.columns] = 0 if said[i] is None else self._actions.mask(said[i][None])[0]
+
+    def _final(self, info: dict[str, Any], truncated: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Rows (N, D) of the last observations of truncated episodes."""
         cut = rows[truncated]
         if self._obs_input:
             batch = gather(
                 self.observation_space,
-                [observations[i] for i in truncated],
+                [info["final_obs"][i] for i in truncated],
                 create_empty_array(self.observation_space, len(truncated)),
                 lambda k: place(self.id, int(truncated[k]), int(self._lengths[truncated[k]])),
             )
             self._encode(batch, cut, np.zeros(len(cut), np.bool_), truncated)
+        self._write_mask(info.get("final_info", {}), cut, truncated)
         final = np.zeros_like(rows)
         final[truncated] = cut
         return final

@@ -14,7 +14,7 @@ from ..checks import check_fields
 from ..envs import Layout
 from ..memory import State, make_memory
 from .encoders import ObservationEncoder, PositionCode, steps_in_episode
-from .heads import Categorical, Gaussian, make_head
+from .heads import Categorical, Gaussian, LegalActions, Product, make_head
 from .normalisation import ObservationNormaliser, ValueHead
 from .policy import Policy
 
@@ -69,7 +69,8 @@ class ActorCritic(Policy):
         super().__init__()
         config = config or NetworkConfig()
         hidden = config.hidden_size
-        self.head: Categorical | Gaussian = make_head(action_space)
+        self.head: Categorical | Gaussian | Product = make_head(action_space)
+        self.legal = LegalActions(layout, self.head)
         self.normaliser = ObservationNormaliser(layout, config.normalise_observations)
         self.encoder = ObservationEncoder(layout, config.embed_size)
         self.position = PositionCode(config.embed_size) if config.position_code else None
@@ -112,4 +113,4 @@ class ActorCritic(Policy):
         memory_state = {name: leaf for name, leaf in state.items() if name != "position"}
         x, memory_state = self.memory(self.before(x), memory_state, start)
         x = self.after(x)
-        return self.actor(x), self.value(self.critic(x)), {"position": position, **memory_state}
+        return self.legal(self.actor(x), obs), self.value(self.critic(x)), {"position": position, **memory_state}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,13 +11,17 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..envs.layout import action_counts
+from ..envs import Layout
+from ..envs.actions import action_counts, action_parts
+
+_ILLEGAL = -1e9  # as a logit: far enough that the probability is 0, and small enough that nothing becomes infinite
 
 
 class Categorical(nn.Module):
     """Independent categorical distributions, one for each entry of `counts`: Discrete and MultiDiscrete spaces."""
 
     action_dtype = torch.int64
+    continuous = False
 
     def __init__(self, counts: list[int]) -> None:
         super().__init__()
@@ -25,8 +30,8 @@ class Categorical(nn.Module):
     def _log_probs(self, parameters: Tensor) -> list[Tensor]:
         return [torch.log_softmax(logits, dim=-1) for logits in parameters.split(self.counts, dim=-1)]
 
-    def sample(self, parameters: Tensor) -> Tensor:
-        """The logits disturbed by Gumbel noise are largest at a random draw."""
+    def sample(self, parameters: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The logits disturbed by Gumbel noise are largest at a random draw. `noise` is for continuous actions."""
         noisy = parameters - torch.empty_like(parameters).exponential_().log()
         return self.mode(noisy)
 
@@ -37,7 +42,8 @@ class Categorical(nn.Module):
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         """Log-probability (...,) of actions (..., K)."""
         parts = [
-            log_probs.gather(-1, action[..., i : i + 1]).squeeze(-1) for i, log_probs in enumerate(self._log_probs(parameters))
+            log_probs.gather(-1, action[..., i : i + 1].long()).squeeze(-1)
+            for i, log_probs in enumerate(self._log_probs(parameters))
         ]
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
@@ -56,6 +62,7 @@ class Gaussian(nn.Module):
     """
 
     action_dtype = torch.float32
+    continuous = True
     centre: Tensor
     scale: Tensor
     low: Tensor
@@ -96,6 +103,87 @@ class Gaussian(nn.Module):
         """Entropy (...,) in nats of the normal distribution before it is clipped."""
         entropy = (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
         return entropy.expand(parameters.shape[:-1])
+
+
+class Product(nn.Module):
+    """Independent distributions of the parts of a Tuple or Dict action, with parameters and numbers side by side."""
+
+    action_dtype = torch.float32
+
+    def __init__(self, parts: Sequence[Categorical | Gaussian]) -> None:
+        super().__init__()
+        self.parts: Sequence[Categorical | Gaussian] = nn.ModuleList(parts)  # type: ignore[assignment]
+        self._sizes = [part.size for part in parts]
+        self._widths = [part.action_size for part in parts]
+        self.size, self.action_size = sum(self._sizes), sum(self._widths)
+        self.continuous = any(part.continuous for part in parts)
+
+    def sample(self, parameters: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Random actions (..., K); `noise` (..., K) takes the place of fresh standard normal draws of continuous actions."""
+        own_noise = [None] * len(self.parts) if noise is None else noise.split(self._widths, dim=-1)
+        draws = [part.sample(p, n) for part, p, n in zip(self.parts, self._split(parameters), own_noise, strict=True)]
+        return torch.cat([draw.float() for draw in draws], dim=-1)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The most likely actions (..., K)."""
+        modes = [part.mode(p) for part, p in zip(self.parts, self._split(parameters), strict=True)]
+        return torch.cat([mode.float() for mode in modes], dim=-1)
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """The sum of the parts' log-probabilities (...,) of actions (..., K)."""
+        actions = action.split(self._widths, dim=-1)
+        parts = zip(self.parts, self._split(parameters), actions, strict=True)
+        return torch.stack([part.log_prob(p, a) for part, p, a in parts]).sum(0)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """The sum of the parts' entropies (...,) in nats."""
+        return torch.stack([part.entropy(p) for part, p in zip(self.parts, self._split(parameters), strict=True)]).sum(0)
+
+    def _split(self, parameters: Tensor) -> Sequence[Tensor]:
+        return parameters.split(self._sizes, dim=-1)
+
+
+class LegalActions(nn.Module):
+    """Gives illegal actions, by the mask in an observation, the probability and the gradient 0 (Huang and Ontañón, 2022).
+
+    Where a mask is zero for all choices (the last observation of an episode, after which nobody acts) all count as legal.
+
+    Args:
+        layout: of the observations. Without a mask in it, parameters pass as they are.
+        head: whose parameters.
+    """
+
+    logits: Tensor
+
+    def __init__(self, layout: Layout, head: Categorical | Gaussian | Product | SquashedGaussian) -> None:
+        super().__init__()
+        self.mask = layout.mask
+        columns, self.counts, first = list[int](), list[int](), 0
+        parts: Sequence[Categorical | Gaussian | SquashedGaussian] = head.parts if isinstance(head, Product) else [head]
+        for part in parts:
+            if isinstance(part, Categorical):
+                columns += range(first, first + part.size)
+                self.counts += part.counts
+            first += part.size
+        self.all_logits = len(columns) == first
+        self.register_buffer("logits", torch.tensor(columns, dtype=torch.int64), persistent=False)
+
+    def forward(self, parameters: Tensor, obs: Tensor) -> Tensor:
+        """Parameters (..., P) and whole rows of observations (..., D) -> parameters (..., P)."""
+        if self.mask is None:
+            return parameters
+        illegal = ~self.legal(obs)
+        if not self.all_logits:
+            everything = torch.zeros_like(parameters, dtype=torch.bool)
+            everything[..., self.logits] = illegal
+            illegal = everything
+        return parameters.masked_fill(illegal, _ILLEGAL)
+
+    def legal(self, obs: Tensor) -> Tensor:
+        """(..., D) -> (..., number of logits) bool."""
+        assert self.mask is not None
+        groups = (obs[..., self.mask.columns] > 0).split(self.counts, dim=-1)
+        return torch.cat([group | ~group.any(-1, keepdim=True) for group in groups], dim=-1)
 
 
 class SquashedGaussian(nn.Module):
@@ -161,10 +249,13 @@ def _centre_and_scale(space: spaces.Box) -> tuple[Tensor, Tensor]:
     return middle.float(), scale.float()
 
 
-def make_head(space: spaces.Space) -> Categorical | Gaussian:
-    """The distribution for an action space: Discrete, MultiDiscrete, MultiBinary or Box. Anything else is a ValueError."""
-    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
-        return Categorical(action_counts(space))
-    if isinstance(space, spaces.Box):
-        return Gaussian(space)
-    raise ValueError(f"action space {space} is not supported; it must be Discrete, MultiDiscrete, MultiBinary or Box")
+def make_head(space: spaces.Space) -> Categorical | Gaussian | Product:
+    """The distribution for an action space: Discrete, MultiDiscrete, MultiBinary, Box, and Tuple and Dict of these.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    parts = [
+        Gaussian(part) if isinstance(part, spaces.Box) else Categorical(action_counts(part)) for part in action_parts(space)
+    ]
+    return Product(parts) if isinstance(space, (spaces.Tuple, spaces.Dict)) else parts[0]

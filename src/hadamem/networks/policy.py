@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..memory import State
-from .heads import Categorical, Gaussian, SquashedGaussian
+from .heads import Categorical, Gaussian, Product, SquashedGaussian
 from .normalisation import ObservationNormaliser
 
 
@@ -22,7 +22,7 @@ class Policy(nn.Module, ABC):
     """
 
     described: dict[str, str] = {}  # noqa: RUF012  replaced, never changed
-    head: Categorical | Gaussian | SquashedGaussian
+    head: Categorical | Gaussian | Product | SquashedGaussian
     normaliser: ObservationNormaliser
 
     @abstractmethod

@@ -19,7 +19,7 @@ from ..checks import check_fields
 from ..envs import Layout, Leaf
 from ..memory import State, make_memory
 from .encoders import ObservationEncoder
-from .heads import Categorical, SquashedGaussian, make_head
+from .heads import Categorical, LegalActions, SquashedGaussian, make_head
 from .normalisation import ObservationNormaliser
 from .policy import Policy
 
@@ -126,6 +126,7 @@ class SoftActor(Policy):
     def __init__(self, layout: Layout, action_space: spaces.Space, memory: MemoryChoice, config: SACNetworkConfig) -> None:
         super().__init__()
         self.head = soft_head(action_space)
+        self.legal = LegalActions(layout, self.head)
         self.normaliser = ObservationNormaliser(layout, config.normalise_observations)
         self.encoder = _MemoryEncoder(layout, memory, config)
         size = self.encoder.size
@@ -141,11 +142,11 @@ class SoftActor(Policy):
 
     def forward(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """Observations (B, T, D) -> parameters (B, T, head.size), and the state after the last step."""
-        obs = self.normaliser(obs)
+        obs = self.normaliser(obs)  # a mask passes as it is
         features, state = self.encoder(obs, state, start)
         if self.beside is not None:
             features = torch.cat([features, self.beside(obs)], dim=-1)
-        return self.mlp(features), state
+        return self.legal(self.mlp(features), obs), state
 
 
 class TwinCritic(nn.Module):
@@ -195,7 +196,7 @@ def soft_head(space: spaces.Space) -> Categorical | SquashedGaussian:
         head = make_head(space)
         assert isinstance(head, Categorical)
         return head
-    raise ValueError(f"action space {space} is not supported by SAC; it must be Discrete or Box (PPO can do MultiDiscrete)")
+    raise ValueError(f"action space {space} is not supported by SAC; it must be Discrete or Box; --agent ppo can do more")
 
 
 def _mlp(sizes: list[int], last: float, released: bool) -> nn.Sequential:

@@ -156,7 +156,7 @@ def record(
             action = (policy.head.mode if greedy else policy.head.sample)(parameters[:, 0])
             step = env.step(action)
             obs, start = step.obs, step.start
-            trace["action"].append(env.as_done(action)[0].ravel())
+            trace["action"].append(env.as_done(action)[0])
             trace["parameters"].append(parameters[0, 0].cpu())
             trace["value"] += [v.item() for v in value]
             trace["reward"].append(step.reward.item())
