@@ -123,7 +123,7 @@ class VectorEnvironment:
         id: the id they were made from.
         num_envs: N.
         num_tasks: how many tasks `reset` can be asked for, None where the environment has no list of them.
-        layout: what the D columns of an observation mean.
+        layout: what the D columns of an observation mean. Where an environment gives an `action_mask`, they are among them.
         observation_space: of a single environment, before it becomes columns, without the parts that have no fixed width.
         action_space: of a single environment, as the agent plays it. It acts with (N,) or (N, 1) integers in 0..n-1 for
             Discrete, (N, K) integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for Box, and with

@@ -86,7 +86,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "kl_stop": 0.1,
             "noise_correlation": 0.9,
         },
-        "network": {"memory_input_activation": False},
+        # from the step within the episode a critic would read when episodes like this one end, and no advantage would be left
+        "network": {"memory_input_activation": False, "position_code": False},
         "memory": {"shm": _SHM, "gru": {"size": 128}, "lstm": {"size": 128}},
     },
     "popgym-fast": {
