@@ -1,9 +1,29 @@
 """hadamem: agents that remember. Stable Hadamard Memory and its peers for any Gymnasium environment."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import memory as _memory
 from .memory import *  # noqa: F403 (what it names in __all__)
 from .ops import delta_memory, hadamard_memory, linear_recurrence
 
+if TYPE_CHECKING:
+    from .agent import PPO, SAC, load
+    from .agents.training import TrainConfig, train
+
 __version__ = "0.1.0"
-__all__ = ["delta_memory", "hadamard_memory", "linear_recurrence"]
+__all__ = ["PPO", "SAC", "TrainConfig", "delta_memory", "hadamard_memory", "linear_recurrence", "load", "train"]
 __all__ += _memory.__all__
+
+# imported when they are first asked for: a memory alone needs no environments
+_LATER = {"PPO": "agent", "SAC": "agent", "load": "agent", "TrainConfig": "agents.training", "train": "agents.training"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'hadamem' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"hadamem.{_LATER[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -205,16 +205,16 @@ def check_device(device: str) -> None:
         raise ValueError(f"device is {device!r}; here there are: {there}") from error
 
 
-def load_policy(path: pathlib.Path, device: str = "cpu") -> tuple[Policy, TrainConfig]:
-    """The trained policy of a run folder, and its configuration."""
+def load_policy(path: pathlib.Path, device: str = "cpu", env: str | None = None) -> tuple[Policy, TrainConfig]:
+    """The trained policy of a run folder, and its configuration; `env` takes the place of the environment that it names."""
     check_device(device)
     config = load_config(path)
-    config.device = device
+    config.device, config.env = device, env or config.env
     checkpoint = read_checkpoint(path, device)
-    env = make_environment(config, 1, 0)
-    env.require(checkpoint.get("spaces", env.described))
-    policy = make_policy(config, env)
-    env.close()
+    made = make_environment(config, 1, 0)
+    made.require(checkpoint.get("spaces", made.described))
+    policy = make_policy(config, made)
+    made.close()
     with _fitting(path):
         policy.load_state_dict(checkpoint["agent"]["policy"])
     return policy.eval(), config
@@ -278,6 +278,10 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
         purpose = "environment" if saved is None else f"environment after {saved['agent']['step']}"
         env = make_environment(config, config.algorithm.num_envs, seed_for(config.seed, purpose))
         stack.callback(env.close)
+        if env.num_envs != config.algorithm.num_envs:
+            raise ValueError(
+                f"num_envs is {config.algorithm.num_envs}, but {env.id} is a vector of {env.num_envs} environments"
+            )
         if saved is not None:
             env.require(saved.get("spaces", env.described))
         agent = make_agent(config, env, path)

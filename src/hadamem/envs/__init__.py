@@ -4,6 +4,7 @@ Importing it registers the tasks of hadamem ("hadamem/Wind-v0", ...) with Gymnas
 """
 
 from .border import EnvironmentFailedError
+from .from_python import id_of
 from .layout import Layout, Leaf
 from .tasks import list_tasks
 from .vector import Episode, Transition, VectorEnvironment, make_vector
@@ -18,6 +19,7 @@ __all__ = [
     "RepeatTrials",
     "Transition",
     "VectorEnvironment",
+    "id_of",
     "list_tasks",
     "make_vector",
 ]

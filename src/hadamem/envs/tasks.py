@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from ..options import read_options
 from .border import raise_as_theirs
+from .from_python import HERE, register_callable
 from .popgym import TASKS
 from .worlds import WORLDS
 
@@ -43,9 +45,10 @@ def list_tasks() -> list[dict[str, Any]]:
 
 
 def load(id: str) -> str:
-    """Import what registers an id, and return the id without its module.
+    """Import what registers an id, and return the id that Gymnasium then knows.
 
-    An id is "module:Name-v0", or "Name-v0" where the module is POPGym or an installed package that needs Gymnasium.
+    An id is "module:Name-v0", or "Name-v0" where the module is POPGym or an installed package that needs Gymnasium; or
+    "module:name" for a class or a function of the module, which makes an environment.
 
     Raises:
         ValueError: if there is no such module.
@@ -69,6 +72,8 @@ def load(id: str) -> str:
         raise ValueError(f"cannot import {module!r}, from which {id!r} should come: {error}") from error
     except Exception as error:
         raise_as_theirs(f"importing {module!r}", error)
+    if colon and not _is_registered(name) and callable(make := getattr(sys.modules[module], name, None)):
+        return register_callable(id, make)
     return name
 
 
@@ -118,6 +123,11 @@ def parse_options(id: str, texts: Sequence[str]) -> dict[str, Any]:
 
 def unknown(id: str) -> ValueError:
     """Build the error for an id that nobody has registered, with the names that are nearest to it."""
+    if id.startswith(HERE):
+        return ValueError(
+            f"{id} was an object of the Python program that trained on it; only a program can give it again: "
+            "hadamem.load(path, env=...)"
+        )
     known = {row["name"] for row in list_tasks()} | set(gymnasium.registry)
     folded = {name.casefold(): name for name in sorted(known)}
     typed = id.rpartition(":")[2].casefold()

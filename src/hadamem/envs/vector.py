@@ -17,6 +17,8 @@ from . import tasks
 from .actions import Actions
 from .batched import BatchedTask, generator_state, set_generator_state
 from .border import Environments, gather, notice, place
+from .foreign import ForeignVector
+from .from_python import id_of, vector_of
 from .layout import Encoder, InvalidValueError, Layout, Leaf, first_not_finite, without_unsized
 from .masks import KEY, without_mask
 from .point import PointTask
@@ -62,7 +64,7 @@ class Transition(NamedTuple):
 
 
 def make_vector(
-    id: str,
+    env: Any,
     num_envs: int,
     seed: int,
     inputs: Sequence[str] | None = None,
@@ -71,12 +73,13 @@ def make_vector(
     joint_actions: bool = False,
     **env_kwargs: Any,
 ) -> "VectorEnvironment":
-    """Make N environments of one id.
+    """Make N environments of one kind.
 
     Args:
-        id: a registered Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), that of an installed package which
-            needs Gymnasium, or "package.module:Name-v0" for one that is registered by importing `package.module`.
-        num_envs: N, at least 1.
+        env: a registered Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), that of an installed package which
+            needs Gymnasium, or "package.module:Name-v0" for one that is registered by importing `package.module`;
+            "package.module:name" for a class or a function there, or whatever else `id_of` takes.
+        num_envs: N, at least 1; of a vector of environments its own number counts instead.
         seed: not negative; environment i is seeded with `seed + i`.
         inputs: what an observation is made of, out of "obs", "action" (the previous one) and "reward" (the previous
             one), always in this order. Default: "obs", and what of the others the task says that it needs.
@@ -95,14 +98,18 @@ def make_vector(
         raise ValueError(f"seed is {seed}, but must not be negative")
     if inputs is not None and (not inputs or not set(inputs) <= set(INPUTS)):
         raise ValueError(f"inputs are {list(inputs)}, but must be some of {list(INPUTS)}")
-    env: VectorEnv
+    id = id_of(env)
+    made = vector_of(id)
+    vector: VectorEnv
     try:
-        if batched and id in WORLDS:
-            env = WORLDS[id](num_envs, **env_kwargs)
+        if made is not None:
+            vector = ForeignVector(id, made)
+        elif batched and id in WORLDS:
+            vector = WORLDS[id](num_envs, **env_kwargs)
         elif batched and id in TASKS and not env_kwargs:
-            env = TASKS[id](num_envs)
+            vector = TASKS[id](num_envs)
         else:
-            env = Environments(id, num_envs, partial(_make, tasks.load(id), env_kwargs))
+            vector = Environments(id, num_envs, partial(_make, tasks.load(id), env_kwargs))
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         raise tasks.unknown(id) from error
     except TypeError as error:
@@ -110,9 +117,9 @@ def make_vector(
             raise
         raise ValueError(f"{id} cannot be made with {env_kwargs}: {error}") from error
     try:
-        return VectorEnvironment(id, env, seed, inputs, joint_actions)
+        return VectorEnvironment(id, vector, seed, inputs, joint_actions)
     except Exception:
-        env.close()
+        vector.close()
         raise
 
 

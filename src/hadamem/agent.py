@@ -1,0 +1,185 @@
+"""Agents from Python: the same training as on the command line, in three lines.
+
+agent = hadamem.PPO("shm", env)
+agent.learn(100_000)
+agent.evaluate()
+"""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, ClassVar
+
+from .agents.ppo import PPOConfig
+from .agents.training import TrainConfig, evaluate_task, load_config, load_policy, seed_for, train
+from .envs.from_python import id_of, vector_of
+from .experiments.recipe_file import merge_options
+from .experiments.recipes import default_preset, preset_config
+from .memory import memory_class
+from .run import read_checkpoint, read_last_metrics
+
+
+class Agent:
+    """An agent with a memory: what `hadamem train` trains.
+
+    Args:
+        memory: its name, one of those that `hadamem list memories` shows.
+        env: an id, a class, a function that makes an environment, an environment (copies of it are played), or a
+            `gymnasium.vector.VectorEnv`.
+        preset: recipe that sets the defaults of the options; None: the agent's first.
+        memory_options: of the memory; each takes the place of the preset's of that name.
+        options: all other options of `hadamem train`, by their names with underscores: memory_size, seed, env_options, gamma,
+            learning_rate, ...
+
+    Raises:
+        ValueError: there is no such memory, preset or option, or a value is out of range.
+    """
+
+    _algorithm: ClassVar[str]
+
+    def __init__(
+        self,
+        memory: str = "shm",
+        env: Any = "popgym-RepeatPreviousEasy-v0",
+        *,
+        preset: str | None = None,
+        memory_options: Mapping[str, Any] | Sequence[str] = (),
+        **options: Any,
+    ) -> None:
+        memory_class(memory)  # a mistyped name is answered before anything else
+        self.env = id_of(env)
+        self._preset, self._memory, self._options = default_preset(self._algorithm, preset), memory, options
+        if isinstance(memory_options, Mapping):
+            memory_options = [f"{name}={value}" for name, value in memory_options.items()]
+        self._memory_options = tuple(memory_options)
+        self._own_folder: tempfile.TemporaryDirectory[str] | None = None
+        self.path: pathlib.Path | None = None  # of the run, once there is one
+        self.config = self._configure(None)
+
+    def learn(self, steps: int, out: str | pathlib.Path | None = None) -> dict[str, Any]:
+        """Train for so many environment steps, or for so many more.
+
+        What falls linearly over a run (learning rate, entropy bonus) falls over all its steps: the rate of an agent that learns
+        again begins higher than it had ended. Ctrl-C ends it with a checkpoint; `learn` then goes on.
+
+        Args:
+            steps: how many.
+            out: folder of the run, which is written as it goes and survives a kill; None: one that lasts as long as the agent,
+                see `save`. Only for the first call.
+
+        Returns:
+            The metrics of the last iteration.
+        """
+        if self.path is None:
+            self.config = self._configure(steps)
+            if out is None:
+                self._own_folder = tempfile.TemporaryDirectory(prefix="hadamem-")
+                out = pathlib.Path(self._own_folder.name) / "run"
+            train(self.config, pathlib.Path(out))
+            self.path = pathlib.Path(out)
+        else:
+            if out is not None:
+                raise ValueError(f"out is {out}, but the run is in {self.path} already; `save` copies it")
+            self.config = replace(self.config, steps=self.steps + steps)
+            train(self.config, self.path, resume=True)
+        return read_last_metrics(self.path) or {}
+
+    @property
+    def steps(self) -> int:
+        """Environment steps learned from so far."""
+        return 0 if self.path is None else read_checkpoint(self.path)["agent"]["step"]
+
+    def evaluate(self, episodes: int | None = None, *, greedy: bool = True, seed: int = 0) -> dict[str, Any]:
+        """Play whole episodes.
+
+        Args:
+            episodes: how many; None: 200, or every task once where the environment has a list of tasks.
+            greedy: the most likely action instead of a random one.
+            seed: of the environments, which are not those of the training.
+
+        Returns:
+            What `hadamem evaluate --json` writes: mean, std, ci95, episodes, mean_length, and what the task tells beside.
+        """
+        policy, config = load_policy(self._trained(), self.config.device, self.env)
+        return evaluate_task(config, policy, seed_for(seed, "evaluation"), episodes, greedy=greedy)
+
+    def save(self, path: str | pathlib.Path) -> None:
+        """Write the run to a folder, which `load` and every command of `hadamem` can open.
+
+        Raises:
+            FileExistsError: the folder is there already.
+        """
+        shutil.copytree(self._trained(), path)
+
+    def _trained(self) -> pathlib.Path:
+        if self.path is None:
+            raise RuntimeError("the agent has learned nothing yet; call learn(steps) first")
+        return self.path
+
+    def _configure(self, steps: int | None) -> TrainConfig:
+        """The preset for so many steps, with the options in it."""
+        config = preset_config(self._preset, self.env, self._memory, steps)
+        options = dict(self._options)
+        if (vector := vector_of(self.env)) is not None and config.ppo is not None:
+            options = _rollout_of(vector.num_envs, config.ppo) | options
+        algorithm: Any = config.algorithm
+        network = replace(algorithm.network, **_take(algorithm.network, options))
+        algorithm = replace(algorithm, **_take(algorithm, options), network=network)
+        changes: dict[str, Any] = {config.agent: algorithm, **_take(config, options)}
+        if options:
+            name = next(iter(options))
+            known = [field.name for part in (config, algorithm, algorithm.network) for field in fields(part)]
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            raise TypeError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        merged = merge_options(config.memory_options, self._memory_options)
+        return replace(config, memory_options=merged, **changes)
+
+
+class PPO(Agent):
+    """Proximal policy optimisation with a memory; see `Agent`."""
+
+    _algorithm = "ppo"
+
+
+class SAC(Agent):
+    """Soft actor-critic with a memory; see `Agent`."""
+
+    _algorithm = "sac"
+
+
+def load(path: str | pathlib.Path, env: Any = None) -> Agent:
+    """The agent of a run folder, to evaluate it or let it learn on.
+
+    Args:
+        path: of the folder.
+        env: the environment, see `Agent`; None: the one that the run was trained on, unless only a program can make it.
+
+    Raises:
+        ValueError: it is no run folder, or the environment has other spaces than those of the policy.
+    """
+    config = load_config(pathlib.Path(path))
+    made = PPO if config.agent == "ppo" else SAC
+    agent = made(config.memory, config.env if env is None else env)
+    agent.path, agent.config = pathlib.Path(path), replace(config, env=agent.env)
+    load_policy(agent.path, env=agent.env)  # what does not fit is said now
+    return agent
+
+
+def _take(config: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options out that are fields of a configuration and no configurations themselves."""
+    elsewhere = {"network", "ppo", "sac", "env", "agent", "memory", "steps", "memory_options"}
+    names = {field.name for field in fields(config)} - elsewhere
+    return {name: options.pop(name) for name in list(options) if name in names}
+
+
+def _rollout_of(num_envs: int, config: PPOConfig) -> dict[str, int]:
+    """About as many steps in a rollout as a configuration has, in so many environments."""
+    size = config.num_envs * config.num_steps
+    most = max(1, min(config.minibatches, num_envs))
+    minibatches = next(n for n in range(most, 0, -1) if num_envs % n == 0)
+    return {"num_envs": num_envs, "num_steps": max(16, size // num_envs), "minibatches": minibatches}
