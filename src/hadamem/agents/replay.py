@@ -23,6 +23,7 @@ from torch import Tensor
 from ..envs import VectorEnvironment
 from ..envs.vector import Transition
 from ..run import RunError, on_disk
+from .packing import Packing
 
 
 class Batch(NamedTuple):
@@ -68,16 +69,12 @@ class Replay:
         N = env.num_envs
         self.kept = -(-capacity // N)  # entries of a lane that are not forgotten yet
         self.spare = max(most_unsaved, self.kept // 8)
-        leaves = env.layout.part("obs").leaves
-        units = [np.full(leaf.size, np.nan if leaf.unit is None else leaf.unit, np.float32) for leaf in leaves]
-        unit = np.concatenate(units)
-        is_byte = ~np.isnan(unit)
-        self.width, self.unit = len(unit), unit[is_byte]
-        self.byte_columns, self.float_columns = _columns(is_byte), _columns(~is_byte)
+        self.packing = Packing(env.layout.part("obs").leaves)
+        byte_count = len(self.packing.unit)
         self.entry = np.dtype(
             [
-                ("bytes", np.uint8, (len(self.unit),)),
-                ("floats", np.float32, (self.width - len(self.unit),)),
+                ("bytes", np.uint8, (byte_count,)),
+                ("floats", np.float32, (self.packing.width - byte_count,)),
                 ("start", np.bool_),
                 ("action", np.int32 if discrete else np.float32, (action_size,)),
                 ("reward", np.float32),
@@ -142,8 +139,8 @@ class Replay:
         """New entries for the observations of some lanes."""
         entry = np.zeros(len(lanes), self.entry)
         columns = obs.numpy()[lanes]
-        entry["bytes"] = np.rint(columns[:, self.byte_columns] / self.unit)
-        entry["floats"] = columns[:, self.float_columns]
+        entry["bytes"] = np.rint(columns[:, self.packing.byte_columns] / self.packing.unit)
+        entry["floats"] = columns[:, self.packing.float_columns]
         return entry
 
     def _finish(self, lane: int) -> None:
@@ -185,10 +182,10 @@ class Replay:
 
         rows = np.zeros((B * (T + 1), self.env.layout.size), np.float32)
         flat = now.reshape(-1)
-        rows[:, self.byte_columns] = flat["bytes"] * self.unit
-        rows[:, self.float_columns] = flat["floats"]
+        rows[:, self.packing.byte_columns] = flat["bytes"] * self.packing.unit
+        rows[:, self.packing.float_columns] = flat["floats"]
         self.env.write_history(before["action"], before["reward"], rows)
-        rows[flat["start"], self.width :] = 0  # nothing was before
+        rows[flat["start"], self.packing.width :] = 0  # nothing was before
 
         taken, step = now[:, :-1], np.arange(T)
         action = torch.from_numpy(np.ascontiguousarray(taken["action"]))
@@ -222,10 +219,3 @@ class Replay:
         for name, value in saved.items():
             setattr(self, name, value.cpu().numpy().copy())
         self._saved_head = self.head.copy()
-
-
-def _columns(chosen: np.ndarray) -> slice | np.ndarray:
-    """Which columns, as a slice where they lie side by side: indexing with it is much faster."""
-    columns = np.flatnonzero(chosen)
-    first, last = (columns[0], columns[-1] + 1) if len(columns) else (0, 0)
-    return slice(first, last) if last - first == len(columns) else columns

@@ -15,13 +15,14 @@ from ..envs import VectorEnvironment
 from ..envs.vector import Episode
 from ..memory import State
 from ..networks import ActorCritic, Policy
+from .packing import PackedRows, rows_for
 
 
 @dataclass
 class Rollout:
     """T steps of B environments. Rows are whole: an update takes rows, never single steps."""
 
-    obs: Tensor  # (B, T, D)
+    obs: Tensor | PackedRows  # (B, T, D)
     start: Tensor  # (B, T) bool, obs[b, t] is the first of an episode
     action: Tensor  # (B, T, K)
     log_prob: Tensor  # (B, T), of the action when it was taken
@@ -42,7 +43,7 @@ class Rollout:
 
         flags = {"dtype": torch.bool}
         return cls(
-            new(B, T, env.layout.size), new(B, T, **flags), new(B, T, head.action_size, dtype=head.action_dtype),
+            rows_for((B, T), env.layout, device), new(B, T, **flags), new(B, T, head.action_size, dtype=head.action_dtype),
             new(B, T), new(B, T), new(B, T), new(B, T, **flags), {}, new(B),
         )  # fmt: skip
 

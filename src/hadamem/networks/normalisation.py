@@ -7,6 +7,8 @@ rewards multiplied by 2^k give the same run.
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,12 @@ from ..envs import Layout
 
 _LIMIT = 10.0  # deviations; what is further from the mean is cut
 _RATE = 0.1  # weight of the latest targets in the statistics of values
+
+
+class Rows(Protocol):
+    """What gives tensors when it is indexed like one."""
+
+    def __getitem__(self, index: Any, /) -> Tensor: ...
 
 
 class Moments(nn.Module):
@@ -91,8 +99,8 @@ class ObservationNormaliser(nn.Module):
         return ((obs - self.shift) * self.scale).clamp(-_LIMIT, _LIMIT)
 
     @torch.no_grad()
-    def update(self, obs: Tensor) -> None:
-        """Take in observations (..., D)."""
+    def update(self, obs: Rows) -> None:
+        """Take in observations (..., D), a tensor or what is indexed like one."""
         if self.active:
             self.moments.update(obs[..., self.columns].flatten(0, -2).double(), self.quantity)
             self._refresh()

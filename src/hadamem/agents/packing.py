@@ -1,0 +1,84 @@
+"""Rows of observations in few bytes: what is a whole multiple of a unit, such as a pixel, is one byte instead of four."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..envs import Layout, Leaf
+
+
+class Packing:
+    """Which columns of a row become bytes.
+
+    Args:
+        leaves: of a row, side by side from its first column on.
+
+    Attributes:
+        width: number of columns.
+        byte_columns, float_columns: slices where they lie side by side, which is much faster, else arrays of numbers.
+        unit: (number of byte columns,) float32, what a byte counts.
+    """
+
+    def __init__(self, leaves: Sequence[Leaf]) -> None:
+        units = [np.full(leaf.size, np.nan if leaf.unit is None else leaf.unit, np.float32) for leaf in leaves]
+        unit = np.concatenate([np.zeros(0, np.float32), *units])
+        is_byte = ~np.isnan(unit)
+        self.width, self.unit = len(unit), unit[is_byte]
+        self.byte_columns, self.float_columns = _columns(is_byte), _columns(~is_byte)
+
+
+class PackedRows:
+    """Rows (B, T, D) of observations, indexed like a tensor: what is written is packed, and what is read is unpacked, exactly.
+
+    Args:
+        shape: B and T.
+        layout: of the D columns.
+        device: where they lie.
+    """
+
+    def __init__(self, shape: tuple[int, int], layout: Layout, device: torch.device) -> None:
+        self.packing = Packing(layout.leaves)
+        self.unit = torch.from_numpy(self.packing.unit).to(device)
+        self.bytes = torch.zeros(*shape, len(self.unit), dtype=torch.uint8, device=device)
+        self.floats = torch.zeros(*shape, self.packing.width - len(self.unit), device=device)
+        self.shape = torch.Size((*shape, self.packing.width))
+
+    def __setitem__(self, index: Any, rows: Tensor) -> None:
+        self.bytes[index] = torch.round(rows[..., self.packing.byte_columns] / self.unit).to(torch.uint8)
+        self.floats[index] = rows[..., self.packing.float_columns]
+
+    def __getitem__(self, index: Any) -> Tensor:
+        if isinstance(index, tuple) and isinstance(index[0], EllipsisType):  # some columns of all rows
+            return torch.stack([self._column(int(column)) for column in index[1]], dim=-1)
+        small, floats = self.bytes[index], self.floats[index]
+        rows = floats.new_empty(*floats.shape[:-1], self.packing.width)
+        rows[..., self.packing.byte_columns] = small * self.unit
+        rows[..., self.packing.float_columns] = floats
+        return rows
+
+    def _column(self, column: int) -> Tensor:
+        where = np.arange(self.packing.width)
+        at = np.flatnonzero(where[self.packing.byte_columns] == column)
+        if len(at):
+            return self.bytes[..., at[0]] * self.unit[at[0]]
+        return self.floats[..., np.flatnonzero(where[self.packing.float_columns] == column)[0]]
+
+
+def rows_for(shape: tuple[int, int], layout: Layout, device: torch.device) -> Tensor | PackedRows:
+    """Room for rows (B, T, D): packed where there are pictures, which is where it matters."""
+    if any(leaf.unit is not None for leaf in layout.images):
+        return PackedRows(shape, layout, device)
+    return torch.zeros(*shape, layout.size, device=device)
+
+
+def _columns(chosen: np.ndarray) -> slice | np.ndarray:
+    """Which columns, as a slice where they lie side by side."""
+    columns = np.flatnonzero(chosen)
+    first, last = (columns[0], columns[-1] + 1) if len(columns) else (0, 0)
+    return slice(first, last) if last - first == len(columns) else columns
