@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("hadamem needs Python 3.11 or newer, this is " + sys.version if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[games,mazes,minigrid,video]" --group dev
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[games,mazes,minigrid,pictures,video]" --group dev
 	touch $@
 
 clean:

@@ -13,6 +13,8 @@ import typing
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+_UNIONS = (types.UnionType, typing.Union)  # int | None, and a Literal or None
+
 
 def read_options(owner: str, texts: Sequence[str], allowed: Mapping[str, inspect.Parameter] | None) -> dict[str, Any]:
     """Options such as ["theta=fixed", "read_norm=true"], in the types their parameters declare.
@@ -48,7 +50,7 @@ def _literal(value: str) -> Any:
 
 def _convert(what: str, value: str, parameter: inspect.Parameter) -> Any:
     hint = parameter.annotation
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
     if value.lower() == "none" and type(None) in kinds:
         return None
     for kind in kinds:
@@ -108,7 +110,7 @@ def read_json(kind: Any, value: Any, name: str = "") -> Any:
             raise ValueError(f"it lacks {' and '.join(missing)}")
         assert isinstance(kind, type)
         return kind(**{field: read_json(fields[field][0], item, prefix + field) for field, item in value.items()})
-    if isinstance(kind, types.UnionType):
+    if origin in _UNIONS:
         if value is None and type(None) in inner:
             return None
         *others, last = (k for k in inner if k is not type(None))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from hadamem.envs import Layout
 from hadamem.envs.actions import Actions
-from hadamem.envs.layout import Encoder, without_unsized
+from hadamem.envs.layout import Encoder
+from hadamem.envs.parts import without_unsized
 
 LEAVES = [
     spaces.Discrete(5),

@@ -18,6 +18,8 @@ import torch
 
 from ..checks import check_fields
 from ..envs import VectorEnvironment, make_vector, tasks
+from ..envs.changes import Changes
+from ..envs.layout import Channels
 from ..memory import parse_options
 from ..networks import ActorCritic, MemoryChoice, Policy, SoftActor, TwinCritic
 from ..options import read_json
@@ -54,6 +56,18 @@ class TrainConfig:
     inputs: tuple[str, ...] | None = None
     """inputs of the agent: obs, action and reward, where the last two are those of the previous step; None: obs, with PPO also
     those that the task declares to need, and with SAC those with an embedding of at least one feature"""
+    observe: tuple[str, ...] = ()
+    """parts of a nested observation that the agent sees, by their names, as position or goal.position; none: all"""
+    channels: Channels | None = None
+    """whether the first or the last axis of pictures counts channels; None: their shapes tell"""
+    wrappers: tuple[str, ...] = ()
+    """wrappers of the environment, package.module:name of classes or functions that take it, the first innermost"""
+    frame_skip: int = 1
+    """steps for which each action is repeated, in environments whose observations are pictures"""
+    gray: bool = False
+    """whether pictures in colour become gray"""
+    resize: tuple[int, int] | None = None
+    """height and width to which pictures are resized, in pixels, such as 84 84; needs OpenCV (hadamem[pictures])"""
     joint_actions: bool = False
     """whether an action of several choices (MultiDiscrete, MultiBinary) is played as one, with a choice for every combination:
     then a policy can say "any of these but that one"; the more combinations, the longer it takes to try them"""
@@ -78,7 +92,8 @@ class TrainConfig:
     """options of SAC; None unless it is the agent"""
 
     def __post_init__(self) -> None:
-        check_fields(self, ("steps", "memory_size", "threads", "evaluate_every", "evaluate_episodes"), at_least=1)
+        counts = ("steps", "memory_size", "threads", "evaluate_every", "evaluate_episodes", "frame_skip", "resize")
+        check_fields(self, counts, at_least=1)
         check_fields(self, ("seed", "checkpoint_every"), at_least=0)
         if self.agent == "ppo" and self.ppo is None:
             self.ppo = PPOConfig()
@@ -131,8 +146,19 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any)
     if inputs is None and config.sac is not None:
         inputs = config.sac.network.inputs
     options = tasks.parse_options(config.env, config.env_options) | more
-    how: dict[str, Any] = {"inputs": inputs, "batched": config.batched, "joint_actions": config.joint_actions}
-    return make_vector(config.env, num_envs, seed, options=options, **how)
+    changes = Changes(config.wrappers, config.frame_skip, config.gray, config.resize)
+    return make_vector(
+        config.env,
+        num_envs,
+        seed,
+        inputs,
+        config.batched,
+        options,
+        config.joint_actions,
+        changes if changes != Changes() else None,
+        config.observe,
+        config.channels,
+    )
 
 
 def make_policy(config: TrainConfig, env: VectorEnvironment) -> Policy:

@@ -6,8 +6,9 @@ Importing it registers the tasks of hadamem ("hadamem/Wind-v0", ...) with Gymnas
 from .border import EnvironmentFailedError
 from .from_python import id_of
 from .layout import Layout, Leaf
+from .make import make_vector
 from .tasks import list_tasks
-from .vector import Episode, Transition, VectorEnvironment, make_vector
+from .vector import Episode, Transition, VectorEnvironment
 from .wrappers import MaskVelocity, RepeatTrials
 
 __all__ = [

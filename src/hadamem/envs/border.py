@@ -4,7 +4,7 @@ An exception that an environment raises is shown as its own; a value that its sp
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from functools import cache
@@ -17,8 +17,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
-from .layout import without_unsized
-from .masks import KEY, MaskReader, without_mask
+from .masks import KEY, MaskReader
+from .parts import seen_parts
 
 _log = logging.getLogger("hadamem")
 
@@ -57,6 +57,7 @@ class Environments(VectorEnv):
         id: what they are called in messages.
         num_envs: N.
         make: makes one of them.
+        observe: names of the parts of an observation that are read, see `seen_parts`; none: all.
         max_steps: episodes are truncated after so many steps; None: only where the environment does it.
 
     Raises:
@@ -64,7 +65,14 @@ class Environments(VectorEnv):
         ValueError: here, in `reset` and `step`, when what an environment gives is not what its spaces say.
     """
 
-    def __init__(self, id: str, num_envs: int, make: Callable[[], gymnasium.Env], max_steps: int | None = None) -> None:
+    def __init__(
+        self,
+        id: str,
+        num_envs: int,
+        make: Callable[[], gymnasium.Env],
+        observe: Sequence[str] = (),
+        max_steps: int | None = None,
+    ) -> None:
         self.id, self.num_envs, self.max_steps = id, num_envs, max_steps
         self.envs: list[gymnasium.Env] = []
         self._steps = [0] * num_envs  # of the episode that goes on
@@ -91,10 +99,10 @@ class Environments(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.metadata = dict(self.envs[0].metadata) | {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode = self.envs[0].render_mode
-        self._sized, _ = without_unsized(without_mask(self.single_observation_space, self.single_action_space))
+        self._seen, _ = seen_parts(self.single_observation_space, self.single_action_space, observe)
         self._masks = [MaskReader(env) for env in self.envs]
         self._masked: bool | None = None  # the first reset says whether there are masks
-        self._batch: Any = create_empty_array(self._sized, num_envs)
+        self._batch: Any = create_empty_array(self._seen, num_envs)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -196,7 +204,7 @@ class Environments(VectorEnv):
                 self._refuse(i, str(error))
 
     def _gather(self, observations: list[Any]) -> Any:
-        self._batch = gather(self._sized, observations, self._batch, lambda i: place(self.id, i, self._steps[i]))
+        self._batch = gather(self._seen, observations, self._batch, lambda i: place(self.id, i, self._steps[i]))
         return self._batch
 
     def _gather_rewards(self, rewards: list[Any]) -> np.ndarray:

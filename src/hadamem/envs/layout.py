@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 Kind = Literal["vector", "image"]
+Channels = Literal["first", "last"]
 _SMALLEST_SCREEN = 16  # pixels: a smaller image is taken for a grid of cells
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
@@ -86,28 +87,33 @@ class InvalidValueError(ValueError):
 class Encoder:
     """Writes batches of one space into their columns of a float32 buffer.
 
-    Discrete and MultiDiscrete become one-hot, MultiBinary and Box become floats as they are; a Box that is an image
-    (three axes and values in 0..255 or 0..1, or two axes of uint8), or a stack of images (four axes), becomes (C, H, W),
-    in 0..1. Tuple and Dict may nest.
+    Discrete and MultiDiscrete become one-hot, MultiBinary and Box become floats as they are; a Box that is a picture
+    (three axes and values in 0..255 or 0..1, or two axes of uint8), or a stack of pictures (four axes), becomes (C, H, W).
+    Its bounds say its scale: 0..255 is divided by 255, anything else stays as it is. Pictures with other bounds, and those with
+    fewer than 16 pixels in a direction, are taken for grids of codes, and `measured`. Tuple and Dict may nest.
 
     Args:
         space: the space of a single environment.
         name: name of the leaf, and first word of the names of nested leaves ("obs", "obs.position", "obs.0.1").
         offset: column where the space begins.
+        channels: whether the first or the last axis of pictures counts channels; None: their shapes tell.
 
     Raises:
         ValueError: for a space, or a nested one, that has no fixed width (Text, Graph, Sequence, ...).
     """
 
-    def __init__(self, space: spaces.Space, name: str = "obs", offset: int = 0) -> None:
+    def __init__(self, space: spaces.Space, name: str = "obs", offset: int = 0, channels: Channels | None = None) -> None:
         self.leaves: tuple[Leaf, ...] = ()
+        self.unclear: list[str] = []  # pictures of which neither shape nor option says where the channels are
         self._plan: list[tuple[tuple[Any, ...], Leaf, Write]] = []
         self.offset = offset
-        for part in _parts(space, (), name):
+        for part in _parts(space, (), name, channels):
             leaf = Leaf(_leaf_name(name, part.path), part.kind, part.shape, offset, part.unit, part.measured)
             offset += leaf.size
             self.leaves += (leaf,)
             self._plan.append((part.path, leaf, part.write))
+            if part.unclear:
+                self.unclear.append(leaf.name)
         self.end = offset
 
     def write(self, batch: Any, out: np.ndarray) -> None:
@@ -132,40 +138,6 @@ def first_not_finite(values: np.ndarray) -> tuple[int, ...] | None:
     return None if np.count_nonzero(finite) == finite.size else tuple(np.argwhere(~finite)[0].tolist())
 
 
-def without_unsized(space: spaces.Space, name: str = "obs") -> tuple[spaces.Space, list[str]]:
-    """Leave out the parts of a Dict or Tuple that have no fixed width (Text, Sequence, Graph, ...).
-
-    A Tuple that loses a part becomes a Dict whose keys are the positions of the remaining ones, so that every path into an
-    observation stays what it was.
-
-    Args:
-        space: of a single environment, however nested.
-        name: of the space, in the names of what was left out.
-
-    Returns:
-        The space that is left, and what was left out, as "obs.mission (Text)". Where nothing is left, the space as it was,
-        for `Encoder` to refuse.
-    """
-    if not isinstance(space, (spaces.Tuple, spaces.Dict)):
-        return space, [] if _sized(space) else [f"{name} ({type(space).__name__})"]
-    items: Any = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
-    rest: dict[Any, spaces.Space] = {}
-    left_out: list[str] = []
-    for key, child in items:
-        child, lost = without_unsized(child, f"{name}.{key}")
-        left_out += lost
-        if _sized(child):
-            rest[key] = child
-    return (spaces.Dict(rest) if left_out and rest else space), left_out
-
-
-def _sized(space: spaces.Space) -> bool:
-    """Whether every part of a space has a fixed width."""
-    if isinstance(space, (spaces.Tuple, spaces.Dict)):
-        return all(map(_sized, space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces))
-    return isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box))
-
-
 # Writes a batch of one leaf, (N, ...), into its (N, size) columns.
 Write = Callable[[np.ndarray, np.ndarray], None]
 
@@ -177,26 +149,27 @@ class _Part(NamedTuple):
     write: Write
     unit: float | None
     measured: bool = False
+    unclear: bool = False
 
 
 def _leaf_name(name: str, path: tuple[Any, ...]) -> str:
     return ".".join([name, *map(str, path)])
 
 
-def _parts(space: spaces.Space, path: tuple[Any, ...], name: str) -> Iterator[_Part]:
+def _parts(space: spaces.Space, path: tuple[Any, ...], name: str, channels: Channels | None) -> Iterator[_Part]:
     where = _leaf_name(name, path)
     if isinstance(space, spaces.Tuple):
         for i, child in enumerate(space.spaces):
-            yield from _parts(child, (*path, i), name)
+            yield from _parts(child, (*path, i), name, channels)
     elif isinstance(space, spaces.Dict):
         for key, child in space.spaces.items():
-            yield from _parts(child, (*path, key), name)
+            yield from _parts(child, (*path, key), name, channels)
     elif isinstance(space, spaces.Discrete):
         yield _Part(path, "vector", (int(space.n),), _one_hot(space, where), 1.0)
     elif isinstance(space, spaces.MultiDiscrete):
         yield _Part(path, "vector", (int(space.nvec.sum()),), _one_hot(space, where), 1.0)
     elif isinstance(space, spaces.Box) and _is_image(space):
-        yield _image(space, path)
+        yield _image(space, path, channels)
     elif isinstance(space, spaces.MultiBinary):
         yield _Part(path, "vector", (int(np.prod(space.shape)),), _bits(space, where), 1.0)
     elif isinstance(space, spaces.Box):
@@ -268,17 +241,19 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
 
 def _brightest(space: spaces.Box) -> float | None:
     """The value of full brightness, 255 or 1, if the bounds of the space tell."""
-    return next((value for value in (255.0, 1.0) if (space.high == value).all()), 255.0 if space.dtype == np.uint8 else None)
+    return next((value for value in (255.0, 1.0) if (space.high == value).all()), None)
 
 
-def _image(space: spaces.Box, path: tuple[Any, ...]) -> _Part:
+def _image(space: spaces.Box, path: tuple[Any, ...], channels: Channels | None) -> _Part:
     stack, single = (space.shape[:1], space.shape[1:]) if len(space.shape) == 4 else ((), space.shape)
+    unclear = len(single) == 3 and single[0] == single[2]
     if len(single) == 2:
-        single = (1, *single)
-    scale = 1 / (_brightest(space) or 255.0)
-    if last := _channels_last(single):
+        single, last = (1, *single), False
+    elif last := _channels_last(single) if channels is None else channels == "last":
         single = (single[2], single[0], single[1])
     shape = (int(np.prod(stack)) * single[0], *single[1:])  # of a stack, all pictures' channels
+    brightest = _brightest(space)
+    scale = 1 / (brightest or 1.0)
 
     def write(value: np.ndarray, out: np.ndarray) -> None:
         if last:
@@ -287,4 +262,6 @@ def _image(space: spaces.Box, path: tuple[Any, ...]) -> _Part:
         np.multiply(value.reshape(pixels.shape), scale, out=pixels, dtype=np.float32, casting="same_kind")
 
     # a grid of codes, such as MiniGrid's 0 to 10, uses a small part of the range of its bytes
-    return _Part(path, "image", shape, write, scale if space.dtype == np.uint8 else None, min(shape[1:]) < _SMALLEST_SCREEN)
+    codes = brightest is None or min(shape[1:]) < _SMALLEST_SCREEN
+    unit = scale if space.dtype == np.uint8 else None
+    return _Part(path, "image", shape, write, unit, codes, unclear=channels is None and unclear)

@@ -1,31 +1,27 @@
 """N copies of any Gymnasium environment as one machine: tensors of actions in, float tensors out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import partial
 from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import create_empty_array
 from torch import Tensor
 
-from . import tasks
 from .actions import Actions
 from .batched import BatchedTask, generator_state, set_generator_state
 from .border import Environments, gather, notice, place
-from .foreign import ForeignVector
-from .from_python import id_of, vector_of
-from .layout import Encoder, InvalidValueError, Layout, Leaf, first_not_finite, without_unsized
-from .masks import KEY, without_mask
+from .layout import Channels, Encoder, InvalidValueError, Layout, Leaf, first_not_finite
+from .masks import KEY
+from .parts import seen_parts
 from .point import PointTask
-from .popgym import TASKS
-from .worlds import WORLDS
 
 INPUTS = ("obs", "action", "reward")
+
+# An observation is told to be wide above so many numbers; pictures, which are stored as bytes, up to so many channels are not.
+_WIDE, _CHANNELS = 10_000, 16
 
 
 class Episode(NamedTuple):
@@ -63,66 +59,6 @@ class Transition(NamedTuple):
     at_goal: Tensor
 
 
-def make_vector(
-    env: Any,
-    num_envs: int,
-    seed: int,
-    inputs: Sequence[str] | None = None,
-    batched: bool = True,
-    options: Mapping[str, Any] | None = None,
-    joint_actions: bool = False,
-    **env_kwargs: Any,
-) -> "VectorEnvironment":
-    """Make N environments of one kind.
-
-    Args:
-        env: a registered Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), that of an installed package which
-            needs Gymnasium, or "package.module:Name-v0" for one that is registered by importing `package.module`;
-            "package.module:name" for a class or a function there, or whatever else `id_of` takes.
-        num_envs: N, at least 1; of a vector of environments its own number counts instead.
-        seed: not negative; environment i is seeded with `seed + i`.
-        inputs: what an observation is made of, out of "obs", "action" (the previous one) and "reward" (the previous
-            one), always in this order. Default: "obs", and what of the others the task says that it needs.
-        batched: use the batched version of a task where there is one. It equals single environments step by step.
-        options: keyword arguments of the environment itself, of any names; with any of these, POPGym tasks are not batched.
-        joint_actions: play a MultiDiscrete or MultiBinary as one Discrete, with a choice for every combination.
-        **env_kwargs: more of them, whose names are none of the above.
-
-    Raises:
-        ValueError: for an unknown id, input, or space, or an argument out of range.
-    """
-    env_kwargs = {**(options or {}), **env_kwargs}
-    if num_envs < 1:
-        raise ValueError(f"num_envs is {num_envs}, but must be at least 1")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}, but must not be negative")
-    if inputs is not None and (not inputs or not set(inputs) <= set(INPUTS)):
-        raise ValueError(f"inputs are {list(inputs)}, but must be some of {list(INPUTS)}")
-    id = id_of(env)
-    made = vector_of(id)
-    vector: VectorEnv
-    try:
-        if made is not None:
-            vector = ForeignVector(id, made)
-        elif batched and id in WORLDS:
-            vector = WORLDS[id](num_envs, **env_kwargs)
-        elif batched and id in TASKS and not env_kwargs:
-            vector = TASKS[id](num_envs)
-        else:
-            vector = Environments(id, num_envs, partial(_make, tasks.load(id), env_kwargs))
-    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-        raise tasks.unknown(id) from error
-    except TypeError as error:
-        if not env_kwargs:
-            raise
-        raise ValueError(f"{id} cannot be made with {env_kwargs}: {error}") from error
-    try:
-        return VectorEnvironment(id, vector, seed, inputs, joint_actions)
-    except Exception:
-        vector.close()
-        raise
-
-
 class VectorEnvironment:
     """N environments that begin anew by themselves, seen as float32 rows of D columns. Made by `make_vector`.
 
@@ -139,13 +75,19 @@ class VectorEnvironment:
     """
 
     def __init__(
-        self, id: str, env: VectorEnv, seed: int, inputs: Sequence[str] | None = None, joint_actions: bool = False
+        self,
+        id: str,
+        env: VectorEnv,
+        seed: int,
+        inputs: Sequence[str] | None = None,
+        joint_actions: bool = False,
+        observe: Sequence[str] = (),
+        channels: Channels | None = None,
     ) -> None:
         self.id = id
         self.num_envs = env.num_envs
         self.num_tasks = len(env.tasks) if isinstance(env, PointTask) else None
-        seen = without_mask(env.single_observation_space, env.single_action_space)
-        self.observation_space, left_out = without_unsized(seen)
+        self.observation_space, left_out = seen_parts(env.single_observation_space, env.single_action_space, observe)
         self._actions = Actions(env.single_action_space, joint_actions)
         self.action_space = self._actions.space
         self.start = np.ones(self.num_envs, np.bool_)
@@ -156,9 +98,9 @@ class VectorEnvironment:
 
         if inputs is None:
             inputs = ("obs", *_needed_inputs(env))
-        self._obs_input = Encoder(self.observation_space) if "obs" in inputs else None
-        if self._obs_input and left_out:
-            notice(f"{id}: left out of the observation, because their width is not fixed: {', '.join(left_out)}")
+        self._obs_input = Encoder(self.observation_space, channels=channels) if "obs" in inputs else None
+        if self._obs_input:
+            _notice_of(id, self._obs_input, left_out)
         leaves = list(self._obs_input.leaves) if self._obs_input else []
         # whether there are masks is known after the first reset, whose result the first call of `reset` hands out
         self._first: tuple[Any, dict[str, Any]] | None = None
@@ -418,14 +360,21 @@ class VectorEnvironment:
         return episodes
 
 
-def _make(id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
-    made: str | EnvSpec = id
-    if reserved := kwargs.keys() & {"id", "disable_env_checker"}:  # names of `make`'s own parameters: it takes them in a spec
-        made = deepcopy(gymnasium.spec(id))
-        made.kwargs |= {name: kwargs[name] for name in reserved}
-        kwargs = {name: value for name, value in kwargs.items() if name not in reserved}
-    # the checker would look at the first steps of every copy, and warn once for each
-    return gymnasium.make(made, disable_env_checker=True, **kwargs)
+def _notice_of(id: str, encoder: Encoder, left_out: list[str]) -> None:
+    """Say what a user may want to choose otherwise about the observations."""
+    if left_out:
+        notice(f"{id}: left out of the observation, because their width is not fixed: {', '.join(left_out)}")
+    if encoder.unclear:
+        notice(
+            f"{id}: the shape of {', '.join(encoder.unclear)} does not tell whether the first or the last axis counts "
+            "channels; the first is taken for it. --channels last says otherwise"
+        )
+    wide = [leaf for leaf in encoder.leaves if leaf.size > _WIDE and not (leaf.kind == "image" and leaf.shape[0] <= _CHANNELS)]
+    if wide:
+        names = [leaf.name.removeprefix("obs.") for leaf in encoder.leaves]
+        told = ", ".join(f"{leaf.name} has {leaf.size:,} numbers" for leaf in wide)
+        choose = f"; --observe chooses among {', '.join(names)}" if len(names) > 1 else ""
+        notice(f"{id}: {told}, which takes much memory and time{choose}")
 
 
 def _needed_inputs(env: VectorEnv) -> list[str]:

@@ -1,0 +1,99 @@
+"""Making vectors of environments, whatever they are called by."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import VectorEnv
+
+from . import tasks
+from .border import Environments
+from .changes import Changes
+from .foreign import ForeignVector
+from .from_python import id_of, vector_of
+from .layout import Channels
+from .popgym import TASKS
+from .vector import INPUTS, VectorEnvironment
+from .worlds import WORLDS
+
+
+def make_vector(
+    env: Any,
+    num_envs: int,
+    seed: int,
+    inputs: Sequence[str] | None = None,
+    batched: bool = True,
+    options: Mapping[str, Any] | None = None,
+    joint_actions: bool = False,
+    changes: Changes | None = None,
+    observe: Sequence[str] = (),
+    channels: Channels | None = None,
+    **env_kwargs: Any,
+) -> VectorEnvironment:
+    """Make N environments of one kind.
+
+    Args:
+        env: a registered Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), that of an installed package which
+            needs Gymnasium, or "package.module:Name-v0" for one that is registered by importing `package.module`;
+            "package.module:name" for a class or a function there, or whatever else `id_of` takes.
+        num_envs: N, at least 1; of a vector of environments its own number counts instead.
+        seed: not negative; environment i is seeded with `seed + i`.
+        inputs: what an observation is made of, out of "obs", "action" (the previous one) and "reward" (the previous
+            one), always in this order. Default: "obs", and what of the others the task says that it needs.
+        batched: use the batched version of a task where there is one. It equals single environments step by step.
+        options: keyword arguments of the environment itself, of any names; with any of these, POPGym tasks are not batched.
+        joint_actions: play a MultiDiscrete or MultiBinary as one Discrete, with a choice for every combination.
+        changes: wrappers and what else is put around each environment; with any of these, tasks are not batched.
+        observe: names of the parts of a nested observation that are seen, as "position" or "goal.position"; none: all.
+        channels: whether the first or the last axis of pictures counts channels; None: their shapes tell.
+        **env_kwargs: more of them, whose names are none of the above.
+
+    Raises:
+        ValueError: for an unknown id, input, or space, or an argument out of range.
+    """
+    env_kwargs = {**(options or {}), **env_kwargs}
+    if num_envs < 1:
+        raise ValueError(f"num_envs is {num_envs}, but must be at least 1")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, but must not be negative")
+    if inputs is not None and (not inputs or not set(inputs) <= set(INPUTS)):
+        raise ValueError(f"inputs are {list(inputs)}, but must be some of {list(INPUTS)}")
+    id = id_of(env)
+    made = vector_of(id)
+    vector: VectorEnv
+    try:
+        if made is not None and changes is not None:
+            raise ValueError(f"{id} is a vector of environments, which hadamem cannot change; wrap them before")
+        if made is not None:
+            vector = ForeignVector(id, made)
+        elif batched and changes is None and id in WORLDS:
+            vector = WORLDS[id](num_envs, **env_kwargs)
+        elif batched and changes is None and id in TASKS and not env_kwargs:
+            vector = TASKS[id](num_envs)
+        else:
+            vector = Environments(id, num_envs, partial(_make, tasks.load(id), env_kwargs, changes), observe)
+    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
+        raise tasks.unknown(id) from error
+    except TypeError as error:
+        if not env_kwargs:
+            raise
+        raise ValueError(f"{id} cannot be made with {env_kwargs}: {error}") from error
+    try:
+        return VectorEnvironment(id, vector, seed, inputs, joint_actions, observe, channels)
+    except Exception:
+        vector.close()
+        raise
+
+
+def _make(id: str, kwargs: dict[str, Any], changes: Changes | None) -> gymnasium.Env:
+    made: str | EnvSpec = id
+    if reserved := kwargs.keys() & {"id", "disable_env_checker"}:  # names of `make`'s own parameters: it takes them in a spec
+        made = deepcopy(gymnasium.spec(id))
+        made.kwargs |= {name: kwargs[name] for name in reserved}
+        kwargs = {name: value for name, value in kwargs.items() if name not in reserved}
+    # the checker would look at the first steps of every copy, and warn once for each
+    env = gymnasium.make(made, disable_env_checker=True, **kwargs)
+    return env if changes is None else changes.apply(env)

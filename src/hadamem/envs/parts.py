@@ -1,0 +1,88 @@
+"""Which parts of a nested observation an agent sees."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gymnasium import spaces
+
+from .masks import without_mask
+
+
+def seen_parts(observation: spaces.Space, action: spaces.Space, observe: Sequence[str] = ()) -> tuple[spaces.Space, list[str]]:
+    """What an agent sees of an observation: the parts asked for, without a mask of actions and what has no fixed width.
+
+    Args:
+        observation: space of a single environment.
+        action: space of its actions.
+        observe: names of parts, as "position" or "goal.position"; none: all.
+
+    Returns:
+        The space of what is seen, and what was left out because its width is not fixed, as "obs.mission (Text)".
+
+    Raises:
+        ValueError: there is no part of such a name.
+    """
+    space = without_mask(observation, action)
+    return without_unsized(_chosen(space, observe, space) if observe else space)
+
+
+def _items(space: spaces.Space) -> list[tuple[Any, spaces.Space]]:
+    if isinstance(space, spaces.Dict):
+        return list(space.spaces.items())
+    return list(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else []
+
+
+def _chosen(space: spaces.Space, names: Sequence[str], whole: spaces.Space, before: str = "") -> spaces.Space:
+    rest: dict[Any, spaces.Space] = {}
+    known = set()
+    for key, child in _items(space):
+        name = f"{before}{key}"
+        below = [asked for asked in names if asked.startswith(f"{name}.")]
+        if name in names:
+            rest[key] = child
+        elif below:
+            rest[key] = _chosen(child, below, whole, f"{name}.")
+        known |= {name, *below}
+    if unknown := [asked for asked in names if asked not in known]:
+        raise ValueError(f"no part of the observation is called {unknown[0]!r}; there are {', '.join(_names(whole)) or 'none'}")
+    return spaces.Dict(rest)
+
+
+def _names(space: spaces.Space, before: str = "") -> list[str]:
+    names = []
+    for key, child in _items(space):
+        names += [f"{before}{key}", *_names(child, f"{before}{key}.")]
+    return names
+
+
+def without_unsized(space: spaces.Space, name: str = "obs") -> tuple[spaces.Space, list[str]]:
+    """Leave out the parts of a Dict or Tuple that have no fixed width (Text, Sequence, Graph, ...).
+
+    A Tuple that loses a part becomes a Dict whose keys are the positions of the remaining ones, so that every path into an
+    observation stays what it was.
+
+    Args:
+        space: of a single environment, however nested.
+        name: of the space, in the names of what was left out.
+
+    Returns:
+        The space that is left, and what was left out, as "obs.mission (Text)". Where nothing is left, the space as it was,
+        for `Encoder` to refuse.
+    """
+    if not isinstance(space, (spaces.Tuple, spaces.Dict)):
+        return space, [] if _sized(space) else [f"{name} ({type(space).__name__})"]
+    rest: dict[Any, spaces.Space] = {}
+    left_out: list[str] = []
+    for key, child in _items(space):
+        child, lost = without_unsized(child, f"{name}.{key}")
+        left_out += lost
+        if _sized(child):
+            rest[key] = child
+    return (spaces.Dict(rest) if left_out and rest else space), left_out
+
+
+def _sized(space: spaces.Space) -> bool:
+    """Whether every part of a space has a fixed width."""
+    if isinstance(space, (spaces.Tuple, spaces.Dict)):
+        return all(_sized(child) for _, child in _items(space))
+    return isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box))
