@@ -137,6 +137,7 @@ def test_learning_rate_falls_to_zero() -> None:
     ("options", "words"),
     [
         ({"minibatches": 7}, "minibatches is 7; it must divide num_envs = 64"),
+        ({"num_envs": 1, "num_steps": 1, "minibatches": 1}, "rollouts of at least 2 steps: raise num_steps"),
         ({"gamma": 1.5}, "gamma is 1.5; it must be between 0 and 1"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"noise_correlation": 2}, "noise_correlation is 2; it must be between 0 and 1"),

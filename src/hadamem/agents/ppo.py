@@ -73,6 +73,11 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, ("num_envs", "num_steps", "epochs", "minibatches"), at_least=1)
+        if self.normalise_advantages and self.num_envs * self.num_steps < 2:
+            raise ValueError(
+                "num_envs and num_steps are 1; normalised advantages need rollouts of at least 2 steps: raise num_steps, or "
+                "turn normalise_advantages off"
+            )
         if self.num_envs % self.minibatches:
             raise ValueError(
                 f"minibatches is {self.minibatches}; it must divide num_envs = {self.num_envs}, since rows stay whole"

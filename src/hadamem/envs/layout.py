@@ -109,6 +109,8 @@ class Encoder:
         self.offset = offset
         for part in _parts(space, (), name, channels):
             leaf = Leaf(_leaf_name(name, part.path), part.kind, part.shape, offset, part.unit, part.measured)
+            if not leaf.size:  # a Box without numbers tells nothing
+                continue
             offset += leaf.size
             self.leaves += (leaf,)
             self._plan.append((part.path, leaf, part.write))
