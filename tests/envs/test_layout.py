@@ -264,6 +264,8 @@ def test_a_box_without_numbers_beside_others_has_no_columns():
     space = spaces.Dict(
         nothing=spaces.Box(-1, 1, (0,)), picture=spaces.Box(0, 255, (0, 4, 3), np.uint8), some=spaces.Box(-1, 1, (2,))
     )
-    encoder, rows = encode(space, [{"nothing": np.zeros(0), "picture": np.zeros((0, 4, 3)), "some": np.array([0.5, -0.5])}])
+    encoder, rows = encode(
+        space, [{"nothing": np.zeros(0), "picture": np.zeros((0, 4, 3), np.uint8), "some": np.array([0.5, -0.5])}]
+    )
     assert [leaf.name for leaf in encoder.leaves] == ["obs.some"]
     assert rows.tolist() == [[0.5, -0.5]]

@@ -7,9 +7,9 @@ gradient step of every update the probability ratio is 1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..networks import ActorCritic, NetworkConfig
+from .not_finite import not_finite
 from .rollout import Actor, Rollout, Score, advantages
 
 _FIRST_STATISTICS = 64  # steps of random play in each environment, before the first rollout
@@ -143,7 +144,11 @@ class PPO:
         told: list[dict[str, Tensor]] = []
         for _ in range(config.epochs):
             for rows in torch.randperm(config.num_envs, device=advantage.device).chunk(config.minibatches):
-                loss, terms = self._loss(rows, advantage[rows], target[rows])
+                again = partial(self._loss, rows, advantage[rows], target[rows])
+                loss, terms = again()
+                if not loss.isfinite():
+                    data = {"observations": rollout.obs[rows], "rewards": rollout.reward[rows], "value targets": target[rows]}
+                    raise not_finite(self.step, terms, {"policy": self.policy}, data, again)
                 if config.kl_stop is not None and terms["kl"] > config.kl_stop:
                     return self._summary(told or [terms]) | {"explained_variance": explained.item()}
                 self.optimiser.zero_grad(set_to_none=True)
@@ -184,8 +189,6 @@ class PPO:
     def _summary(self, told: list[dict[str, Tensor]]) -> dict[str, float]:
         summary = {name: torch.stack([terms[name] for terms in told if name in terms]).mean().item() for name in told[-1]}
         summary["ratio_error"] = told[0]["ratio_error"].item()  # before the first gradient step
-        if not math.isfinite(summary["policy_loss"] + summary["value_loss"]):
-            raise FloatingPointError(f"the loss is no longer finite after {self.step} steps; try a lower learning rate")
         if self.config.kl_coefficient > 0:
             last_epoch = [terms["kl"] for terms in told[-self.config.minibatches :]]
             moved = torch.stack(last_epoch).mean().item()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..envs.vector import Transition
 from ..networks import Categorical, RewardScale, SACNetworkConfig, SoftActor, TwinCritic
+from .not_finite import not_finite
 from .replay import Batch, Replay
 from .rollout import Player, Score
 
@@ -149,8 +151,6 @@ class SAC:
         told = [self.update(self.replay.sample(config.batch_size)) for _ in range(updates)]
         if told:
             metrics |= {name: torch.stack([terms[name] for terms in told]).mean().item() for name in told[0]}
-            if not math.isfinite(metrics["critic_loss"] + metrics["actor_loss"]):
-                raise FloatingPointError(f"the loss is no longer finite after {self.step} steps; try a lower learning rate")
         return metrics
 
     def _act(self) -> Transition:
@@ -175,9 +175,15 @@ class SAC:
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step of actor, critic and temperature, and one of the target towards the critic."""
         config = self.config
-        losses, terms = self.losses(Batch(*(leaf.to(self.device) for leaf in batch)))
+        batch = Batch(*(leaf.to(self.device) for leaf in batch))
+        losses, terms = self.losses(batch)
+        loss = torch.stack(losses).sum()
+        if not loss.isfinite():
+            networks = {"policy": self.policy, "critic": self.critic, "target": self.target}
+            data = {"observations": batch.obs, "rewards": batch.reward}
+            raise not_finite(self.step, terms, networks, data, partial(self.losses, batch))
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack(losses).sum().backward()  # no weight is in two of them
+        loss.backward()  # no weight is in two of them
         if config.max_grad_norm is not None:
             for network in (self.policy, self.critic):
                 nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
