@@ -29,12 +29,13 @@ from typing import Any
 import torch
 import tyro
 
-from hadamem.cli import main as hadamem
-from hadamem.console import markdown_table, say
-from hadamem.experiments.arguments import memory_words
-from hadamem.experiments.runs import evaluate_run
+from hadamem.cli.console import say
+from hadamem.cli.main import main as hadamem
 from hadamem.memory import memory_class
+from hadamem.recipes.arguments import memory_words
 from hadamem.run import read_metrics, versions, write_whole
+from hadamem.sweeps.runs import evaluate_run
+from hadamem.text import markdown_table
 
 PEER = "RecurrentPPO"
 EPISODES = 100  # of evaluation, played greedily

@@ -13,7 +13,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import hadamem
-from hadamem.cli import run_command
+from hadamem.cli.main import run_command
 from hadamem.envs import make_vector
 from hadamem.run import read_metrics
 

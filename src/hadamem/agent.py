@@ -17,10 +17,11 @@ from typing import Any, ClassVar
 
 from .agents.ppo import PPOConfig
 from .agents.training import TrainConfig, evaluate_task, load_config, load_policy, seed_for, train
+from .cli.progress import show_progress
 from .envs.from_python import id_of, vector_of
-from .experiments.recipe_file import merge_options
-from .experiments.recipes import default_preset, preset_config
 from .memory import memory_class
+from .recipes.file import merge_options
+from .recipes.presets import default_preset, preset_config
 from .run import read_checkpoint, read_last_metrics
 
 
@@ -80,13 +81,13 @@ class Agent:
             if out is None:
                 self._own_folder = tempfile.TemporaryDirectory(prefix="hadamem-")
                 out = pathlib.Path(self._own_folder.name) / "run"
-            train(self.config, pathlib.Path(out))
+            train(self.config, pathlib.Path(out), progress=show_progress)
             self.path = pathlib.Path(out)
         else:
             if out is not None:
                 raise ValueError(f"out is {out}, but the run is in {self.path} already; `save` copies it")
             self.config = replace(self.config, steps=self.steps + steps)
-            train(self.config, self.path, resume=True)
+            train(self.config, self.path, resume=True, progress=show_progress)
         return read_last_metrics(self.path) or {}
 
     @property

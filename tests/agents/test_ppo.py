@@ -12,8 +12,8 @@ from hadamem.agents.ppo import PPO, PPOConfig
 from hadamem.agents.rollout import Rollout, Score, advantages
 from hadamem.agents.training import TrainConfig, make_agent, make_environment, make_policy
 from hadamem.envs.vector import Episode
-from hadamem.experiments.recipes import PRESETS, preset_config
 from hadamem.memory import MEMORIES
+from hadamem.recipes.presets import PRESETS, preset_config
 
 
 def agent(config: TrainConfig) -> PPO:

@@ -14,6 +14,7 @@ from hadamem.agents import progress
 from hadamem.agents.ppo import PPOConfig
 from hadamem.agents.sac import SACConfig
 from hadamem.agents.training import TrainConfig, make_agent, make_environment, train
+from hadamem.cli import progress as bars
 
 
 class Clock:
@@ -62,8 +63,8 @@ def test_a_return_that_is_not_known_is_no_number(clock: Clock, capsys: pytest.Ca
 def test_a_bar_is_drawn_on_a_terminal(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "Console", lambda stderr: Console(stderr=stderr, force_terminal=True, width=150))
-    with progress.Progress("task", 200, done=50) as bar:
+    monkeypatch.setattr(bars, "Console", lambda stderr: Console(stderr=stderr, force_terminal=True, width=150))
+    with bars.ProgressBar("task", 200, done=50) as bar:
         for step in range(50, 100):
             clock.seconds += 0.01
             bar.update(step)
@@ -113,7 +114,7 @@ def test_every_step_of_an_iteration_is_reported(make_config: Callable[[], TrainC
 def test_training_shows_steps_within_a_rollout(
     clock: Clock, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress.Progress, "interval", 0.0)
     train(ppo_config(), tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
     shown = [int(re.findall(r"(\d+) of 24", line)[0]) for line in lines]

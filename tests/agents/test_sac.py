@@ -19,9 +19,9 @@ from torch import Tensor
 from hadamem.agents.replay import Batch
 from hadamem.agents.sac import SAC, SACConfig
 from hadamem.agents.training import TrainConfig, evaluate_task, load_policy, make_agent, make_environment, train
-from hadamem.experiments.recipes import preset_config
 from hadamem.memory import MEMORIES
 from hadamem.networks import SACNetworkConfig
+from hadamem.recipes.presets import preset_config
 from hadamem.run import read_checkpoint, read_metrics
 
 DISCRETE, CONTINUOUS = "popgym-RepeatPreviousEasy-v0", "Pendulum-v1"

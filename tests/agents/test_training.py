@@ -24,8 +24,8 @@ from hadamem.agents.progress import Progress
 from hadamem.agents.sac import SACConfig
 from hadamem.agents.training import TrainConfig, evaluate_task, load_policy, make_environment, seed_for, train
 from hadamem.envs import make_vector
-from hadamem.report.recording import record
 from hadamem.run import Run, RunError, read_checkpoint, read_config, read_metrics
+from hadamem.watch.recording import record
 
 
 def config(**changes: object) -> TrainConfig:

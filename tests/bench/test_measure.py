@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from hadamem.bench.measure import OverLimitError, in_fresh_process, side_by_side
+from hadamem.measure import OverLimitError, in_fresh_process, side_by_side
 
 PROGRAM = """import json, os, sys
 assert sys.argv[1] != "bad", "bad name"

@@ -9,7 +9,8 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from hadamem.ops import CALIBRATIONS, gpu, reference
+from hadamem.ops import CALIBRATIONS, reference
+from hadamem.ops.hadamard import gpu
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":

@@ -5,7 +5,7 @@ import torch
 from test_gpu import DEVICE, needs_triton
 from test_linear import assert_equal, make_inputs, over_kinds, run, single
 
-from hadamem.ops import linear_gpu
+from hadamem.ops.linear import gpu as linear_gpu
 
 pytestmark = [pytest.mark.usefixtures("poisoned_memory"), needs_triton]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from hadamem.agents.training import TrainConfig
-from hadamem.experiments.recipes import preset_config
-from hadamem.experiments.results import Result
+from hadamem.recipes.presets import preset_config
+from hadamem.report.results import Result
 
 EASY, MEDIUM, WIND = "popgym-AutoencodeEasy-v0", "popgym-AutoencodeMedium-v0", "hadamem/Wind-v0"
 

@@ -13,13 +13,13 @@ from html.parser import HTMLParser
 import pytest
 from made import EASY, WIND, make_result
 
-from hadamem import cli
 from hadamem.agents.training import config_from_dict
-from hadamem.experiments.arguments import read_train
-from hadamem.experiments.command_line import train_command
-from hadamem.experiments.recipes import PRESETS, preset_config
-from hadamem.experiments.results import config_key, write_result
-from hadamem.report.compare import compare
+from hadamem.cli import main as cli
+from hadamem.cli.compare import compare
+from hadamem.recipes.arguments import read_train
+from hadamem.recipes.command_line import train_command
+from hadamem.recipes.presets import PRESETS, preset_config
+from hadamem.report.results import config_key, write_result
 
 VOID = {"meta", "br", "line", "path"}
 

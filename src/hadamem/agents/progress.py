@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, a line now and then anywhere else."""
+"""How far a training is, as a line of text now and then."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 
-from rich import progress
-from rich.console import Console
-
-_SECONDS_BETWEEN_LINES = 10.0
-_SECONDS_BETWEEN_DRAWINGS = 0.1
-
 
 class Progress:
-    """Shows environment steps, return, speed and time left. A context manager; call `update` as often as you like.
+    """Prints environment steps, return, speed and time left. A context manager; call `update` as often as you like.
 
     Args:
         name: what is running.
@@ -23,31 +17,20 @@ class Progress:
         done: steps made before.
     """
 
+    interval = 10.0  # seconds from one line to the next, at least
+
     def __init__(self, name: str, total: int, done: int = 0) -> None:
         self.name, self.total, self.done = name, total, done
         self.mean_return = math.nan
-        self.console = Console(stderr=True)
         self._steps_before, self._begin = done, time.monotonic()
-        self._interval = _SECONDS_BETWEEN_DRAWINGS if self.console.is_terminal else _SECONDS_BETWEEN_LINES
-        self._next, self._shown = self._begin + self._interval, (done, self.mean_return)
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.TaskProgressColumn(),
-            progress.TextColumn("{task.fields[status]}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self._task = self._bar.add_task(name, total=total, completed=done, status="")
+        self._next, self._shown = self._begin + self.interval, (done, self.mean_return)
 
     def __enter__(self) -> Progress:
-        self._bar.start()
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error is None and self._shown != (self.done, self.mean_return):
             self._show()
-        self._bar.stop()
 
     def update(self, done: int, mean_return: float | None = None) -> None:
         """Take note that `done` steps are made, and show it if the last time is long enough ago.
@@ -61,7 +44,7 @@ class Progress:
             self.mean_return = mean_return
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + self._interval
+            self._next = now + self.interval
             self._show()
 
     @property
@@ -74,10 +57,11 @@ class Progress:
         left = timedelta(seconds=round(max(self.total - self.done, 0) / speed))
         return f"return: {mean_return}  {speed:,.0f} steps/s  {left} left"
 
+    def show(self) -> None:
+        """Print the line."""
+        with suppress(OSError):  # nobody reads it any more, or the disk is full: no reason to end what runs
+            print(f"{self.name}: {self.done:,} of {self.total:,} steps  {self.status}", flush=True)
+
     def _show(self) -> None:
         self._shown = self.done, self.mean_return
-        if self.console.is_terminal:
-            self._bar.update(self._task, completed=min(self.done, self.total), status=self.status)
-        else:
-            with suppress(OSError):  # nobody reads it any more, or the disk is full: no reason to end what runs
-                print(f"{self.name}: {self.done:,} of {self.total:,} steps  {self.status}", flush=True)
+        self.show()

@@ -23,7 +23,15 @@ from ..envs.layout import Channels
 from ..memory import parse_options
 from ..networks import ActorCritic, MemoryChoice, Policy, SoftActor, TwinCritic
 from ..options import read_json
-from ..run import Run, RunError, first_line, has_checkpoint, read_checkpoint, read_config, read_last_metrics
+from ..run import (
+    Run,
+    RunError,
+    first_line,
+    has_checkpoint,
+    read_checkpoint,
+    read_config,
+    read_last_metrics,
+)
 from .evaluation import MAX_STEPS, evaluate
 from .ppo import PPO, PPOConfig
 from .progress import Progress
@@ -276,11 +284,22 @@ def few_updates(config: TrainConfig) -> str | None:
     )
 
 
-def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool:
+def train(
+    config: TrainConfig,
+    path: pathlib.Path,
+    resume: bool = False,
+    progress: Callable[[str, int, int], Progress] = Progress,
+) -> bool:
     """Train, writing the run folder `path`; with `resume`, go on from its checkpoint, or anew where it has none yet.
 
     Ctrl-C, a SIGTERM, or a SIGHUP (the terminal was closed) ends the run after the current iteration, with a checkpoint; a
     second Ctrl-C or SIGTERM ends it at once.
+
+    Args:
+        config: what to train.
+        path: folder of the run.
+        resume: go on with the run that is there.
+        progress: makes what shows the progress, of a name, the steps of the run and those made before.
 
     Returns:
         Whether the run is complete.
@@ -326,7 +345,7 @@ def train(config: TrainConfig, path: pathlib.Path, resume: bool = False) -> bool
             run.start(config, agent.step)
         if advice := few_updates(config):
             _log.warning("%s", advice)
-        update = stack.enter_context(_progress(f"{config.memory} on {config.env}", config.steps, agent.step))
+        update = stack.enter_context(_shown(progress(f"{config.memory} on {config.env}", config.steps, agent.step)))
         stop = stack.enter_context(_stop())
 
         def save() -> None:
@@ -421,9 +440,8 @@ def _or_none(value: float) -> float | None:
 
 
 @contextmanager
-def _progress(name: str, total: int, done: int) -> Iterator[Callable[..., None]]:
+def _shown(bar: Progress) -> Iterator[Callable[..., None]]:
     """`Progress.update`. Once it fails, since its terminal or the reader of its pipe is gone, no more progress is shown."""
-    bar = Progress(name, total, done)
     shown = True
 
     def try_to(show: Callable[..., object], *values: Any) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..agents.training import make_environment, make_policy
-from ..experiments.recipes import preset_config
-from .measure import median_seconds
+from ..measure import median_seconds
+from ..recipes.presets import preset_config
 
 
 def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..console import as_text
+from ..measure import in_fresh_process, median_seconds, peak_extra_mb
 from ..memory import MEMORIES, Memory, State, make_memory, memory_options
-from .measure import in_fresh_process, median_seconds, peak_extra_mb
+from ..text import as_text
 
 FEATURES = 64  # of input and output
 SHAPE = (64, 128)  # (B, T)

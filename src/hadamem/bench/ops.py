@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..measure import in_fresh_process, median_seconds, peak_extra_mb, resident_mb
 from ..memory import SHM
 from ..ops import hadamard_memory
 from .limit import BACKWARD, FORWARD, floor_us, rates
-from .measure import in_fresh_process, median_seconds, peak_extra_mb, resident_mb
 
 SIZES = ((8, 256, 128), (64, 64, 24), (8, 1024, 32), (64, 128, 32))
 BACKENDS = ("released", "reference", "parallel", "cpu")

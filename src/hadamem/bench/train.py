@@ -8,8 +8,8 @@ from typing import Any
 
 from ..agents.sac import SAC
 from ..agents.training import make_agent, make_environment
-from ..experiments.recipes import preset_config
-from .measure import median_seconds
+from ..measure import median_seconds
+from ..recipes.presets import preset_config
 
 ENV = "popgym-RepeatPreviousEasy-v0"  # of everything measured on one task with PPO
 CASES: dict[str, tuple[tuple[str, int], ...]] = {

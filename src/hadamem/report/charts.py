@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..experiments.curves import COLOURS
 from .comparison import OVERALL, Comparison
+from .curves import COLOURS
 from .figures import AXES, NAMES, score_name, short, unit
 from .statistics import Array
 

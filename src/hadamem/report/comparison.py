@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from ..console import count
 from ..envs.bounds import known_returns
-from ..experiments.results import METRICS, TAIL, Result, matches
+from ..text import count
 from .labels import make_labels
+from .results import METRICS, TAIL, Result, matches
 from .statistics import AGGREGATES, Array, Estimate, aggregate, band, improvement, normalise, profile
 
 Normalise = Literal["known", "range", "none"]

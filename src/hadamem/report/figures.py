@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..console import count
-from ..experiments.curves import COLOURS, STYLES
+from ..text import count
 from .comparison import Comparison
+from .curves import COLOURS, STYLES
 from .statistics import Array
 
 #: How a metric is called on an axis, with its unit.

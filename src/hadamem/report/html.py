@@ -12,12 +12,12 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from ..agents.training import config_from_dict
-from ..console import count
-from ..experiments.command_line import train_command
-from ..experiments.curves import COLOURS
+from ..recipes.command_line import train_command
 from ..run import versions
+from ..text import count
 from .charts import looks, make_charts
 from .comparison import Comparison, Scale
+from .curves import COLOURS
 from .figures import AXES, score_name
 from .labels import flat_settings
 from .tables import duration, number, run_records, summary_texts

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from ..experiments.results import Result, config_key
+from .results import Result, config_key
 
 # what does not make it another method: how long, from which seed, on what, and how it was watched
 _ELSEWHERE = {"env", "env_options", "memory", "memory_options", "agent", "steps", "seed", "threads", "device", "batched"}

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..experiments.results import METRICS
 from .comparison import Comparison, Row
+from .results import METRICS
 from .statistics import AGGREGATES, Estimate
 
 #: What stands at the head of each column of `summary_texts`.

@@ -1,0 +1,180 @@
+"""The commands `hadamem bench ...`. What they measure is imported when they are called: it takes a while to load."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import tyro
+
+from ..memory import MEMORIES, memory_class
+from .console import console, make_table, print_rows, print_table, say, write_json
+
+
+@dataclass
+class Bench:
+    """Measure on this machine."""
+
+    json: pathlib.Path | None = None
+    """file that the rows are also written to, as JSON"""
+
+
+def bench_ops(arguments: Sequence[str]) -> None:
+    """Measure every backend of the Hadamard recurrence against the released form"""
+    from ..bench import ops
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench ops")
+    with console.status("") as status:
+        tables = ops.measure_all(status.update)
+    rows = tables["sizes"]
+    for size in ops.SIZES:
+        here = [row for row in rows if (row["B"], row["T"], row["H"]) == size]
+        first = here[0]
+        table = make_table(
+            f"(B, T, H) = {size}: µs for one step of one row; faster and less memory than {first['backend']}",
+            ["backend", "forward", "of floor", "both ways", "of floor", "faster", "extra MB", "less memory"],
+        )
+        for row in here:
+            cells = [f"{row['forward_us']:.3f}", _of_floor(row, "forward"), f"{row['forward_backward_us']:.3f}"]
+            cells += [_of_floor(row, "forward_backward")]
+            cells += [f"{first['forward_backward_us'] / row['forward_backward_us']:.1f}x"]
+            if row["extra_mb"] is not None:
+                cells += [f"{row['extra_mb']:.1f}", f"{first['extra_mb'] / max(row['extra_mb'], 1e-3):.1f}x"]
+            table.add_row(row["backend"], *cells)
+        print_table(table)
+    if not any("jax" in row["backend"] for row in rows):
+        say("JAX is not compared with: that takes a checkout and pip install 'hadamem[bench]'")
+    print_rows("how many times as fast all threads are as one", tables["threads"])
+    print_rows("memory of one pass of the kernels, and of one training step of a whole SHM", tables["memory"])
+    write_json(given.json, tables)
+
+
+def _of_floor(row: dict[str, Any], name: str) -> str:
+    return f"{row[f'{name}_of_floor']:.2f}x" if f"{name}_of_floor" in row else "-"
+
+
+def bench_limit(arguments: Sequence[str]) -> None:
+    """Measure what this processor can do, and the floor under the kernels"""
+    from ..bench import limit, ops
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench limit")
+    with console.status("") as status:
+        rows = limit.measure_all(status.update)
+    print_rows("limits (the kernels' own tanh and fused multiply-adds in the first-level cache)", rows)
+    table = make_table("floor in µs for one step of one row", ["threads", "H", "forward", "forward + backward"])
+    for row in rows:
+        for H in sorted({size[2] for size in ops.SIZES}):
+            floors = [limit.floor_us(row, H, *parts) for parts in ((limit.FORWARD,), (limit.FORWARD, limit.BACKWARD))]
+            table.add_row(str(row["threads"]), str(H), *(f"{floor:.3f}" for floor in floors))
+    print_table(table)
+    write_json(given.json, rows)
+
+
+@dataclass
+class BenchTrain(Bench):
+    """Measure whole training on this machine."""
+
+    agent: Literal["ppo", "sac"] = "ppo"
+    """environment steps per second of PPO, or gradient updates per second of SAC"""
+
+
+def bench_train(arguments: Sequence[str]) -> None:
+    """Measure the speed of training, see --agent"""
+    from ..bench import train
+
+    given = tyro.cli(BenchTrain, args=arguments, prog="hadamem bench train")
+    with console.status("") as status:
+        rows = train.measure_all(given.agent, status.update)
+    print_rows(train.ABOUT[given.agent], rows)
+    write_json(given.json, rows)
+
+
+def bench_compile(arguments: Sequence[str]) -> None:
+    """Measure a policy with SHM inside under torch.compile"""
+    from ..bench import compiled
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench compile")
+    with console.status("") as status:
+        rows = compiled.measure_all(status.update)
+    print_rows("forward and backward of a policy over 8 rows of 128 steps", rows)
+    write_json(given.json, rows)
+
+
+@dataclass
+class BenchMemories(Bench):
+    """Measure memories on this machine."""
+
+    memories: tuple[str, ...] = tuple(MEMORIES)
+    """by name"""
+
+    def __post_init__(self) -> None:
+        for name in self.memories:
+            memory_class(name)
+
+
+@dataclass
+class Recall(BenchMemories):
+    """Train every memory on three toys of recall, and compare what it learned with what is known about it."""
+
+    jobs: int = 1
+    """memories at a time, each on one thread"""
+
+
+def bench_recall(arguments: Sequence[str]) -> None:
+    """Train every memory on three toys of recall"""
+    from ..studies import recall
+
+    given = tyro.cli(Recall, args=arguments, prog="hadamem bench recall")
+    with console.status("") as status:
+        rows = recall.measure_all(given.memories, given.jobs, status.update)
+    about = "; ".join(f"{name}: {toy.about}" for name, (toy, _) in recall.TOYS.items())
+    print_rows(f"accuracy after a short training, chance {1 / recall.toys.SYMBOLS} ({about})", recall.shown(rows))
+    write_json(given.json, rows)
+
+
+@dataclass
+class Costs(BenchMemories):
+    """Measure what every memory costs at equal state size and at equal parameter count."""
+
+    plot: pathlib.Path | None = None
+    """measure cost against length, too, and draw it there (PNG)"""
+
+
+def bench_memories(arguments: Sequence[str]) -> None:
+    """Measure what every memory costs, with resets, next to torch.nn.GRU without"""
+    from ..bench import memories
+
+    given = tyro.cli(Costs, args=arguments, prog="hadamem bench memories")
+    with console.status("") as status:
+        tables = memories.measure_all(given.memories, given.plot is not None, status.update)
+    for title, rows in memories.shown(tables).items():
+        print_rows(title, rows)
+    write_json(given.json, tables)
+    if given.plot is not None:
+        memories.draw_lengths(tables["lengths"], given.plot)
+        say(f"drawn in {given.plot}")
+
+
+@dataclass
+class Returns(BenchMemories):
+    """Train PPO with every memory, and tell its returns. Started again, it goes on with what is there."""
+
+    out: pathlib.Path = pathlib.Path("runs/returns")
+    """folder of the run folders"""
+    steps: int = 300_000
+    """environment steps of each run"""
+    jobs: int = 1
+    """memories at a time, each on one thread"""
+
+
+def bench_returns(arguments: Sequence[str]) -> None:
+    """Train PPO with every memory, and compare the returns"""
+    from ..studies import returns
+
+    given = tyro.cli(Returns, args=arguments, prog="hadamem bench returns")
+    with console.status("") as status:
+        rows = returns.measure_all(given.memories, given.out, given.steps, given.jobs, status.update)
+    print_rows(f"PPO on {returns.ENV}: returns lie between -1 and 1", returns.shown(rows))
+    write_json(given.json, rows)

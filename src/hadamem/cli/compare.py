@@ -1,0 +1,105 @@
+"""The command `hadamem compare`. What computes and draws is imported when it is called."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from ..report.results import find_results
+from ..run import versions, write_whole
+from .console import console, make_table, print_table, say
+
+if TYPE_CHECKING:
+    from ..report.comparison import Comparison
+
+
+@dataclass
+class Compare:
+    """Compare memories: statistics over seeds and tasks, pictures and a page."""
+
+    paths: tyro.conf.Positional[tuple[pathlib.Path, ...]]
+    """run folders, files of results (*.run.json), or folders of either"""
+    out: pathlib.Path = pathlib.Path("compare")
+    """folder of what is written: results.csv, summary.csv, summary.json, pictures (.png, .pdf), report.html"""
+    metric: Literal["return", "success", "evaluation_return", "evaluation_success"] = "return"
+    """metric whose mean over the last 5 % of the steps is the score of a run"""
+    baseline: str | None = None
+    """memory that the others are measured against; none: gru, or the worst where there is none"""
+    tasks: tuple[str, ...] = ()
+    """only tasks that match one of these patterns, such as 'popgym-*Easy*'; none: all"""
+    memories: tuple[str, ...] = ()
+    """only memories that match one of these patterns; none: all"""
+    normalise: Literal["known", "range", "none"] = "known"
+    """known: 0 is random play and 1 the largest return where they are known, elsewhere as range: 0 is the worst and 1 the best
+    compared run of the task; none: scores stay as they are"""
+    incomplete: bool = False
+    """take runs that are not complete as far as they are; all runs of a task are then compared at the fewest steps of any"""
+    reps: int = 10_000
+    """resamples of each bootstrap interval"""
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """Compare memories: statistics over seeds and tasks, pictures and a page"""
+    from ..report import comparison, figures, html, tables
+
+    given = tyro.cli(Compare, args=arguments, prog="hadamem compare")
+    if not given.paths:
+        raise ValueError("which runs? give folders that hadamem train or hadamem sweep made, or files of results")
+    if missing := [str(path) for path in given.paths if not path.exists()]:
+        raise ValueError(f"there is no {' and no '.join(missing)}")
+    with console.status("reading runs") as status:
+        results = find_results(given.paths)
+        status.update("resampling")
+        made = comparison.compare(
+            results,
+            given.metric,
+            given.baseline,
+            given.tasks,
+            given.memories,
+            given.normalise,
+            given.incomplete,
+            given.reps,
+        )
+        status.update("writing")
+        command = shlex.join(["hadamem", "compare", *arguments])
+        summary = tables.summary_records(made)
+        write_whole(given.out / "results.csv", tables.to_csv(tables.run_records(made)))
+        write_whole(given.out / "summary.csv", tables.to_csv(summary))
+        content: dict[str, Any] = {"command": command, "metric": made.metric, "baseline": made.baseline, "resamples": made.reps}
+        content |= {"summary": summary, "runs": tables.run_records(made), "notes": made.notes, "versions": versions()}
+        write_whole(given.out / "summary.json", json.dumps(content, indent=1) + "\n")
+        for name, figure in figures.draw_all(made).items():
+            status.update(f"drawing {name}")
+            figures.save(figure, given.out / name)
+        write_whole(given.out / "report.html", html.page(made, command))
+    _print(made, given.metric)
+    for note in made.notes:
+        say(note)
+    print(given.out / "report.html")
+
+
+def _print(made: Comparison, metric: str) -> None:
+    from ..report import figures, tables
+
+    groups = {task: [row for row in made.rows if row.task == task] for task in made.tasks}
+    for task, rows in groups.items():
+        title = f"{task}: {figures.AXES[metric]} at {made.steps[task]:,.0f} environment steps [95 % interval]"
+        _print_one(title, *tables.summary_texts(made, rows))
+    if made.overall:
+        title = f"all tasks ({len(made.shared)}): {figures.score_name(made)} [95 % interval]"
+        _print_one(title, *tables.summary_texts(made, made.overall))
+
+
+def _print_one(title: str, head: list[str], lines: list[list[str]]) -> None:
+    table = make_table(title, head)
+    name = table.columns[0]
+    name.no_wrap, name.overflow, name.max_width = False, "fold", 40  # a long label does not push the numbers out
+    for line in lines:
+        table.add_row(*line)
+    print_table(table)

@@ -1,0 +1,56 @@
+"""What the commands say: messages on stderr, tables on stdout, JSON in files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..run import write_whole
+from ..text import as_text
+
+_AS_IT_IS: Any = {"markup": False, "emoji": False}  # "[/a]" and ":b:" are parts of a path
+console = Console(stderr=True, **_AS_IT_IS)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A message as it is, on one line, so that what it says to type can be copied. Where nobody can read it, it is dropped."""
+    with contextlib.suppress(OSError):  # the terminal is gone
+        console.print(text, style=style, highlight=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """On stdout: on a terminal as wide as it is, elsewhere (a file, a log) as wide as they want to be."""
+    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150, **_AS_IT_IS).print(table)
+
+
+def make_table(title: str, columns: Sequence[str]) -> Table:
+    """An empty table; its first column is text, the others are numbers."""
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    return table
+
+
+def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+    """Rows of equal keys as a table."""
+    table = Table(title=title, title_justify="left")
+    for name, value in rows[0].items():
+        table.add_column(name, justify="right" if as_text(value)[:1].isdigit() else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(as_text(value) for value in row.values()))
+    print_table(table)
+
+
+def write_json(path: pathlib.Path | None, content: Any) -> None:
+    """Write the content of --json where it was asked for."""
+    if path is not None:
+        write_whole(path, json.dumps(content, indent=2))
+        say(f"written to {path}")

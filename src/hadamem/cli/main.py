@@ -1,0 +1,345 @@
+"""The command line: `hadamem COMMAND`. Each command is a dataclass whose fields are its options."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pathlib
+import select
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import gymnasium
+import tyro
+from rich.console import Console
+from rich.status import Status
+
+from .. import __version__
+from ..agents.evaluation import MAX_STEPS
+from ..agents.training import evaluate_task, load_config, load_policy, seed_for
+from ..agents.training import train as run_training
+from ..checks import check_fields
+from ..envs import EnvironmentFailedError, list_tasks
+from ..recipes.arguments import file_name, read_train
+from ..report.results import say_if_unfinished
+from ..run import write_whole
+from . import bench
+from . import sweep as experiments
+from .compare import compare
+from .console import console, make_table, print_rows, print_table, say, write_json
+from .progress import show_progress
+from .study import study
+from .tune import tune
+from .watch import watch
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass
+class Resume:
+    """Go on with a run, with its own configuration."""
+
+    resume: pathlib.Path
+    """folder of the run to continue"""
+    steps: int | None = None
+    """environment steps of the whole run, those already made included; None: as many as it was started with"""
+    device: str | None = None
+    """device that the networks run on; None: the one that the run was started with"""
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train an agent with a memory on a task"""
+    resume = any(word == "--resume" or word.startswith("--resume=") for word in arguments)
+    if resume:
+        resumed = tyro.cli(Resume, args=arguments, prog="hadamem train")
+        path = resumed.resume
+        config = load_config(path)
+        steps = config.steps if resumed.steps is None else resumed.steps
+        config = replace(config, steps=steps, device=resumed.device or config.device)
+    else:
+        given = read_train(arguments)
+        config = given.config
+        folder = f"{config.memory}-{config.agent}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        path = given.out or pathlib.Path("runs") / file_name(config.env) / folder
+    complete = run_training(config, path, resume, show_progress)
+    if not complete:
+        say(f"stopped; go on with: hadamem train --resume {shlex.quote(str(path))}")
+    print(path)
+
+
+@dataclass
+class Evaluate:
+    """Play whole episodes with a trained policy, beside a random one."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """folder of the run"""
+    episodes: int | None = None
+    """number of episodes to play; None: 200, or every task once where the environment has a list of tasks"""
+    env_options: tuple[str, ...] = ()
+    """options of the environment, as name=value, that differ from those of the training, such as split=eval"""
+    seed: int = 0
+    """seed of the evaluation's environments, which are not those of the training"""
+    mode: Literal["greedy", "sampled"] = "greedy"
+    """how actions are chosen: the most likely one, or drawn from the policy as in training"""
+    num_envs: int = 50
+    """number of environments that are stepped side by side, at most"""
+    max_steps: int = MAX_STEPS
+    """cut an episode after so many steps, where the environment has no limit of its own"""
+    device: str = "cpu"
+    """device that the network runs on: cpu, cuda, cuda:1, ..."""
+    json: pathlib.Path | None = None
+    """file that the result is also written to, as JSON"""
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Play whole episodes with a trained policy, beside a random one"""
+    given = tyro.cli(Evaluate, args=arguments, prog="hadamem evaluate")
+    check_fields(given, ("episodes", "num_envs"), at_least=1)
+    check_fields(given, ("seed",), at_least=0)
+    policy, config = load_policy(given.run, given.device)
+    say_if_unfinished(given.run)
+    config.evaluate_options += given.env_options
+    results = {}
+    seed, greedy = seed_for(given.seed, "evaluation"), given.mode == "greedy"
+    for name, player in ((config.memory, policy), ("random", None)):
+        with console.status(f"{name}: playing") as status:
+            say_how_far = _how_far(status, name)
+            results[name] = evaluate_task(
+                config, player, seed, given.episodes, given.num_envs, greedy, say_how_far, given.max_steps, partial=True
+            )
+    title = ", ".join([config.env, *config.env_options, *config.evaluate_options, given.mode])
+    table = make_table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success", "inner episodes"])
+    for name, result in results.items():
+        low, high = result["mean"] - result["ci95"], result["mean"] + result["ci95"]
+        success = f"{result['success_rate']:.1%}" if "success_rate" in result else "-"
+        mean, std, inner = f"{result['mean']:.3f}", f"{result['std']:.3f}", result.get("inner_means", [])
+        inner = ", ".join(f"{mean:.2f}" for mean in inner) or "-"
+        table.add_row(name, mean, f"{low:.3f} to {high:.3f}", std, str(result["episodes"]), success, inner)
+    print_table(table)
+    write_json(given.json, {**results[config.memory], "random": results["random"]})
+
+
+@dataclass
+class Plot:
+    """Draw the learning curves of runs."""
+
+    runs: tyro.conf.Positional[tuple[pathlib.Path, ...]]
+    """folders of the runs, a line for each, in a panel for each task"""
+    out: pathlib.Path = pathlib.Path("curves.png")
+    """picture to write; its ending names the format"""
+    metric: str = "return"
+    """metric to draw: any name in the runs' metrics.jsonl, such as success or evaluation_success"""
+    against: Literal["steps", "minutes"] = "steps"
+    """what the horizontal axis shows: environment steps, or minutes of training"""
+    labels: tuple[str, ...] = ()
+    """a label for each run, in the order of the runs; none: its memory"""
+
+
+def plot(arguments: Sequence[str]) -> None:
+    """Draw the learning curves of runs"""
+    from ..report.curves import draw_curves
+
+    given = tyro.cli(Plot, args=arguments, prog="hadamem plot")
+    if not given.runs:
+        raise ValueError("which runs? give the folders that hadamem train printed")
+    draw_curves(given.runs, given.out, given.metric, given.against, given.labels)
+    print(given.out)
+
+
+def _how_far(status: Status, name: str) -> Callable[[int, int], None]:
+    """Says how far an evaluation is: on a terminal in its last line, elsewhere in a line every few seconds."""
+    said = time.monotonic()
+
+    def say_how_far(episodes: int, steps: int) -> None:
+        nonlocal said
+        text = f"{name}: {episodes} episodes, {steps:,} steps in each environment"
+        status.update(text)
+        if not console.is_terminal and time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            say(text)
+
+    return say_how_far
+
+
+@dataclass
+class List:
+    """List what there is."""
+
+    json: pathlib.Path | None = None
+    """file that the rows are also written to, as JSON"""
+
+
+def tasks(arguments: Sequence[str]) -> None:
+    """List the environments that can be trained on here"""
+    given = tyro.cli(List, args=arguments, prog="hadamem list tasks")
+    rows = list_tasks()
+    print_rows("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows)
+    write_json(given.json, rows)
+
+
+@dataclass
+class ListMemories(List):
+    """List the memories, or write the page about them."""
+
+    markdown: pathlib.Path | None = None
+    """file that the page docs/memories.md is written to instead of printing the list; results already in it stay"""
+    recall: pathlib.Path | None = None
+    """what `hadamem bench recall --json` wrote, for that page"""
+    costs: pathlib.Path | None = None
+    """what `hadamem bench memories --json` wrote, for that page"""
+    returns: pathlib.Path | None = None
+    """what `hadamem bench returns --json` wrote, for that page"""
+
+
+def memories(arguments: Sequence[str]) -> None:
+    """List the memories, their sizes and options"""
+    from ..studies import catalogue
+
+    given = tyro.cli(ListMemories, args=arguments, prog="hadamem list memories")
+    if given.markdown is not None:
+        old = given.markdown.read_text() if given.markdown.exists() else ""
+        write_whole(given.markdown, catalogue.page({name: getattr(given, name) for name in catalogue.RESULTS}, old))
+        return
+    with console.status("measuring a step of each"):
+        rows = catalogue.rows()
+    B, T = catalogue.SHAPE
+    title = f"memories, at 64 features in and out and their default size; µs per step forward and backward at ({B}, {T})"
+    print_rows(title, rows)
+    write_json(given.json, rows)
+
+
+@dataclass
+class Showcase:
+    """Train two agents that remember and one that cannot, and compare them."""
+
+    out: pathlib.Path = pathlib.Path("runs/showcase")
+    """folder of the runs, the table and the plot; what is there already is continued"""
+    steps: int = 200_000
+    """environment steps of each run"""
+    episodes: int = 200
+    """episodes of the evaluation of each agent"""
+    seed: int = 0
+    """seed of all random generators"""
+
+
+def showcase(arguments: Sequence[str]) -> None:
+    """Train two agents that remember and one that cannot, and compare them"""
+    from ..sweeps import showcase as experiment
+
+    given = tyro.cli(Showcase, args=arguments, prog="hadamem showcase")
+    check_fields(given, ("steps", "episodes"), at_least=1)
+    check_fields(given, ("seed",), at_least=0)
+    rows = experiment.showcase(given.out, given.steps, given.episodes, given.seed, show_progress)
+    if rows is None:
+        say("stopped; the same command goes on from here")
+        return
+    table = make_table(
+        f"{experiment.TASK}: returns lie between -1 and 1", ["policy", "memory", "mean return", "episodes", "steps"]
+    )
+    for row in rows:
+        mean = f"{row['mean']:.3f} ± {row['ci95']:.3f}"
+        table.add_row(row["policy"], row["memory"], mean, str(row["episodes"]), f"{row['steps']:,}")
+    print_table(table)
+    print(f"table: {given.out / 'results.json'}\nplot: {given.out / 'curves.png'}\nruns: {given.out}")
+    print(f"curves in TensorBoard: tensorboard --logdir {given.out}")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "watch": watch,
+    "plot": plot,
+    "compare": compare,
+    "showcase": showcase,
+    "sweep": experiments.sweep,
+    "reproduce": experiments.reproduce,
+    "tune": tune,
+    "runs": experiments.runs,
+    "list tasks": tasks,
+    "list memories": memories,
+    "study": study,
+    "bench ops": bench.bench_ops,
+    "bench limit": bench.bench_limit,
+    "bench train": bench.bench_train,
+    "bench recall": bench.bench_recall,
+    "bench memories": bench.bench_memories,
+    "bench returns": bench.bench_returns,
+    "bench compile": bench.bench_compile,
+}
+
+
+def main() -> None:
+    """Entry point of `hadamem`."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("HADAMEM_DEBUG"))
+    try:
+        try:
+            run_command([word for word in sys.argv[1:] if word != "--debug"])
+        finally:
+            print(end="", flush=True)  # now, where an error is answered
+    except (
+        EnvironmentFailedError,
+        ValueError,
+        FloatingPointError,
+        OSError,
+        ModuleNotFoundError,
+        gymnasium.error.Error,
+    ) as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python flushes at its end
+            raise SystemExit(1) from None
+        if debug:
+            raise
+        if isinstance(error, EnvironmentFailedError):  # whoever wrote the environment needs to see where
+            traceback.print_exception(error.__cause__)
+        say(f"error: {error}", style="red")
+        for note in getattr(error, "__notes__", ()):
+            say(note)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Run a command with its options, such as ["list", "tasks", "--json", "tasks.json"]."""
+    if list(arguments) == ["--version"]:
+        return print(__version__)
+    if "" not in sys.path:  # package.module:Name-v0 may name a module in the current folder; installed packages come first
+        sys.path.append("")
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    command = COMMANDS.get(" ".join(arguments[:words]))
+    if command is None:
+        return _usage(arguments)
+    command(arguments[words:])
+
+
+def _reader_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more, as in `hadamem ... | head`."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # no event is asked for; errors are always reported
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _usage(arguments: Sequence[str]) -> None:
+    """Tell the commands and leave: asked for help, or not understood."""
+    asked = not arguments or arguments[0] in ("-h", "--help")
+    out = Console(stderr=not asked, emoji=False)
+    if not asked:
+        typed = " ".join(word for word in arguments[:2] if not word.startswith("-"))
+        near = difflib.get_close_matches(typed, COMMANDS, n=2, cutoff=0.5)
+        near = near or [name for name in COMMANDS if name.startswith(typed)]
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        say(f"error: no command is called {typed!r}{hint}", style="red")
+    lines = [f"  {name:<15} {command.__doc__}" for name, command in COMMANDS.items()]
+    about = "hadamem: agents that remember. Usage: hadamem COMMAND [options]; `hadamem COMMAND --help` explains them."
+    more = "--debug beside any of them (or HADAMEM_DEBUG=1 in the environment) shows the whole traceback of an error."
+    out.print("\n".join([about, "", *lines, "", more]), markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(0 if asked else 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""The commands `hadamem sweep`, `hadamem reproduce` and `hadamem runs`."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro
+from rich.table import Table
+from rich.text import Text
+
+from ..checks import check_fields
+from ..report.results import Result, find_results, matches, peek_result
+from ..run import write_whole
+from ..sweeps.cluster import run_on_ray
+from ..sweeps.duration import expected
+from ..sweeps.processes import run_here
+from ..sweeps.reproduce import NAMES, Budget, page, read_reproduction, rows
+from ..sweeps.suite import read_suite
+from ..sweeps.sweep import Cell, finish, keep_what_is_there, make_cells, score, summary
+from ..text import count
+from .console import console, make_table, print_rows, print_table, say
+from .live_table import Watch
+
+DATA = pathlib.Path("docs/results/data")
+
+
+@dataclass(kw_only=True)
+class Where:
+    """Where runs are trained and kept."""
+
+    jobs: int | None = None
+    """runs side by side, among which the processor's threads are divided; none: one for each processor, and on a cluster as
+    many as it has room for"""
+    ray: str | None = None
+    """train on the Ray cluster at this address (auto, or HOST:PORT of its head), with one processor for each run. Its machines
+    must see --out under the same path, and have hadamem[ray] installed"""
+    out: pathlib.Path = pathlib.Path("runs/sweep")
+    """folder of the run folders OUT/TASK/MEMORY-sSEED, beside each of which is its log"""
+    data: pathlib.Path | None = None
+    """folder of results that count as done, to which those of complete runs are added, a few kB each; none: nothing is added,
+    and what is in docs/results/data, where that is there, counts as done"""
+
+    def __post_init__(self) -> None:
+        check_fields(self, ("jobs",), at_least=1)
+
+    @property
+    def known(self) -> pathlib.Path | None:
+        """Folder of the results that count as done."""
+        return self.data or (DATA if DATA.is_dir() else None)
+
+
+@dataclass(kw_only=True)
+class Sweep(Where):
+    """Train every memory on every task with every seed, each in a run folder of its own. Started again, it finishes only what
+    is missing. All further options are those of `hadamem train` (--steps, --preset, --gamma, --threads, ...), for every run;
+    what a preset says for a task or a memory stays in force."""
+
+    tasks: tuple[str, ...] = ()
+    """each an id with its options: popgym-AutoencodeEasy-v0 "hadamem/TMazePassive-v0 corridor_length=100" """
+    suite: str | None = None
+    """instead of --tasks: develop, the tasks on which defaults are sought, heldout, those that test them, or a TOML file like
+    theirs, sweeps/suites/*.toml. Each task has steps of its own unless --steps is given"""
+    memories: tuple[str, ...] = ()
+    """each a name with its size and options, which take the place of the preset's: gru gru:256 "shm:64 theta=fixed". None:
+    those of the suite"""
+    seeds: int = 1
+    """number of seeds for each task and memory"""
+    first_seed: int = 0
+    """first of the seeds, which follow one another"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, ("seeds",), at_least=1)
+        check_fields(self, ("first_seed",), at_least=0)
+        if bool(self.tasks) == (self.suite is not None):
+            raise ValueError("give either --tasks or --suite")
+
+
+def sweep(arguments: Sequence[str]) -> None:
+    """Train a grid of tasks, memories and seeds"""
+    given, words = tyro.cli(Sweep, args=arguments, prog="hadamem sweep", return_unknown_args=True)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    tasks, memories, steps = given.tasks, given.memories, None
+    if given.suite is not None:
+        suite = read_suite(given.suite)
+        tasks, memories, steps = tuple(suite.steps), given.memories or tuple(suite.memories), suite.steps
+    cells = make_cells(tasks, memories, seeds, words, given.out, threads_for(given), steps)
+    keep_what_is_there(cells, given.known, given.data)
+    train_cells(cells, given)
+    _print_summary(cells)
+    _tell_failed(cells)
+
+
+def threads_for(given: Where) -> int:
+    """Processor threads of each run."""
+    processors = os.cpu_count() or 1
+    return 1 if given.ray else max(1, processors // (given.jobs or processors))
+
+
+def train_cells(cells: Sequence[Cell], given: Where) -> None:
+    """Train what is waiting of a sweep.
+
+    Raises:
+        SystemExit: with 130 if the user stopped it.
+    """
+    with Watch(cells) as watch:
+
+        def finished(cell: Cell) -> None:
+            finish(cell, given.data)
+            watch.tell(cell)
+
+        try:
+            if given.ray:
+                run_on_ray(cells, given.ray, given.jobs, given.out, finished, watch.look)
+            else:
+                run_here(cells, given.jobs or os.cpu_count() or 1, finished, watch.look)
+        except KeyboardInterrupt:
+            say("stopped; the same command goes on from here")
+            raise SystemExit(130) from None
+
+
+def _tell_failed(cells: Sequence[Cell]) -> None:
+    failed = [cell for cell in cells if cell.state == "failed"]
+    for cell in failed:
+        say(f"failed: {cell.memory} on {cell.task}, seed {cell.seed}: {cell.problem} (in {cell.log})", style="red")
+    if failed:
+        raise SystemExit(1)
+
+
+def _print_summary(cells: Sequence[Cell]) -> None:
+    title = "mean over the last 5 % of the steps, ± its standard deviation over seeds, and success where the task knows it"
+    table = make_table(title, ["task", "memory", "runs", "return", "steps", "hours"])
+    table.columns[1].justify = "left"
+    for row in summary(cells):
+        table.add_row(row["task"], row["memory"], str(row["runs"]), score(row), f"{row['steps']:,}", f"{row['hours']:.2f}")
+    if table.rows:
+        print_table(table)
+
+
+@dataclass(kw_only=True)
+class Reproduce(Where):
+    """Train what the paper's tables and figures show, and tell first how long that will take. Started again, it finishes only
+    what is missing. The experiments are files of the package, sweeps/reproductions/*.toml."""
+
+    name: tyro.conf.Positional[
+        Literal["popgym", "meta-rl", "credit-assignment", "ablation-calibration", "ablation-memory-size", "all"]
+    ]
+    """which of them"""
+    budget: Budget = "small"
+    """full: as published, for a cluster; small: a night or two on 2 cores; tiny: seconds, to try the command"""
+    out: pathlib.Path = pathlib.Path("runs/reproduce")
+    """folder of the run folders OUT/NAME-BUDGET/TASK/MEMORY-sSEED, beside each of which is its log, and of the table
+    OUT/NAME-BUDGET.md"""
+    dry_run: bool = False
+    """only tell how long it would take"""
+
+
+def reproduce(arguments: Sequence[str]) -> None:
+    """Train what the paper's tables and figures show"""
+    given = tyro.cli(Reproduce, args=arguments, prog="hadamem reproduce")
+    done: list[Cell] = []
+    for name in NAMES if given.name == "all" else (given.name,):
+        experiment = read_reproduction(name, given.budget, given.out, threads_for(given))
+        keep_what_is_there(experiment.cells, given.known, given.data)
+        _print_expected(f"{name}, {given.budget}", experiment.cells, given)
+        if given.dry_run:
+            continue
+        train_cells(experiment.cells, given)
+        print_rows(f"{name}, {given.budget}: {experiment.about}", rows(experiment))
+        for note in experiment.notes:
+            print(note)
+        table = given.out / f"{name}-{given.budget}.md"
+        write_whole(table, page(name, given.budget, experiment))
+        print(table)
+        done += experiment.cells
+    _tell_failed(done)
+
+
+def _print_expected(name: str, cells: Sequence[Cell], given: Where) -> None:
+    with console.status("measuring") as status:
+        duration = expected(cells, given.known, lambda what: status.update(Text(f"measuring {what}")))
+    jobs = given.jobs or os.cpu_count() or 1
+    waiting = sum(cell.state == "waiting" for cell in cells)
+    hours = duration.seconds / 3600 / min(jobs, max(waiting, 1))
+    time_left = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
+    source = f"by {count(duration.results, 'result')} and {count(duration.measured, 'short measurement')}"
+    print(
+        f"{name}: {waiting} of {count(len(cells), 'run')} to do, about {time_left} with {jobs} side by side here, {source}",
+        flush=True,
+    )
+
+
+@dataclass
+class Runs:
+    """List run folders, the latest first."""
+
+    paths: tyro.conf.Positional[tuple[pathlib.Path, ...]] = (pathlib.Path("runs"),)
+    """run folders, results of runs, or folders of either"""
+    task: str = "*"
+    """only tasks like this, an id or one with options as the list shows it: * stands for any characters"""
+    memory: str = "*"
+    """only memories like this: a name, or one with size and options as the list shows it"""
+    state: Literal["complete", "stopped"] | None = None
+    """only those that have made all their steps, or those that have not (of which some may be running)"""
+
+
+def runs(arguments: Sequence[str]) -> None:
+    """List run folders, the latest first"""
+    given = tyro.cli(Runs, args=arguments, prog="hadamem runs")
+    for path in given.paths:
+        if not path.exists():
+            raise ValueError(f"{path} is not there; `hadamem train` and `hadamem sweep` write below runs/")
+    there = find_results(given.paths, peek_result)
+    found = [
+        (_written(result), result)
+        for result in there
+        if matches([given.task], result.task, env := result.config["env"], " ".join([env, *result.config["env_options"]]))
+        and matches([given.memory, f"{given.memory} *"], result.memory, result.memory.replace(" ", ":", 1))
+        and given.state in (None, "complete" if result.complete else "stopped")
+    ]
+    if there and not found:
+        tasks, memories = sorted({r.task for r in there}), sorted({r.memory for r in there})
+        say(f"none is such a run; there are the tasks {', '.join(tasks)} and the memories {', '.join(memories)}")
+    table = Table(title=count(len(found), "run"), title_justify="left")
+    for name in ("written", "state", "task", "memory", "seed", "steps", "return", "hours", "folder"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("seed", "steps", "return", "hours") else "left")
+    for written, result in sorted(found, key=lambda pair: pair[0], reverse=True):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
+        state = "complete" if result.complete else "stopped"
+        value = f"{result.scores['return']:.3f}" if "return" in result.scores else "-"
+        numbers = str(result.seed), f"{result.steps:,}", value, f"{result.seconds / 3600:.2f}"
+        table.add_row(when, state, result.task, result.memory, *numbers, result.path)
+    print_table(table)
+
+
+def _written(result: Result) -> float:
+    path = pathlib.Path(result.path)
+    metrics = path / "metrics.jsonl"
+    return (metrics if metrics.exists() else path).stat().st_mtime

@@ -1,1 +1,0 @@
-"""Recipes as data, and the experiments made of them."""

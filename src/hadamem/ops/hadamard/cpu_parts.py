@@ -1,0 +1,253 @@
+"""What the CPU kernels are made of: tanh and exp on vectors, one step of one vector forwards and back, and packing.
+
+Packing puts what a kernel reads together into scratch memory, vector beside vector, padded to whole vectors with zeros (which
+are neutral: a = 0, k = 0), so that odd sizes run the same code as round ones, and so that one pointer reaches all:
+
+* A matrix in groups of ROWS rows: for every vector of columns, those of the ROWS rows.
+* What belongs to a step (w, k, q, their gradients): for every vector of columns, one after the other.
+
+Where half a vector is enough for the last columns (H = 24 on 16 lanes), two rows share one vector there, in even and odd lanes,
+and what is the same for both stands in it twice. The word for that is `paired`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from ..simd import (
+    LANES,
+    clamp,
+    evens,
+    interleave,
+    load,
+    load_first,
+    nearest,
+    odds,
+    prefetch,
+    splat,
+    store,
+    store_first,
+    two_to_the,
+)  # fmt: skip
+
+ONES, ROW, COLUMN, TANH, EXP, DENSE = range(6)
+KINDS = {"ones": ONES, "scalar": ROW, "column": COLUMN, "tanh_outer": TANH, "exp_outer": EXP, "dense": DENSE}
+
+ROWS = 4  # rows of M taken through a chunk together: as many as keep their sums in registers
+
+# parts are not cached, kernels are: see simd.stamp
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+# tanh(x) ~ x P(x^2) / Q(x^2) on |x| <= 7.905 (beyond, float32 tanh is +-1): the classical [13/6] minimax fit, error < 3e-7.
+_P = [np.float32(c) for c in (4.89352456e-03, 6.37261929e-04, 1.48572236e-05, 5.12229710e-08, -8.60467152e-11,
+                              2.00018790e-13, -2.76076848e-16)]  # fmt: skip
+_Q = [np.float32(c) for c in (4.89352519e-03, 2.26843463e-03, 1.18534706e-04, 1.19825840e-06)]
+_P0, _P1, _P2, _P3, _P4, _P5, _P6 = _P
+_Q0, _Q1, _Q2, _Q3 = _Q
+_LIMIT = np.float32(7.90531111)
+_ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
+
+# e^r ~ 1 + r + r^2 E(r) on |r| <= ln(2) / 2: least squares, error < 1e-8; ln 2 in two parts, so that r is exact
+_E0, _E1, _E2, _E3, _E4 = (np.float32(c) for c in (0.49999988, 0.16666518, 0.04166954, 0.00836899, 0.00137512))
+_LOG2_E, _LN2_HIGH, _LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+_EXP_LIMIT = np.float32(87)
+
+
+@njit(**OPTIONS)
+def one_plus_tanh(x: Any) -> Any:
+    """1 + tanh(x) of a vector."""
+    x = clamp(x, _LIMIT)
+    s = x * x
+    p = (((((_P6 * s + _P5) * s + _P4) * s + _P3) * s + _P2) * s + _P1) * s + _P0
+    q = ((_Q3 * s + _Q2) * s + _Q1) * s + _Q0
+    return _ONE + x * p / q
+
+
+@njit(**OPTIONS)
+def exp_minus(x: Any) -> Any:
+    """e^-x of a vector."""
+    x = clamp(x, _EXP_LIMIT)
+    n = nearest(x * -_LOG2_E)
+    r = _ZERO - x - n * _LN2_HIGH - n * _LN2_LOW
+    return two_to_the(n) * (((((_E4 * r + _E3) * r + _E2) * r + _E1) * r + _E0) * (r * r) + (r + _ONE))
+
+
+@njit(forceinline=True, **OPTIONS)
+def calibrate(kind, left, right):
+    """C of one vector: `left` is the factor of its row (a float; for two rows a vector), `right` of its columns or C itself."""
+    if kind == ROW:
+        return splat(left)
+    if kind in (COLUMN, DENSE):
+        return right
+    if kind == TANH:
+        return one_plus_tanh(left * right)
+    if kind == EXP:
+        return exp_minus(left * right)
+    return splat(_ONE)
+
+
+@njit(forceinline=True, **OPTIONS)
+def back(kind, d, m, c, left, right, a, h, k, q):
+    """One vector one step back.
+
+    Given are the gradient of M_t (still without that of h_t), M_{t-1}, C_t, its factors, a_t, the gradient of h_t, k_t and q_t.
+
+    Returns:
+        the gradient of M_{t-1}, and what this vector adds to those of q, k, a and the factors.
+    """
+    d = d + h * q
+    g = d * m
+    if kind == TANH:
+        g = g * (c * (_TWO - c))  # the slope of 1 + tanh
+    elif kind == EXP:
+        g = _ZERO - g * c
+    outer = kind in (TANH, EXP)
+    return d * c, h * (m * c + a * k), a * d, d * k, g * right if outer else g, g * left if outer else g
+
+
+@njit(forceinline=True, **OPTIONS)
+def right_factors(kind, S, step, rows):
+    """The columns' factor of four rows: one at S[step] for all of them, or where each row has its own, from S[rows] on."""
+    if kind in (EXP, DENSE):
+        return load4(S, rows)
+    w = load(S, step)
+    return w, w, w, w
+
+
+@njit(forceinline=True, **OPTIONS)
+def load4(S, at):
+    """Four vectors from S[at] on."""
+    return load(S, at), load(S, at + LANES), load(S, at + 2 * LANES), load(S, at + 3 * LANES)
+
+
+@njit(**OPTIONS)
+def store4(S, at, x0, x1, x2, x3):
+    """Four vectors to S[at] and on."""
+    store(S, at, x0)
+    store(S, at + LANES, x1)
+    store(S, at + 2 * LANES, x2)
+    store(S, at + 3 * LANES, x3)
+
+
+@njit(forceinline=True, **OPTIONS)
+def columns_of(kind, K):
+    """How K columns are cut: whether the last are paired (dense C is bound by memory, and has nothing to win), how many of
+    them, with what they are padded by, are not, and floats in scratch for a group of rows."""
+    last = K % LANES
+    if kind != DENSE and 0 < last <= LANES // 2:
+        return True, K - last, ROWS * (K - last) + 2 * LANES
+    padded = (K + LANES - 1) // LANES * LANES
+    return False, padded, ROWS * padded
+
+
+@njit(**OPTIONS)
+def clear(S, at, count):
+    """Zeros to S[at : at + count], a number of whole vectors."""
+    for j in range(at, at + count, LANES):
+        store(S, j, splat(_ZERO))
+
+
+@njit(**OPTIONS)
+def copy(source, at, stride, by, out, to, out_stride, out_by, rows, width, out_width):
+    """Copy rows of `width` floats between arrays seen as flat, filling up with zeros to `out_width`, by less than a vector.
+
+    Rows begin `stride` apart at source[at], and `out_stride` apart at out[to]; their vectors follow each other at once where
+    `by` is 1, after 1, 2, ... other vectors where it is 2, 3, ...
+    """
+    whole = width // LANES * LANES
+    for r in range(rows):
+        x, y = at + r * stride, to + r * out_stride
+        for j in range(0, whole, LANES):
+            store(out, y + j * out_by, load(source, x + j * by))
+        if whole < out_width:
+            last = load_first(source, x + whole * by, width - whole)
+            store_first(out, y + whole * out_by, last, out_width - whole)
+
+
+@njit(**OPTIONS)
+def pack_steps(kind, source, at, K, S, to, stride, by, steps):
+    """One row of K floats a step into scratch, `stride` apart, vectors `by` apart. If paired, the last columns twice."""
+    paired, whole, _ = columns_of(kind, K)
+    copy(source, at, K, 1, S, to, stride, by, steps, whole if paired else K, whole)
+    if paired:
+        for t in range(steps):
+            last = load_first(source, at + t * K + whole, K - whole)
+            store(S, to + t * stride + whole * by, interleave(last, last))
+
+
+@njit(**OPTIONS)
+def unpack_steps(kind, S, at, stride, by, out, to, K, steps, add):
+    """Gradients of what `pack_steps` packed. If paired, the two lanes of a column are added up. If `add`, to what is there."""
+    paired, whole, _ = columns_of(kind, K)
+    for t in range(steps):
+        x, y = at + t * stride, to + t * K
+        for j in range(0, K, LANES):
+            value = load(S, x + j * by)
+            if paired and j == whole:
+                value = evens(value) + odds(value)
+            if add:
+                value = value + load_first(out, y + j, K - j)
+            store_first(out, y + j, value, K - j)
+
+
+@njit(**OPTIONS)
+def pack_rows(kind, source, at, K, S, to, inside, rows):
+    """A matrix into scratch in groups of rows, zeros after the first `inside` rows."""
+    paired, whole, group = columns_of(kind, K)
+    clear(S, to, rows // ROWS * group)
+    for r in range(inside):
+        x, y = at + r * K, to + r // ROWS * group
+        copy(source, x, 0, 1, S, y + r % ROWS * LANES, 0, ROWS, 1, whole if paired else K, whole)
+        if paired and r % 2 == 0:
+            first = load_first(source, x + whole, K - whole)
+            second = load_first(source, x + K + whole, K - whole if r + 1 < inside else 0)
+            store(S, y + ROWS * whole + r % ROWS // 2 * LANES, interleave(first, second))
+
+
+@njit(**OPTIONS)
+def unpack_rows(kind, S, at, out, to, K, inside):
+    """What `pack_rows` packed, back."""
+    paired, whole, group = columns_of(kind, K)
+    width = whole if paired else K
+    for r in range(inside):
+        x, y = at + r // ROWS * group, to + r * K
+        copy(S, x + r % ROWS * LANES, 0, ROWS, out, y, 0, 1, 1, width, width)
+        if paired:
+            both = load(S, x + ROWS * whole + r % ROWS // 2 * LANES)
+            store_first(out, y + whole, odds(both) if r % 2 else evens(both), K - whole)
+
+
+@njit(**OPTIONS)
+def pack_dense(C, b, t0, steps, i, T, V, K, S, to, stride, by):
+    """C[b, t0 : t0 + steps, i : i + ROWS] into scratch, steps `stride` apart, vectors `by` apart; rows past V are zeros."""
+    padded = columns_of(DENSE, K)[1]
+    for r in range(ROWS):
+        if i + r < V:
+            at = ((b * T + t0) * V + i + r) * K
+            copy(C, at, V * K, 1, S, to + r * LANES, stride, by, steps, K, padded)
+        else:
+            for t in range(steps):
+                for j in range(0, padded, LANES):
+                    store(S, to + t * stride + r * LANES + j * by, splat(_ZERO))
+
+
+@njit(**OPTIONS)
+def fetch(array, at, count):
+    """Ask for `count` floats from array[at] on while others are worked on: the hardware does not foresee the next chunk."""
+    for j in range(at, at + count, 16):
+        prefetch(array, j)
+
+
+@njit(**OPTIONS)
+def fetch_chunk(kind, left, right, a, k, q, row, steps, V, K):
+    """Ask for the inputs of `steps` steps from row and step number `row` on."""
+    if kind in (COLUMN, TANH):
+        fetch(right, row * K, steps * K)
+    if kind in (ROW, TANH, EXP):
+        fetch(left, row * V, steps * V)
+    fetch(a, row * V, steps * V)
+    fetch(k, row * K, steps * K)
+    fetch(q, row * K, steps * K)

@@ -1,0 +1,175 @@
+"""The linear recurrence fused for the CPU: Numba kernels on explicit vectors (`simd.py`), forward and backward.
+
+The unit of work is one sequence and a share of its numbers. It walks over time once, reading y_{t-1} (going back: the gradient
+of x_{t+1}) from where the step before has just written it, in the first-level cache: nothing is kept but what is returned.
+Complex numbers stay as torch has them, pairs of floats side by side.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numba import carray, cfunc, njit
+
+from ..simd import (
+    LANES,
+    as_pointer,
+    load,
+    load_first,
+    multiply_complex,
+    multiply_conjugate,
+    splat,
+    stamp,
+    store,
+    store_first,
+    take,
+)
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
+_ZERO = np.float32(0)
+
+# What a kernel is called with: numbers, then the addresses of its tensors. The first counts the units taken; W is the number of
+# floats in a step of one sequence.
+_NEXT, _UNITS, _SPLITS, _T, _W, _FIRST = range(6)
+_ARGUMENTS = _FIRST + 8
+_ANY_SIZE = 2**40  # kernels count places themselves; these arrays never check
+
+
+@njit(**_OPTIONS)
+def _floats(given, n):
+    """The n-th tensor of the arguments, as a flat array of float32."""
+    return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.float32)
+
+
+@njit(**_OPTIONS)
+def _flags(given, n):
+    """The n-th tensor of the arguments, as a flat array of bool."""
+    return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.bool_)
+
+
+@njit(**_OPTIONS)
+def _get(array, index, count):
+    """A vector of which only `count` lanes are there, if that is less than all."""
+    return load(array, index) if count >= LANES else load_first(array, index, count)
+
+
+@njit(**_OPTIONS)
+def _put(array, index, value, count):
+    """The counterpart of _get."""
+    if count >= LANES:
+        store(array, index, value)
+    else:
+        store_first(array, index, value, count)
+
+
+@njit(**_OPTIONS)
+def _times(is_complex, a, b):
+    return multiply_complex(a, b) if is_complex else a * b
+
+
+@njit(**_OPTIONS)
+def _conjugate_times(is_complex, a, b):
+    return multiply_conjugate(a, b) if is_complex else a * b
+
+
+@njit(**_OPTIONS)
+def _advance(is_complex, decay, d, before, p, x, y, row, size):
+    """y = decay * before + x, `size` floats from places d, p and row on."""
+    for j in range(0, size, LANES):
+        n = size - j
+        product = _times(is_complex, _get(decay, d + j, n), _get(before, p + j, n))
+        _put(y, row + j, product + _get(x, row + j, n), n)
+
+
+@njit(**_OPTIONS)
+def _pull(is_complex, a, p, g, q, base, r, out, o, size, add):
+    """out = conj(a) * g, plus base if `add`: what flows back through a product with a."""
+    for j in range(0, size, LANES):
+        n = size - j
+        product = _conjugate_times(is_complex, _get(a, p + j, n), _get(g, q + j, n))
+        if add:
+            product = product + _get(base, r + j, n)
+        _put(out, o + j, product, n)
+
+
+@njit(**_OPTIONS)
+def _copy(source, s, out, o, size):
+    for j in range(0, size, LANES):
+        _put(out, o + j, _get(source, s + j, size - j), size - j)
+
+
+@njit(**_OPTIONS)
+def _fill_zero(out, o, size):
+    for j in range(0, size, LANES):
+        _put(out, o + j, splat(_ZERO), size - j)
+
+
+@functools.cache
+def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
+    """The forward and the backward kernel as native functions; `constant` is a decay that has no time."""
+    version = stamp()
+
+    @cfunc("void(CPointer(int64))", cache=True)
+    def forward(pointer):
+        given = carray(pointer, _ARGUMENTS if version else 0)
+        splits, T, W = given[_SPLITS], given[_T], given[_W]
+        decay, x, start, state, y = (
+            _floats(given, 0), _floats(given, 1), _flags(given, 2), _floats(given, 3), _floats(given, 4)
+        )  # fmt: skip
+        vectors = (W + LANES - 1) // LANES
+        unit = take(given, _NEXT)
+        while unit < given[_UNITS]:
+            b, share = unit // splits, unit % splits
+            j = vectors * share // splits * LANES
+            size = min(W, vectors * (share + 1) // splits * LANES) - j
+            for t in range(T):
+                row = (b * T + t) * W + j
+                d = j if constant else row
+                if start[b * T + t]:
+                    _copy(x, row, y, row, size)
+                elif t == 0:
+                    _advance(is_complex, decay, d, state, b * W + j, x, y, row, size)
+                else:
+                    _advance(is_complex, decay, d, y, row - W, x, y, row, size)
+            unit = take(given, _NEXT)
+
+    @cfunc("void(CPointer(int64))", cache=True)
+    def backward(pointer):
+        given = carray(pointer, _ARGUMENTS if version else 0)
+        splits, T, W = given[_SPLITS], given[_T], given[_W]
+        decay, start, state, y, dy = (
+            _floats(given, 0), _flags(given, 1), _floats(given, 2), _floats(given, 3), _floats(given, 4)
+        )  # fmt: skip
+        ddecay, dx, dstate = _floats(given, 5), _floats(given, 6), _floats(given, 7)
+        vectors = (W + LANES - 1) // LANES
+        unit = take(given, _NEXT)
+        while unit < given[_UNITS]:
+            b, share = unit // splits, unit % splits
+            j = vectors * share // splits * LANES
+            size = min(W, vectors * (share + 1) // splits * LANES) - j
+            if constant:  # each sequence has its own sum
+                _fill_zero(ddecay, b * W + j, size)
+            for t in range(T - 1, -1, -1):
+                n = b * T + t
+                row = n * W + j
+                g = b * W + j if constant else row
+                if t < T - 1 and not start[n + 1]:
+                    _pull(is_complex, decay, j if constant else row + W, dx, row + W, dy, row, dx, row, size, True)
+                else:
+                    _copy(dy, row, dx, row, size)
+                if not start[n]:
+                    before, p = (y, row - W) if t > 0 else (state, b * W + j)
+                    _pull(is_complex, before, p, dx, row, ddecay, g, ddecay, g, size, constant)
+                elif not constant:
+                    _fill_zero(ddecay, g, size)
+            if start[b * T]:
+                _fill_zero(dstate, b * W + j, size)
+            else:
+                first = b * T * W + j
+                d = j if constant else first
+                _pull(is_complex, decay, d, dx, first, dx, first, dstate, b * W + j, size, False)
+            unit = take(given, _NEXT)
+
+    return forward, backward

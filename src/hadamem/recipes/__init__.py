@@ -1,0 +1,1 @@
+"""Presets of options, recipe files, and the words of `hadamem train`."""

@@ -1,0 +1,229 @@
+"""The result of a run: who played what, how well, and its learning curves. Read from a run folder, or from the few kB of JSON
+that a folder was boiled down to."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import json
+import logging
+import math
+import pathlib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ..agents.training import config_from_dict
+from ..options import read_json
+from ..run import NoRunError, RunError, read_last_metrics, read_metrics, read_saved, write_whole
+
+_log = logging.getLogger("hadamem")
+
+METRICS = ("return", "success", "evaluation_return", "evaluation_success")
+#: of the names of files of results
+ENDING = ".run.json"
+#: of the steps, at the end, over which a score is the mean
+TAIL = 0.05
+_POINTS = 200  # of a curve; each is the mean of the iterations between it and the one before
+#: fields of a configuration that do not change what is learned
+_INDIFFERENT = {"threads", "device", "checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class _Common:
+    """The fields of a configuration that are read here and in reports, whichever version wrote it."""
+
+    env: str
+    env_options: tuple[str, ...]
+    agent: str
+    memory: str
+    memory_size: int | None
+    memory_options: tuple[str, ...]
+    steps: int
+    seed: int
+    device: str
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run, boiled down.
+
+    Attributes:
+        path: its folder or file, as text.
+        config: the fields of TrainConfig.
+        versions: of the packages and the machine that made it.
+        complete: whether all its steps were trained.
+        steps: environment steps so far.
+        seconds: of training so far.
+        curves: for each of METRICS that the run has, its (step, value) points.
+        scores: for each of them, the mean over the last 5 % of the steps.
+    """
+
+    path: str
+    config: dict[str, Any]
+    versions: dict[str, str]
+    complete: bool
+    steps: int
+    seconds: float
+    curves: dict[str, list[tuple[float, float]]]
+    scores: dict[str, float]
+
+    @property
+    def task(self) -> str:
+        """Name and options of the task."""
+        return " ".join([self.config["env"].removesuffix("-v0"), *self.config["env_options"]])
+
+    @property
+    def memory(self) -> str:
+        """Name, size and options of the memory, after another agent than PPO its name."""
+        size = self.config["memory_size"]
+        words = [self.config["memory"], *([str(size)] if size else []), *self.config["memory_options"]]
+        return " ".join(words if self.config["agent"] == "ppo" else [*words, f"({self.config['agent']})"])
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        return self.config["seed"]
+
+    @property
+    def key(self) -> str:
+        """Equal for two runs that would learn the same."""
+        return config_key(self.config)
+
+
+def config_key(config: dict[str, Any]) -> str:
+    """What tells a configuration (the fields of a TrainConfig) from all that would learn something else.
+
+    Fields that it does not have, since they are younger than it, count as their defaults; 30 is 30.0.
+    """
+    with contextlib.suppress(ValueError):  # it has fields or values that are no more: it stays as it is
+        config = asdict(config_from_dict(config))
+    told = json.dumps({name: value for name, value in config.items() if name not in _INDIFFERENT})
+    return json.dumps(json.loads(told, parse_float=_number), sort_keys=True)
+
+
+def matches(patterns: Iterable[str], *texts: str) -> bool:
+    """Whether one of the patterns, in which * stands for any characters, is one of the texts."""
+    return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in texts)
+
+
+def _number(text: str) -> float:
+    return int(number) if (number := float(text)).is_integer() else number
+
+
+def read_result(path: pathlib.Path) -> Result:
+    """The result of a run folder, complete or not, or of a file that `write_result` wrote.
+
+    Raises:
+        NoRunError: it is neither.
+        RunError: it is damaged.
+    """
+    if path.is_file():
+        try:
+            result = read_json(Result, {**json.loads(path.read_text()), "path": str(path)})
+        except (TypeError, ValueError) as error:
+            raise RunError.damaged(path, f"it is no result of a run ({error})") from error
+        _check_config(result.config, path)
+        return result
+    saved = read_saved(path)
+    _check_config(saved["config"], path / "config.json")
+    lines = read_metrics(path)
+    curves = {name: _curve(lines, name) for name in METRICS if any(name in line for line in lines)}
+    last: dict[str, Any] = lines[-1] if lines else {"step": 0}
+    tail = [line for line in lines if line["step"] > (1 - TAIL) * last["step"]]
+    scores = {name: value for name in curves if (value := mean_of(tail or lines, name)) == value}
+    for name in curves.keys() - scores.keys():  # evaluated before the last steps only
+        scores[name] = curves[name][-1][1]
+    return _result(path, saved, last, curves, scores)
+
+
+def peek_result(path: pathlib.Path) -> Result:
+    """As `read_result`, but for a run folder without curves, and with the latest metrics as scores: fast."""
+    if path.is_file():
+        return read_result(path)
+    saved = read_saved(path)
+    _check_config(saved["config"], path / "config.json")
+    last = read_last_metrics(path) or {"step": 0}
+    return _result(path, saved, last, {}, {name: last[name] for name in METRICS if name in last})
+
+
+def _result(
+    path: pathlib.Path,
+    saved: dict[str, Any],
+    last: dict[str, Any],
+    curves: dict[str, list[tuple[float, float]]],
+    scores: dict[str, float],
+) -> Result:
+    complete, seconds = (path / "result.json").exists(), last.get("seconds", 0.0)
+    return Result(str(path), saved["config"], saved["versions"], complete, last["step"], seconds, curves, scores)
+
+
+def _check_config(config: dict[str, Any], file: pathlib.Path) -> None:
+    """Raise a RunError unless a configuration says what is read of it, whatever else another version made it say."""
+    try:
+        read_json(_Common, {field.name: config[field.name] for field in fields(_Common) if field.name in config})
+    except ValueError as error:
+        raise RunError.damaged(file, error) from error
+
+
+def write_result(result: Result, path: pathlib.Path) -> None:
+    """Keep a result as a file of a few kB."""
+    curves = {name: [(step, round(value, 5)) for step, value in points] for name, points in result.curves.items()}
+    content = {name: value for name, value in asdict(result).items() if name != "path"}
+    write_whole(path, json.dumps(content | {"curves": curves}) + "\n")
+
+
+def find_results(paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], Result] = read_result) -> list[Result]:
+    """Every result in or under the paths, which may be run folders, files of results, or folders of either.
+
+    What cannot be read is left out, with a message on stderr.
+
+    Raises:
+        NoRunError, RunError, OSError: nothing is there that can be read.
+    """
+    results: list[Result] = []
+    problems: list[ValueError | OSError] = []
+    for path in paths:
+        found = [path]
+        if path.is_dir() and not (path / "config.json").is_file():
+            folders = [file.parent for file in sorted(path.rglob("config.json"))]
+            found = [*folders, *sorted(path.rglob(f"*{ENDING}"))]
+        for file in found:
+            try:
+                results.append(read(file))
+            except (RunError, OSError) as error:
+                problems.append(error)
+            except NoRunError as error:
+                if file == path:  # others name their files config.json, too
+                    problems.append(error)
+    if problems and not results:
+        raise problems[0]
+    for problem in problems:
+        _log.warning("left out: %s", problem)
+    return results
+
+
+def say_if_unfinished(path: pathlib.Path) -> None:
+    """Tell whoever plays the policy of a run that it has not made all its steps."""
+    result = peek_result(path)
+    if not result.complete:
+        steps = f"{result.steps:,} of its {result.config['steps']:,} steps"
+        _log.warning("this run is not finished: it has made %s, and its last checkpoint is played", steps)
+
+
+def _curve(lines: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+    groups = neighbours([line for line in lines if name in line])
+    return [(round(mean_of(group, "step")), mean_of(group, name)) for group in groups]
+
+
+def neighbours(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Lines of metrics in at most 200 groups, one for each point of a curve."""
+    width = math.ceil(len(lines) / _POINTS)
+    return [lines[i : i + width] for i in range(0, len(lines), width)]
+
+
+def mean_of(lines: list[dict[str, Any]], name: str) -> float:
+    """The mean over the lines of metrics that have it; NaN where none has."""
+    values = [line[name] for line in lines if name in line]
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,196 @@
+"""What each part of SHM contributes: the feature map, the normalised read-out, the calibration, and theta's random rows."""
+
+from __future__ import annotations
+
+import pathlib
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ..report.curves import COLOURS
+from ..sweeps.processes import run_here
+from ..sweeps.runs import train_once
+from ..sweeps.sweep import Cell, finish, keep_what_is_there, make_cells
+from . import Budget
+from .base import Findings, Study
+
+#: What is compared, by name: options of shm.
+VARIANTS = {
+    "softmax, read norm": "feature_map=softmax read_norm=true",
+    "softmax": "feature_map=softmax read_norm=false",
+    "relu / sum, read norm": "feature_map=relu_sum read_norm=true",
+    "relu / sum (released)": "feature_map=relu_sum read_norm=false",
+    "calibration, centred theta": "feature_map=softmax read_norm=true theta=centred",
+    "calibration, fixed theta": "feature_map=softmax read_norm=true theta=fixed",
+    "random C, none of x": "feature_map=softmax read_norm=true calibration=random",
+    "neither (C = 1)": "feature_map=softmax read_norm=true calibration=ones",
+    "loop over time": "feature_map=softmax read_norm=true backend=reference",
+}
+_BASE = "softmax, read norm"
+_LOOP = "loop over time"
+_POPGYM = ("popgym-RepeatPreviousEasy-v0", "popgym-ConcentrationEasy-v0")
+_CREDIT = "hadamem/TMazePassive-v0 corridor_length={}"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained: tasks, seeds, the size of SHM, environment steps, those of the loop over time (of which only the
+    speed is asked), further words of `hadamem train`, and whether each run has its own process."""
+
+    tasks: tuple[str, ...]
+    seeds: int
+    memory_size: int
+    steps: int
+    loop_steps: int
+    words: str = ""
+    fresh: bool = True
+
+
+SIZES: dict[Budget, Size] = {
+    "full": Size((*_POPGYM, _CREDIT.format(100)), 5, 64, 2_000_000, 2_000_000),
+    "small": Size((*_POPGYM, _CREDIT.format(30)), 5, 32, 500_000, 60_000),
+    "tiny": Size(_POPGYM[:1], 1, 4, 320, 160, "--num-envs 4 --num-steps 40 --minibatches 2 --epochs 1", fresh=False),
+}
+
+
+def cells(size: Size, folder: pathlib.Path, seed: int) -> list[Cell]:
+    """The runs, on one thread each; seeds are counted from `seed`."""
+    made = []
+    for task in size.tasks:
+        preset = "credit-fast" if task.startswith("hadamem/") else "popgym-fast"
+        for name, options in VARIANTS.items():
+            steps = size.loop_steps if name == _LOOP else size.steps
+            words = ["--preset", preset, "--steps", str(steps), *size.words.split()]
+            made += make_cells([task], [f"shm:{size.memory_size} {options}"], range(seed, seed + size.seeds), words, folder, 1)
+    return sorted(made, key=lambda cell: cell.seed)
+
+
+def table(done: Sequence[Cell]) -> list[dict[str, Any]]:
+    """A row for each task and variant: mean return over seeds, lowest and highest, steps per second, runs that failed."""
+    names = {options: name for name, options in VARIANTS.items()}
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in done:
+        groups.setdefault((cell.task, names[cell.memory.partition(" ")[2]]), []).append(cell)
+    rows = []
+    for (task, variant), group in groups.items():
+        results = [cell.result for cell in group if cell.state in ("done", "kept") and cell.result is not None]
+        returns = [result.scores["return"] for result in results if "return" in result.scores]
+        rows.append(
+            {
+                "task": task,
+                "variant": variant,
+                "runs": len(results),
+                "failed": len(group) - len(results),
+                "return": statistics.fmean(returns) if returns else None,
+                "lowest": min(returns, default=None),
+                "highest": max(returns, default=None),
+                "steps per second": statistics.median(r.steps / r.seconds for r in results) if results else None,
+            }
+        )
+    return rows
+
+
+def conclude(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Three sentences: what is best, what each part is worth, and what the loop costs."""
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    at = {(row["task"], row["variant"]): row for row in rows}
+
+    def names(task: str) -> str:
+        there = [row for row in rows if row["task"] == task and row["variant"] != _LOOP and row["return"] is not None]
+        if not there:
+            return f"none finished on {task}"
+        best = max(there, key=lambda row: row["return"])
+        return f"{best['variant']} on {task} ({best['return']:.3f})"
+
+    def gain(without: str) -> str:
+        gains = []
+        for task in tasks:
+            whole, less = at[task, _BASE]["return"], at[task, without]["return"]
+            gains.append("-" if whole is None or less is None else f"{whole - less:+.3f}")
+        return f"{without}: {', '.join(gains)}"
+
+    ratios = [
+        at[task, _BASE]["steps per second"] / at[task, _LOOP]["steps per second"]
+        for task in tasks
+        if at[task, _BASE]["steps per second"] and at[task, _LOOP]["steps per second"]
+    ]
+    parts = [name for name in VARIANTS if name not in (_BASE, _LOOP)]
+    speed = f"{min(ratios):.1f} to {max(ratios):.1f} times as fast" if ratios else "not timed"
+    return [
+        f"The highest mean return is that of {'; '.join(map(names, tasks))}.",
+        f"What is gained by '{_BASE}' with random theta over each other variant, on the tasks in this order, is "
+        f"{'; '.join(map(gain, parts))}.",
+        f"Training with the fused kernels is {speed} as with a loop over time, which computes the same.",
+    ]
+
+
+def draw(rows: Sequence[dict[str, Any]]) -> Figure:
+    """A panel for each task: a dot for each variant but the loop, a line from its lowest to its highest seed."""
+    variants = [name for name in VARIANTS if name != _LOOP]
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    figure, axes = plt.subplots(
+        1, len(tasks), figsize=(2 + 3.2 * len(tasks), 3.8), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, task in zip(axes[0], tasks, strict=True):
+        there = [row for row in rows if row["task"] == task and row["variant"] in variants and row["return"] is not None]
+        for row in there:
+            y = variants.index(row["variant"])
+            ax.plot([row["lowest"], row["highest"]], [y, y], color=COLOURS[0], linewidth=3, alpha=0.4)
+            ax.plot(row["return"], y, "o", color=COLOURS[0])
+        ax.set(title=task.replace(" ", "\n"), xlabel="return per episode, end of training")
+        ax.title.set_fontsize(9)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.set_yticks(range(len(variants)), variants)
+        ax.grid(alpha=0.3)
+    axes[0, 0].invert_yaxis()
+    figure.suptitle("dots: mean over seeds; lines: lowest to highest seed", fontsize=9)
+    plt.close(figure)
+    return figure
+
+
+def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
+    """See `base.Study`."""
+    size = SIZES[budget]
+    runs, jobs = cells(size, folder, seed), torch.get_num_threads()
+    keep_what_is_there(runs, None)
+
+    def look() -> None:
+        ended = sum(cell.state in ("done", "kept", "failed") for cell in runs)
+        told(f"{ended} of {len(runs)} runs have ended")
+
+    if size.fresh:
+        run_here(runs, jobs, lambda cell: finish(cell, None), look)
+    else:
+        for cell in runs:
+            train_once(cell.config, cell.path)
+            finish(cell, None)
+    rows = table(runs)
+    return Findings(
+        question="What do the feature map, the normalised read-out, the calibration and theta's random rows contribute?",
+        rows=rows,
+        conclusion=conclude(rows),
+        figure=draw(rows),
+        notes=[
+            f"SHM with H = {size.memory_size}, PPO, presets popgym-fast (POPGym) and credit-fast (T-maze), {size.steps:,} "
+            f"environment steps, {size.loop_steps:,} of the loop over time, of which only the speed is asked, {size.seeds} "
+            f"seed{'s' * (size.seeds > 1)}, counted from {seed}. The return is the mean over the last "
+            "5 % of the steps of training; steps per second are those of runs on one thread each, "
+            f"{jobs if size.fresh else 1} side by side. "
+            "'calibration, fixed theta' is the calibration alone; 'random C' is randomness "
+            "alone, entries uniform in (0, 2) whatever x is; "
+            "variants without another word have random theta, softmax and read norm.",
+        ],
+    )
+
+
+STUDY = Study(
+    about="what feature map, read norm, calibration and random theta contribute",
+    run=run,
+    expected={"full": "a time not measured yet", "small": "about 45 minutes", "tiny": "half a minute"},
+)

@@ -1,0 +1,133 @@
+"""What there is to say about every memory: the rows of `hadamem list memories`, and docs/memories.md."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..bench import memories
+from ..measure import median_seconds
+from ..memory import MEMORIES, memory_options
+from ..text import as_text
+from . import recall, returns
+
+#: (B, T) at which `hadamem list memories` measures what a step costs.
+SHAPE = (16, 64)
+#: The commands whose tables stand in the page, and what makes rows of theirs into the page's tables: title -> rows.
+RESULTS = {
+    "recall": ("hadamem bench recall", lambda rows: {"": recall.shown(rows)}),
+    "costs": ("hadamem bench memories", memories.shown),
+    "returns": ("hadamem bench returns", lambda rows: {"": returns.shown(rows)}),
+}
+
+
+def rows(timed: bool = True) -> list[dict[str, Any]]:
+    """A row for each memory, at its default size; with what a step costs on this machine if `timed`."""
+    return [_row(name, size, timed) for name, (_, size) in MEMORIES.items()]
+
+
+def _row(name: str, size: str, timed: bool) -> dict[str, Any]:
+    torch.manual_seed(0)
+    memory = memories.build(name, None)
+    row = {
+        "name": name,
+        "about": re.split(r"[:(.]", inspect.getdoc(memory) or "")[0].strip(),
+        "size": f"{size} = {getattr(memory, size)}",
+        "state_bytes": memories.state_bytes(memory),
+        "parameters": memories.count_parameters(memory),
+    }
+    if timed:
+        memories.warm_up(memory)
+        case = memories.Case(memory, *SHAPE)
+        row["us_per_step"] = 1e6 * median_seconds(lambda: case.both_ways(case.resets), budget=0.1) / case.steps
+    options = " ".join(f"{n}={_typed(p.default)}" for n, p in memory_options(name).items())
+    return row | {"paper": memory.paper, "options": options}
+
+
+def _typed(value: Any) -> str:
+    """An option's value as it is typed on the command line."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def equations(name: str) -> str:
+    """The indented lines of a memory's docstring that stand before its arguments."""
+    text = inspect.cleandoc(MEMORIES[name][0].__doc__ or "").split("\nArgs:")[0]
+    lines = re.findall(r"^    (.*)$", text, re.MULTILINE)
+    return "\n".join(lines)
+
+
+def page(files: dict[str, pathlib.Path | None], old: str = "") -> str:
+    """docs/memories.md, without anything that depends on time but the results.
+
+    Args:
+        files: JSON files of the commands of RESULTS; where there is none, the table of the old page stays.
+        old: the old page.
+    """
+    listed = rows(timed=False)
+    parts = [_HEAD, _markdown([{head: as_text(r[n]) for head, n in _COLUMNS.items()} for r in listed])]
+    parts += ["\n## What they compute\n\nx_t is the input, y_t the output, `*` a product of elements.\n"]
+    for r in listed:
+        source = f" ({r['paper']})" if r["paper"] else ""
+        parts += [f"### `{r['name']}`\n\n{r['about']}{source}.", f"\n```text\n{equations(r['name'])}\n```\n"]
+        parts += [f"Options: {', '.join(f'`{option}`' for option in r['options'].split())}\n"] * bool(r["options"])
+    for name, about in _RESULTS_TEXT.items():
+        parts += [about, _result(name, files.get(name), old), ""]
+    return "\n".join(parts)
+
+
+def _result(name: str, file: pathlib.Path | None, old: str) -> str:
+    command, shown = RESULTS[name]
+    begin, end = f"<!-- results: {command} -->", "<!-- end -->"
+    if file is None:
+        kept = re.search(f"{re.escape(begin)}.*?{end}", old, re.DOTALL)
+        return kept[0] if kept else f"{begin}\nNot measured yet.\n{end}"
+    tables = shown(json.loads(file.read_text()))
+    return "\n".join([begin, *(f"{title}\n\n{_markdown(rows)}\n".lstrip() for title, rows in tables.items()), end])
+
+
+def _markdown(rows: Sequence[dict[str, str]]) -> str:
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+_COLUMNS = {"memory": "name", "size": "size", "state, bytes": "state_bytes", "parameters": "parameters", "paper": "paper"}
+
+_HEAD = """# Memories
+
+Every memory is chosen by name (`--memory NAME`, `make_memory(NAME, ...)`), obeys one contract (see the
+[guide](guide.md)) and passes one [test](../tests/memory/test_contract.py). Sizes are those of one row at 64 features
+in and out and the default size; `hadamem list memories` prints them with what a step costs on your machine.
+
+This page is written by `hadamem list memories --markdown docs/memories.md`.
+"""
+
+_RESULTS_TEXT = {
+    "recall": """## What they learn
+
+Three toys, a short training each (1,500, 1,500 and 500 batches of 32 rows): *copy* 8 symbols, each 32 steps after it
+was shown; *associative* recall of 8 pairs of key and value; the *first*, marked, of 128 symbols. Accuracy on fresh
+rows, with 8 answers to choose from: chance is 0.125. Learned means 0.9; what is expected stands in
+[recall.py](../src/hadamem/studies/recall.py). All are given a sine code of the step, as in a policy, and the size and
+options of the preset `fast`. One seed, one learning rate: with others, what is near 0.9 may fall on the other side,
+and what failed may not. Printed by `hadamem bench recall`:
+""",
+    "costs": """## What they cost
+
+µs for one step of one row at (64, 128), episodes of 50 steps on average, forward and backward; *resets* is how many
+times the cost without resets that is; *acting* is one step of 64 rows, forward. Printed by `hadamem bench memories`,
+which drew the picture with `--plot`:
+
+![cost of a step against the length of a sequence](costs.png)
+""",
+    "returns": """## What they are worth to an agent
+
+PPO on `popgym-RepeatPreviousEasy-v0` (returns from -1 to 1; no memory: about -0.5), preset `fast`, one seed, one
+thread each. Printed by `hadamem bench returns`:
+""",
+}

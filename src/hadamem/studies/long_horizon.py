@@ -1,0 +1,301 @@
+"""What memories do with a sign that is seen once and asked for up to 20,000 steps later."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+from torch.nn import functional as F
+
+from ..agents.training import TrainConfig, make_agent, make_environment, seed_for
+from ..measure import peak_extra_mb, resident_mb
+from ..memory import parse_options
+from ..recipes.presets import preset_config
+from ..report.curves import COLOURS
+from . import Budget, toys
+from .base import Findings, Study
+from .cells import Limits, cell
+
+TASK = "hadamem/TMazePassive-v0"
+MEGABYTES = 8000.0  # a process above this is stopped
+LEARNED = 0.9  # of recall, from this accuracy on
+SOLVED = 0.95  # of the T-maze, from this mean return on: 1 is the best
+#: what of a memory must be told of the length of an episode
+SPANS = {"gpt": "window", "ffm": "horizon"}
+#: what is compared: the name of a memory, or that and the theta of an SHM
+MEMORIES = ("shm", "shm centred", "gru", "ffm", "mamba", "gpt")
+_MARKERS = ("o", "P", "s", "^", "D", "v")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a budget measures.
+
+    Attributes:
+        corridors: L, steps between the sign and the turn.
+        play, recall: seconds of wall time that each memory has, in each corridor, for PPO and for recall.
+        fresh: every cell in a process of its own, which is stopped when it takes twice its time, or too much memory.
+    """
+
+    corridors: Sequence[int]
+    play: float
+    recall: float
+    fresh: bool = True
+
+
+SIZES: dict[Budget, Size] = {
+    "full": Size((100, 1_000, 10_000, 20_000), play=1800, recall=900),
+    "small": Size((100, 1_000, 10_000, 20_000), play=40, recall=20),
+    "tiny": Size((4, 8), play=0.1, recall=0.1, fresh=False),
+}
+
+
+def configure(memory: str, L: int) -> TrainConfig:
+    """PPO on the T-maze, rows of a rollout being whole episodes: the preset credit-fast, with H = 32 for SHM.
+
+    The longer the corridor, the fewer environments; beyond 100 steps, the entropy bonus falls as the penalty of a step, 1 / L.
+    """
+    memory, _, theta = memory.partition(" ")
+    config = preset_config("credit-fast", TASK, memory)
+    assert config.ppo is not None
+    num_envs = max(8, min(256, 2 ** round(math.log2(32_000 / L))))
+    entropy = config.ppo.entropy_coefficient * min(1, 100 / L)
+    spans = [f"{SPANS[memory]}={L + 1}"] if memory in SPANS else []
+    options = (*config.memory_options, *spans, *([f"theta={theta}"] if theta else []))
+    ppo = replace(config.ppo, num_envs=num_envs, num_steps=L + 1, entropy_coefficient=entropy)
+    return replace(config, env_options=(f"corridor_length={L}",), memory_options=options, ppo=ppo)
+
+
+def play(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
+    """PPO until the time is over, the task is solved or the loss is no longer finite: return of the latest 100 episodes, and
+    what it took."""
+    config = configure(memory, L)
+    begin = time.monotonic()
+    torch.manual_seed(seed_for(seed, "network"))
+    env = make_environment(config, config.algorithm.num_envs, seed_for(seed, "environment"))
+    agent = make_agent(config, env)
+    metrics, diverged = dict[str, float](), False
+    while time.monotonic() - begin < seconds and metrics.get("return", -1) < SOLVED and not diverged:
+        try:
+            metrics = agent.iterate()
+        except FloatingPointError:
+            diverged = True
+    env.close()
+    found = {name: metrics.get(name) for name in ("return", "success")}
+    taken = {"steps": agent.step, "seconds": time.monotonic() - begin, "process_mb": resident_mb()}
+    return {"diverged": diverged, **found, **taken}
+
+
+def _reader(memory: str, L: int, seed: int) -> toys.Reader:
+    torch.manual_seed(seed_for(seed, "network"))
+    config = configure(memory, L)
+    options = parse_options(config.memory, config.memory_options)
+    return toys.Reader(toys.copy(1, L), config.memory, config.memory_size, **options)
+
+
+@torch.no_grad()
+def untrained(memory: str, L: int, seed: int) -> dict[str, Any]:
+    """The largest number in the state of a memory after a symbol, L - 1 empty steps and the question, before any training."""
+    reader = _reader(memory, L, seed)
+    x, _ = toys.copy(1, L).draw(1)
+    state = reader.memory(reader.features(x))[1]
+    return {"largest": max(leaf.abs().max().item() for leaf in state.values() if leaf.dtype != torch.int64)}
+
+
+def recall(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
+    """A symbol, L - 1 empty steps, a question: supervised, with backpropagation through all steps, until it is learned, the
+    time is over or the loss is no longer finite. Before that, what one row takes forward and backward."""
+    reader, toy = _reader(memory, L, seed), toys.copy(1, L)
+    optimiser = torch.optim.Adam(reader.parameters(), lr=3e-3)
+
+    def learn(B: int) -> tuple[float, float]:
+        """An update: accuracy and loss before it."""
+        x, target = toy.draw(B)
+        logits = reader(x)[:, -1]
+        loss = F.cross_entropy(logits, target[:, -1])
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
+        optimiser.step()
+        return (logits.argmax(-1) == target[:, -1]).float().mean().item(), loss.item()
+
+    toys.accuracy(reader, toys.copy(1, 2), 2)  # compile or load the kernels
+    begin = time.monotonic()
+    one_row = {"row_mb": peak_extra_mb(lambda: learn(1)), "row_seconds": time.monotonic() - begin}
+    B = max(4, min(32, 40_000 // L))
+    latest: deque[float] = deque([0.0] * 20, maxlen=20)
+    begin, updates, loss = time.monotonic(), 0, 0.0
+    while time.monotonic() - begin < seconds and statistics.mean(latest) < 0.99 and math.isfinite(loss):
+        updates += 1
+        optimiser.param_groups[0]["lr"] = 3e-3 * min(1.0, updates / 20)
+        right, loss = learn(B)
+        latest.append(right)
+    taken = {"updates": updates, "seconds": time.monotonic() - begin, **one_row, "process_mb": resident_mb()}
+    diverged = not math.isfinite(loss)
+    accuracy = None if diverged else statistics.mean(toys.accuracy(reader, toy, B) for _ in range(64 // B))
+    return {"diverged": diverged, "accuracy": accuracy, **taken}
+
+
+def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
+    """See Study."""
+    size, rows = SIZES[budget], []
+    for L in size.corridors:
+        for memory in MEMORIES:
+            told(f"corridor {L:,}: {memory}")
+            made = {}
+            for measure, seconds in ((recall, size.recall), (play, size.play)):
+                limits = Limits(2 * seconds, MEGABYTES) if size.fresh else None
+                made[measure.__name__] = cell(work, measure, memory, L, seconds, seed, limits=limits)
+            limits = Limits(size.recall, MEGABYTES) if size.fresh else None
+            grown = cell(work, untrained, memory, L, seed, limits=limits)
+            rows.append(_row(memory, L, made["recall"], made["play"], grown))
+    threads = torch.get_num_threads()
+    return Findings(
+        question="How far back can a memory learn to look, and what does backpropagation over that many steps cost?",
+        rows=rows,
+        conclusion=[_on_play(rows, size.play), _on_recall(rows, size.recall), _on_memory(rows)],
+        figure=_draw(rows),
+        notes=[
+            f"PPO on {TASK} (preset credit-fast, a row is an episode of L + 1 steps, SHM with H = 32, {threads} "
+            f"thread{'s' * (threads > 1)}), {size.play:g} seconds for each memory and corridor, fewer when the return reached "
+            f"{SOLVED}. The return is that of the latest 100 episodes of training; 1 is the best, and whoever does not walk "
+            "straight on pays 1 / L a step. One seed.",
+            f"Recall: one of {toys.SYMBOLS} symbols, then empty steps, asked once after L steps; {size.recall:g} seconds, "
+            f"fewer when 20 batches running were right. Accuracy on 64 fresh rows, chance {1 / toys.SYMBOLS}. One row: forward "
+            "and backward of the whole network through L + 1 steps, once; MB above what was there before.",
+            "shm has random theta, shm centred theta=centred. GPT's window and FFM's horizon are L + 1. The largest number is "
+            "that in the state at the end of a row of recall.",
+            f"A cell is stopped, and says so, when its process holds more than {MEGABYTES:,.0f} MB or takes twice its time "
+            "without an end (an iteration of PPO is not broken off before). It has diverged when the loss was not finite; "
+            "the return is that of the iteration before.",
+        ],
+    )
+
+
+def _row(memory: str, L: int, recalled: dict[str, Any], played: dict[str, Any], grown: dict[str, Any]) -> dict[str, Any]:
+    def outcome(made: dict[str, Any], score: str, enough: float) -> str:
+        if "stopped" in made:
+            return f"out of {made['stopped']}"
+        return "diverged" if made["diverged"] else "learned" if made[score] >= enough else "not learned"
+
+    return {
+        "memory": memory,
+        "corridor": L,
+        "PPO": outcome(played, "return", SOLVED),
+        "return": played.get("return"),
+        "success": played.get("success"),
+        "env steps": played.get("steps"),
+        "PPO, s": played.get("seconds"),
+        "PPO, process MB": played.get("process_mb"),
+        "recall": outcome(recalled, "accuracy", LEARNED),
+        "accuracy": recalled.get("accuracy"),
+        "updates": recalled.get("updates"),
+        "recall, s": recalled.get("seconds"),
+        "recall, process MB": recalled.get("process_mb"),
+        "one row, MB": recalled.get("row_mb"),
+        "one row, s": recalled.get("row_seconds"),
+        "untrained, largest number": grown.get("largest"),
+    }
+
+
+def _farthest(rows: list[dict[str, Any]], what: str) -> str:
+    """Of each memory, the longest corridor in which it learned."""
+    learned = {m: [row["corridor"] for row in rows if row["memory"] == m and row[what] == "learned"] for m in MEMORIES}
+    return ", ".join(f"{memory} {max(corridors):,}" if corridors else f"{memory} none" for memory, corridors in learned.items())
+
+
+def _on_play(rows: list[dict[str, Any]], seconds: float) -> str:
+    best = []
+    for L in dict.fromkeys(row["corridor"] for row in rows):
+        there = [row for row in rows if row["corridor"] == L and row["return"] is not None]
+        first = max(there, key=lambda row: row["return"], default=None)
+        best.append(f"none at {L:,}" if first is None else f"{first['return']:.2f} at {L:,} ({first['memory']})")
+    return (
+        f"Within {seconds:g} seconds of PPO the longest corridor that each memory solved (return {SOLVED} or more) is "
+        f"{_farthest(rows, 'PPO')}, and the highest returns are {', '.join(best)}."
+    )
+
+
+def _on_recall(rows: list[dict[str, Any]], seconds: float) -> str:
+    def grown(memory: str) -> str:
+        mine = {row["corridor"]: row["untrained, largest number"] for row in rows if row["memory"] == memory}
+        return ", ".join(f"{'unknown' if at is None else format(at, '.2g')} after {L:,}" for L, at in mine.items())
+
+    return (
+        f"With exploration taken away, {seconds:g} seconds of supervised recall reach accuracy {LEARNED} or more up to these "
+        f"distances: {_farthest(rows, 'recall')}; before any training, the largest number in SHM's state is {grown('shm')} "
+        f"steps, and with centred theta {grown('shm centred')}."
+    )
+
+
+def _on_memory(rows: list[dict[str, Any]]) -> str:
+    L = max(row["corridor"] for row in rows)
+    at = {row["memory"]: row for row in rows if row["corridor"] == L}
+    others = [
+        f"{memory} {row['recall'] if row['one row, MB'] is None else format(row['one row, MB'], ',.0f') + ' MB'}"
+        for memory, row in at.items()
+        if memory != "shm"
+    ]
+    shm = at["shm"]["one row, MB"]
+    if shm is None:
+        return f"SHM did not finish one backward pass over {L + 1:,} steps ({at['shm']['recall']}); {', '.join(others)}."
+    fits = "fits" if shm < MEGABYTES else "does not fit"
+    return (
+        f"One row of SHM with H = 32 through {L + 1:,} steps, forward and backward, takes {shm:,.0f} MB, which {fits} the "
+        f"{MEGABYTES:,.0f} MB allowed ({', '.join(others)})."
+    )
+
+
+_PANELS = (
+    ("return", "return of the latest 100 episodes", "PPO on the passive T-maze"),
+    ("accuracy", "accuracy", "supervised recall of one symbol"),
+    ("one row, MB", "memory (MB)", "one row, forward and backward"),
+    ("one row, s", "time (s)", "one row, forward and backward"),
+)
+
+
+def _draw(rows: list[dict[str, Any]]) -> Figure:
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    grid = figure.subplots(2, 2)
+    corridors = sorted({row["corridor"] for row in rows})
+    for axis, (what, label, title) in zip(grid.flat, _PANELS, strict=True):
+        for i, memory in enumerate(MEMORIES):
+            mine = [row for row in rows if row["memory"] == memory]
+            values = [math.nan if row[what] is None else row[what] for row in mine]
+            beside = [row["corridor"] * 1.05 ** (i - 2) for row in mine]  # so that equal values stay apart
+            axis.plot(beside, values, color=COLOURS[i], marker=_MARKERS[i], markersize=5, linewidth=1, label=memory)
+        axis.set(xscale="log", xlabel="corridor L (steps)", ylabel=label, title=title)
+        axis.set_xticks(corridors, [f"{L // 1000} k" if L >= 10_000 else f"{L:,}" for L in corridors])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    solved, chance, megabytes, seconds = grid.flat
+    solved.set_ylim(-1.15, 1.35)
+    chance.set_ylim(-0.1, 1.05)
+    for axis in (megabytes, seconds):
+        axis.set_yscale("log")
+    megabytes.set_ylim(top=4 * MEGABYTES)
+    lines = ((solved, SOLVED, "solved", 2), (chance, 1 / toys.SYMBOLS, "chance", -24), (megabytes, MEGABYTES, "allowed", 2))
+    for axis, at, name, above in lines:
+        axis.axhline(at, color="black", linewidth=1, linestyle=":")
+        axis.annotate(name, (1, at), (-3, above), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")
+    handles, labels = solved.get_legend_handles_labels()
+    title = "no point: out of time or memory, or diverged; points of one corridor stand side by side"
+    legend: dict[str, Any] = {"loc": "outside lower center", "ncols": len(MEMORIES), "frameon": False, "title": title}
+    figure.legend(handles, labels, **legend)
+    return figure
+
+
+STUDY = Study(
+    about="the passive T-maze and recall over up to 20,000 steps, for five memories and a variant",
+    run=run,
+    expected={"full": "15 hours", "small": "about 25 minutes", "tiny": "seconds"},
+)

@@ -1,0 +1,287 @@
+"""How time, memory and sequential depth of the Hadamard recurrence grow with the length of a sequence, by backend."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..agents.training import make_agent, make_environment, seed_for
+from ..bench.memories import in_turn
+from ..measure import peak_extra_mb
+from ..ops import hadamard_memory
+from ..ops.hadamard import parallel
+from ..recipes.presets import preset_config
+from ..report.curves import COLOURS
+from . import Budget
+from .base import Findings, Study
+from .cells import Limits, cell
+
+H = 32  # the memory is H x H; one row
+MEGABYTES = 4000.0  # a process above this is stopped
+WAYS = ("forward", "both")  # forward alone; forward and backward
+#: device of the tensors and backend of the operator, by the name that the study gives them
+CONTENDERS = {
+    "reference": ("cpu", "reference"),
+    "parallel": ("cpu", "parallel"),
+    "cpu": ("cpu", "cpu"),
+    "parallel on GPU": ("cuda", "parallel"),
+    "gpu": ("cuda", "gpu"),
+}
+TASK = "popgym-RepeatPreviousEasy-v0"
+_MARKERS = ("o", "s", "^", "D", "v")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a budget measures.
+
+    Attributes:
+        lengths: T.
+        seconds: a call that takes longer is left out, and so are longer sequences.
+        timing: seconds for each length, for all backends together; three rounds at least.
+        iterations: of PPO.
+        fresh: every part in a process of its own, without which a peak of memory says little.
+    """
+
+    lengths: Sequence[int]
+    seconds: float
+    timing: float
+    iterations: int
+    fresh: bool = True
+
+
+SIZES: dict[Budget, Size] = {
+    "full": Size([2**n for n in range(6, 17)], seconds=20, timing=60, iterations=30),
+    "small": Size([4**n for n in range(3, 9)], seconds=5, timing=5, iterations=10),
+    "tiny": Size([4, 8, 16], seconds=5, timing=0, iterations=2, fresh=False),
+}
+
+
+def _call(name: str, way: str, T: int, seed: int) -> Callable[[], None]:
+    """A call of a contender on random tensors, both ways with the gradients of all of them."""
+    device, backend = CONTENDERS[name]
+    torch.manual_seed(seed)
+    u, w, a, k, q = (torch.randn(1, T, H).mul_(0.3).to(device).requires_grad_(way == "both") for _ in range(5))
+    gradient = torch.randn(1, T, H, device=device)
+
+    def call() -> None:
+        h, _ = hadamard_memory(a, k, q, factors=(u, w), backend=backend)
+        if way == "both":
+            torch.autograd.grad(h, [u, w, a, k, q], gradient)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return call
+
+
+def trial(name: str, way: str, T: int, seed: int) -> dict[str, Any]:
+    """Seconds of the first call after one on two steps, and the megabytes that it takes above its inputs."""
+    _call(name, way, 2, seed)()
+    call = _call(name, way, T, seed)
+    on_gpu = CONTENDERS[name][0] == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    begin = time.perf_counter()
+    extra = peak_extra_mb(call)
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "extra_mb": (torch.cuda.max_memory_allocated() - before) / 1e6 if on_gpu else extra}
+
+
+def times(T: int, names: dict[str, list[str]], seconds: float, seed: int) -> dict[str, Any]:
+    """Median milliseconds of a call, {way: {name: ...}}, for contenders taken in turn."""
+    calls = {(way, name): _call(name, way, T, seed) for way in names for name in names[way]}
+    found = in_turn({f"{way} {name}": call for (way, name), call in calls.items()}, 1, seconds)
+    return {way: {name: statistics.median(found[f"{way} {name}"]) / 1e3 for name in names[way]} for way in names}
+
+
+def learning(backend: str, iterations: int, seed: int) -> dict[str, Any]:
+    """PPO with SHM on that backend of the processor: return and losses of each iteration."""
+    config = preset_config("fast", TASK, "shm")
+    assert config.ppo is not None
+    ppo = replace(config.ppo, num_envs=16, num_steps=64, minibatches=4)
+    options = (*config.memory_options, f"backend={backend}")
+    config = replace(config, memory_size=16, memory_options=options, ppo=ppo)
+    torch.manual_seed(seed_for(seed, "network"))
+    env = make_environment(config, ppo.num_envs, seed_for(seed, "environment"))
+    agent = make_agent(config, env)
+    told = [agent.iterate() for _ in range(iterations)]
+    env.close()
+    return {name: [metrics[name] for metrics in told] for name in ("return", "policy_loss", "value_loss")}
+
+
+def depth(name: str, T: int) -> int:
+    """Steps that must come one after the other. Of the scan, counted by running it on the depths of what it combines."""
+    if CONTENDERS[name][1] != "parallel":
+        return T
+    leaf = torch.zeros(1, T, dtype=torch.int64)
+
+    def deeper(earlier: tuple[Tensor, ...], later: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        depth = torch.maximum(earlier[0], later[0]) + 1
+        return depth, depth, depth
+
+    return int(parallel.scan(deeper, (leaf, leaf, leaf))[0].max())
+
+
+def exponent(lengths: Sequence[int], values: Sequence[float | None]) -> float | None:
+    """p of the fit value = c T^p over the longer half of the lengths that have one, at least three of them.
+
+    Least squares of the logarithms; None where fewer than three have a value.
+    """
+    there = [(T, value) for T, value in zip(lengths, values, strict=True) if value]
+    there = there[-max(3, math.ceil(len(there) / 2)) :]
+    if len(there) < 3:
+        return None
+    x, y = np.log(there).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
+    """See Study."""
+    size = SIZES[budget]
+    limits = Limits(size.seconds, MEGABYTES) if size.fresh else None
+    names = [name for name, (device, _) in CONTENDERS.items() if device == "cpu" or torch.cuda.is_available()]
+    stopped: dict[tuple[str, str], str] = {}
+    rows = []
+    for T in size.lengths:
+        told(f"T = {T:,}")
+        extra, able = {}, {way: list[str]() for way in WAYS}
+        for way in WAYS:
+            for name in names:
+                if (name, way) in stopped:
+                    continue
+                tried = cell(work, trial, name, way, T, seed, limits=limits)
+                why = tried.get("stopped") or ("time" if tried["seconds"] > size.seconds else None)
+                if why:
+                    stopped[name, way] = f"{name} ({_WORDS[way]}) from T = {T:,} on, for want of {why}"
+                else:
+                    able[way].append(name)
+                    extra[name, way] = tried["extra_mb"]
+        taken = cell(work, times, T, able, size.timing, seed, limits=Limits() if size.fresh else None)
+        for name in names:
+            row: dict[str, Any] = {"backend": name, "T": T, "log2 T": math.log2(T), "sequential depth": depth(name, T)}
+            row |= {f"{_WORDS[way]}, ms": taken[way].get(name) for way in WAYS}
+            rows.append(row | {f"{_WORDS[way]}, extra MB": extra.get((name, way)) for way in WAYS})
+    for name in names:
+        mine = [row for row in rows if row["backend"] == name]
+        for way in WAYS:
+            fit = exponent(size.lengths, [row[f"{_WORDS[way]}, ms"] for row in mine])
+            for row in mine:
+                row[f"{_WORDS[way]}, exponent"] = fit
+    told("PPO with each backend")
+    on_processor = [backend for device, backend in CONTENDERS.values() if device == "cpu"]
+    free = Limits() if size.fresh else None
+    curves = {backend: cell(work, learning, backend, size.iterations, seed, limits=free) for backend in on_processor}
+    threads = torch.get_num_threads()
+    return Findings(
+        question="How do time, memory and sequential depth of each backend grow with the length of a sequence?",
+        rows=rows,
+        conclusion=[_on_time(rows), _on_depth(rows), _on_learning(curves, size.iterations)],
+        figure=_draw(rows),
+        notes=[
+            f"One row, H = {H}, calibration tanh_outer, float32, {threads} thread{'s' * (threads > 1)}. "
+            "Times are medians of rounds in which all backends take turns; extra MB is the peak above the inputs, of the first "
+            "call in a fresh process (of the GPU's memory where that computes). "
+            "The exponent is the slope of log time over log T, by least squares over the longer half of the lengths.",
+            "The sequential depth is counted, not timed: the scan is run on the depths of what it combines. The fused kernels "
+            "walk one row of a batch step by step, and compute rows of the batch, and rows of the memory, side by side.",
+            f"A call may take {size.seconds:g} seconds and its process {MEGABYTES:,.0f} MB. "
+            + (f"Left out: {'; '.join(stopped.values())}." if stopped else "None was left out."),
+        ],
+    )
+
+
+_WORDS = {"forward": "forward", "both": "both ways"}
+
+
+def _at(rows: list[dict[str, Any]], name: str, T: int) -> dict[str, Any]:
+    return next(row for row in rows if row["backend"] == name and row["T"] == T)
+
+
+def _longest(rows: list[dict[str, Any]], *names: str) -> int:
+    """The longest T at which all of them were timed both ways."""
+    return max(row["T"] for row in rows if all(_at(rows, name, row["T"])["both ways, ms"] for name in names))
+
+
+def _on_time(rows: list[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(row["backend"] for row in rows))
+    fits = [f"{name} T^{_at(rows, name, rows[0]['T'])['both ways, exponent'] or math.nan:.2f}" for name in names]
+    fastest = names[-1]
+    beside = [
+        f"{name} takes {_at(rows, name, T)['both ways, ms'] / _at(rows, fastest, T)['both ways, ms']:,.1f} times as long as "
+        f"{fastest} (T = {T:,})"
+        for name in names[:-1]
+        for T in [_longest(rows, name, fastest)]
+    ]
+    return f"Forward and backward, time grows as {', '.join(fits)}; {', '.join(beside)}."
+
+
+def _on_depth(rows: list[dict[str, Any]]) -> str:
+    T = _longest(rows, "parallel", "cpu")
+    scan, fused = _at(rows, "parallel", T), _at(rows, "cpu", T)
+    return (
+        f"At T = {T:,} the scan has {scan['sequential depth']} dependent steps, {scan['sequential depth'] / math.log2(T):.2f} "
+        f"times log2 T, and {scan['both ways, extra MB']:,.0f} MB above its inputs, where the fused kernel on the processor "
+        f"has {fused['sequential depth']:,} dependent steps and {fused['both ways, extra MB']:,.1f} MB."
+    )
+
+
+def _on_learning(curves: dict[str, dict[str, list[float]]], iterations: int) -> str:
+    first, *others = curves
+    apart = {
+        name: max(float(np.nanmax(np.abs(np.subtract(curves[other][name], values)))) for other in others)
+        for name, values in curves[first].items()
+    }
+    return (
+        f"PPO on {TASK} from the same seed has the same curve on {', '.join(others)} as on {first}, up to "
+        f"{apart['return']:.1g} in return and {apart['value_loss']:.1g} in value loss over {iterations} iterations."
+    )
+
+
+def _draw(rows: list[dict[str, Any]]) -> Figure:
+    names = list(dict.fromkeys(row["backend"] for row in rows))
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for i, name in enumerate(names):
+        mine = [row for row in rows if row["backend"] == name]
+        T = [row["T"] for row in mine]
+        style: dict[str, Any] = {"color": COLOURS[i], "marker": _MARKERS[i], "markersize": 4}
+        for axis, unit in zip(axes, ("ms", "extra MB"), strict=False):
+            for way, line in (("forward", "--"), ("both ways", "-")):
+                fit = mine[0][f"{way}, exponent"]
+                label = f"{name}, {way}" + (f": $T^{{{fit:.2f}}}$" if fit is not None and unit == "ms" else "")
+                values = [math.nan if row[f"{way}, {unit}"] is None else row[f"{way}, {unit}"] for row in mine]
+                axis.plot(T, values, line, **style, markerfacecolor="white" if way == "forward" else None, label=label)
+        # loops lie on each other: the later ones are dotted, with larger, empty marks
+        later = {"linestyle": ":", "markersize": 4 + 3 * i, "markerfacecolor": "none"}
+        axes[2].plot(T, [row["sequential depth"] for row in mine], **{**style, **later}, label=name)
+    T = sorted({row["T"] for row in rows})
+    axes[2].plot(T, np.log2(T), color="black", linewidth=1, label="$\\log_2 T$")
+    for axis, label in zip(axes, ("time of a call (ms)", "memory above the inputs (MB)", "dependent steps"), strict=True):
+        axis.set(xlabel="T, steps of one row", ylabel=label)
+        axis.set_xscale("log", base=2)
+        axis.grid(alpha=0.3)
+    axes[0].set_yscale("log")
+    axes[1].set_yscale("symlog", linthresh=0.1)  # below 0.1 MB it is noise, and may be none
+    axes[1].set_ylim(bottom=-0.03, top=2 * max(axes[1].get_ylim()[1], 0.1))
+    axes[2].set_yscale("log")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names), frameon=False)
+    axes[2].legend(frameon=False)
+    return figure
+
+
+STUDY = Study(
+    about="time, memory and sequential depth of each backend against the length of a sequence",
+    run=run,
+    expected={"full": "a time not measured yet", "small": "about 4 minutes", "tiny": "seconds"},
+)

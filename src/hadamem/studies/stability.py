@@ -1,0 +1,336 @@
+"""Do gradients through a memory vanish or explode, and what becomes of the running product of C?
+
+The Stable Hadamard Memory (arXiv 2410.10132) rests on a bounded expectation of that product, shown for inputs that are
+Gaussian of mean zero; here it meets others, too, before and after training.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..agents.training import seed_for
+from ..memory import Memory
+from ..report.curves import COLOURS, STYLES
+from . import Budget, toys
+from .base import Findings, Study, kept
+from .inputs import NOISE, TASKS, recorded
+
+_SHM: dict[str, Any] = {"feature_map": "softmax", "read_norm": True}  # of the preset "popgym-fast": it learns within minutes
+#: The memories by the name they have in the table: name, size and options for make_memory.
+VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "SHM, random theta": ("shm", 32, _SHM),
+    "SHM, centred theta": ("shm", 32, _SHM | {"theta": "centred"}),
+    "SHM, fixed theta": ("shm", 32, _SHM | {"theta": "fixed"}),
+    "SHM, learned theta": ("shm", 32, _SHM | {"theta": "learned"}),
+    "SHM, C = 1": ("shm", 32, _SHM | {"calibration": "ones"}),
+    "mLSTM": ("mlstm", 32, {}),
+    "GRU": ("gru", 64, {}),
+}
+#: A row's gradient has vanished below, and exploded above, so many times the median of the rows after one step.
+VANISHED, EXPLODED = 1e-6, 1e6
+NETWORKS = ("initial", "trained")
+_OWN = "features of the toy"
+INPUTS = (*NOISE, *TASKS, _OWN)
+_CHUNK = 64  # steps over which a product is formed in float32, before its logarithms are summed in float64
+_RANGE = (-45.0, 39.0)  # of the decimal logarithms of float32
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        rows: B, sequences of each kind of input, shared among the networks.
+        steps: T of the gradients.
+        product: steps of the running product of C.
+        networks: drawn for "initial", and trained.
+        toy: steps of the task that is trained on.
+        updates: of the training, with 8 rows each.
+    """
+
+    rows: int
+    steps: tuple[int, ...]
+    product: int
+    networks: tuple[int, int]
+    toy: int
+    updates: int
+
+
+SIZES: dict[Budget, Size] = {
+    "full": Size(32, (1, 4, 16, 64, 256, 1024, 4096), 65536, (8, 4), 1000, 1000),
+    "small": Size(16, (1, 4, 16, 64, 256, 1024, 4096), 16384, (4, 1), 1000, 300),
+    "tiny": Size(4, (1, 4, 16), 128, (2, 1), 16, 2),
+}
+
+
+def gradient_norms(memory: Memory, x: Tensor) -> dict[str, Tensor]:
+    """Norms of the gradient of a random projection of the last output, for x (B, T, D).
+
+    Returns:
+        "M_0": to the initial matrix (of a GRU: to its hidden state), and "x_1": to the first input, each (B,).
+    """
+    state = memory.initial_state(x.shape[0])
+    held = state["memory" if "memory" in state else "hidden"].requires_grad_()
+    first = x[:, :1].clone().requires_grad_()
+    y, _ = memory(torch.cat([first, x[:, 1:]], dim=1), state)
+    direction = torch.nn.functional.normalize(torch.randn_like(y[:, -1]), dim=-1)
+    gradients = torch.autograd.grad((direction * y[:, -1]).sum(), [held, first])
+    return {name: g.flatten(1).norm(dim=1) for name, g in zip(("M_0", "x_1"), gradients, strict=True)}
+
+
+def log_products(memory: Memory, x: Tensor) -> np.ndarray:
+    """Natural logarithms of every entry of C_1 * ... * C_t for t = 64, 128, ..., T, from x (B, T, D).
+
+    The gradient of the sum of M_t to M_0 is that product. C depends on x alone, and so the chunks of a row are run side by
+    side as rows.
+
+    Returns:
+        (B, T / 64, entries) float64.
+    """
+    rows = []
+    for row in x.unflatten(1, (-1, _CHUNK)):
+        state = memory.initial_state(len(row))
+        held = state["memory"].requires_grad_()
+        after = memory(row, state)[1]
+        product = torch.autograd.grad(after["memory"].sum(), held)[0][:, : memory.memory_size]
+        log = product.double().log().clamp_min(_RANGE[0] * math.log(10))
+        if "scale" in after:  # mLSTM holds M divided by exp(scale)
+            log = log + after["scale"].detach().double()[:, None, None]
+        rows.append(log.flatten(1).cumsum(dim=0))
+    return torch.stack(rows).numpy()
+
+
+def measure(variant: str, network: str, size: Size, seed: int, told: Callable[[str], None]) -> dict[str, Any]:
+    """A memory under all inputs.
+
+    Returns:
+        "accuracy" on the toy it was trained on, and the updates "lost" to gradients that were not finite (None: not trained);
+        under "inputs", for each, the decimal logarithms of the gradients relative to the median after one step, (steps,
+        rows), and quantiles of the product.
+    """
+    name, width, options = VARIANTS[variant]
+    toy = toys.first(size.toy)
+    readers, accuracies, lost = [], [], 0
+    for i in range(size.networks[NETWORKS.index(network)]):
+        torch.manual_seed(seed_for(seed, f"{variant} {i}"))
+        reader = toys.Reader(toy, name, width, **options)
+        if network == "trained":
+            told(f"{variant}: training on the {toy.about}")
+            lost += toys.train(reader, toy, size.updates, batch_size=8)
+            accuracies.append(toys.accuracy(reader, toy, 128))
+        readers.append(reader)
+    found = {}
+    for given in INPUTS:
+        told(f"{variant}, {network}: {given}")
+        # the same inputs for every memory and network, and with them the same rows of theta
+        torch.manual_seed(seed_for(seed, given))
+        shape = (size.rows // len(readers), size.product, toys.FEATURES)
+        gradients: dict[str, list[np.ndarray]] = {"M_0": [], "x_1": []}
+        products = []
+        for i, reader in enumerate(readers):
+            x = _draw(given, reader, shape, seed + i)
+            norms = [gradient_norms(reader.memory, x[:, :T]) for T in size.steps]
+            for leaf, rows in gradients.items():
+                rows.append(np.stack([norm[leaf].double().numpy() for norm in norms]))
+            if name != "gru":
+                products.append(log_products(reader.memory, x) / math.log(10))
+        found[given] = {leaf: _relative(np.concatenate(rows, axis=1)).tolist() for leaf, rows in gradients.items()}
+        found[given]["product"] = _summary(np.concatenate(products)) if products else None
+    told_of_training = (
+        {"accuracy": float(np.mean(accuracies)), "lost": lost} if accuracies else {"accuracy": None, "lost": None}
+    )
+    return told_of_training | {"inputs": found}
+
+
+def _draw(given: str, reader: toys.Reader, shape: tuple[int, int, int], seed: int) -> Tensor:
+    if given in NOISE:
+        return NOISE[given](*shape)
+    if given in TASKS:
+        return recorded(given, *shape, seed=seed)
+    with torch.no_grad():
+        return reader.features(toys.first(shape[1]).draw(shape[0])[0])
+
+
+def _relative(norms: np.ndarray) -> np.ndarray:
+    """Decimal logarithms of (steps, rows), less that of the first median; what is not finite has exploded."""
+    finite = np.isfinite(norms)
+    logs = np.log10(np.where(finite, norms, np.inf).clip(10 ** _RANGE[0]))
+    middle = np.median(logs[0])
+    return np.where(finite, logs - middle if np.isfinite(middle) else logs, np.inf).clip(*_RANGE)
+
+
+def _summary(logs: np.ndarray) -> dict[str, Any]:
+    """Of decimal logarithms (rows, chunks, entries): quantiles at powers of two, and the mean of the products themselves after
+    the first chunk; later than that, a sample of them says nothing of their expectation."""
+    at = [2**i - 1 for i in range(int(math.log2(logs.shape[1])) + 1)]
+    quantiles = np.quantile(logs[:, at], (0.1, 0.5, 0.9), axis=(0, 2))
+    return {
+        "steps": [(i + 1) * _CHUNK for i in at],
+        **dict(zip(("low", "median", "high"), quantiles.tolist(), strict=True)),
+        "mean": float((10.0 ** logs[:, 0]).mean()),
+    }
+
+
+def table(cells: dict[tuple[str, str], dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for every memory, network and input, from what `measure` returned."""
+    rows = []
+    for (variant, network), cell in cells.items():
+        for given, found in cell["inputs"].items():
+            row = {"memory": variant, "network": network, "inputs": given, "accuracy on the toy": cell["accuracy"]}
+            row["updates lost"] = cell["lost"]
+            for leaf in ("M_0", "x_1"):
+                last = np.array(found[leaf][-1])
+                row[f"log10 gradient to {leaf}"] = float(np.median(last))
+                row[f"{leaf} vanished"] = float((last < math.log10(VANISHED)).mean())
+                row[f"{leaf} exploded"] = float((last > math.log10(EXPLODED)).mean())
+            product = found["product"]
+            row[f"log10 mean of {_CHUNK} C"] = product and math.log10(product["mean"])
+            row["log10 median of all C"] = product and product["median"][-1]
+            rows.append(row)
+    return rows
+
+
+def conclude(rows: Sequence[dict[str, Any]], steps: int, product: int) -> list[str]:
+    """Three sentences about gradients over `steps` steps and the product of C over `product` steps."""
+    gaussian = [row for row in rows if row["inputs"] == "Gaussian"]
+    outcomes = [f"{_outcomes(gaussian, network)} in {network} networks" for network in NETWORKS]
+    held = {
+        variant: 1 - float(np.mean([_lost(row) for row in rows if row["memory"] == variant]))
+        for variant in dict.fromkeys(row["memory"] for row in rows)
+    }
+    random = [row for row in rows if row["memory"] == "SHM, random theta"]
+    worst = max(random, key=_lost)
+    loss = f"it is lost most often, in {_lost(worst):.0%} of the rows, under {worst['inputs']} in {worst['network']} networks"
+    initial = next(row for row in random if row["network"] == "initial" and row["inputs"] == "Gaussian")
+    mean, typical = 10 ** initial[f"log10 mean of {_CHUNK} C"], initial["log10 median of all C"]
+    low, high = math.log10(VANISHED), math.log10(EXPLODED)
+    fate = "vanishes" if typical < low else "explodes" if typical > high else "stays in bounds"
+    return [
+        f"Over {steps:,} steps of Gaussian input the gradient to M_0 {'; it '.join(outcomes)}.",
+        f"Over all inputs and networks it neither vanishes nor explodes in {_listed(held)}; with random theta "
+        f"{loss if _lost(worst) else 'it is never lost'}.",
+        f"With random theta, Gaussian inputs and initial networks the product of C has a mean of {mean:.2f} after {_CHUNK} "
+        f"steps (in expectation 1), and a median of 10^{typical:.1f} after {product:,}: the typical entry {fate}.",
+    ]
+
+
+def _lost(row: dict[str, Any]) -> float:
+    return row["M_0 vanished"] + row["M_0 exploded"]
+
+
+def _listed(shares: dict[str, float]) -> str:
+    return ", ".join(f"{share:.0%} of the rows of {name}" for name, share in shares.items())
+
+
+def _outcomes(rows: Sequence[dict[str, Any]], network: str) -> str:
+    parts = []
+    for outcome, verb in (("vanished", "vanishes"), ("exploded", "explodes")):
+        shares = {r["memory"]: r[f"M_0 {outcome}"] for r in rows if r["network"] == network and r[f"M_0 {outcome}"]}
+        parts.append(f"{verb} in {_listed(shares) or 'none'}")
+    return " and ".join(parts)
+
+
+def draw(cells: dict[tuple[str, str], dict[str, Any]], size: Size) -> Figure:
+    """Gradients and products against time under Gaussian inputs, and gradients to M_0 under all; initial, then trained."""
+    figure = Figure(figsize=(17, 8), layout="constrained")
+    axes = figure.subplots(2, 4, width_ratios=(1, 1, 1, 1.25))
+    for network, (to_memory, to_input, product, all_inputs) in zip(NETWORKS, axes, strict=True):
+        for ax, leaf in ((to_memory, "M_0"), (to_input, "x_1")):
+            ax.axhspan(math.log10(VANISHED), math.log10(EXPLODED), color="0.93", zorder=0)
+            ax.set(title=f"gradient to ${leaf}$, {network}", xlabel="steps $T$", ylabel="$\\log_{10}$ norm / median at $T$ = 1")
+        product.set(title=f"product of C, {network}", xlabel="steps $T$", ylabel="$\\log_{10}$ of an entry")
+        for i, variant in enumerate(VARIANTS):
+            found = cells[variant, network]["inputs"]["Gaussian"]
+            look = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)], "label": variant}
+            for ax, leaf in ((to_memory, "M_0"), (to_input, "x_1")):
+                _line(ax, size.steps, np.quantile(found[leaf], (0.1, 0.5, 0.9), axis=1), look)
+            if found["product"] is not None:
+                quantiles = np.array([found["product"][name] for name in ("low", "median", "high")])
+                _line(product, found["product"]["steps"], quantiles, look)
+        _heat(all_inputs, cells, network)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.suptitle(
+        "Gaussian inputs; lines are medians, bands the 10 % to 90 % quantiles (gradients: of rows, products: of entries); "
+        "grey: neither vanished nor exploded",
+        fontsize=10,
+    )
+    return figure
+
+
+def _line(ax: Axes, steps: Sequence[int], quantiles: np.ndarray, look: dict[str, Any]) -> None:
+    low, median, high = quantiles
+    ax.plot(steps, median, **look)
+    ax.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    ax.set_xscale("log", base=4 if len(steps) > 4 else 2)
+    ax.grid(alpha=0.3)
+
+
+def _heat(ax: Axes, cells: dict[tuple[str, str], dict[str, Any]], network: str) -> None:
+    logs = np.array([[np.median(cells[v, network]["inputs"][given]["M_0"][-1]) for v in VARIANTS] for given in INPUTS])
+    image = ax.imshow(logs, cmap="PuOr", vmin=-8, vmax=8, aspect="auto")
+    for (i, j), value in np.ndenumerate(logs):
+        ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if abs(value) > 5 else "black")
+    ax.set_xticks(range(len(VARIANTS)), [v.replace(", ", ",\n").replace(" theta", "\ntheta") for v in VARIANTS], fontsize=8)
+    ax.set_yticks(
+        range(len(INPUTS)),
+        [given.removeprefix("hadamem/").removeprefix("popgym-").removesuffix("-v0") for given in INPUTS],
+        fontsize=8,
+    )
+    ax.set_title(f"gradient to $M_0$ at the last $T$, {network}")
+    ax.figure.colorbar(image, ax=ax, label="median $\\log_{10}$ norm / median at $T$ = 1", extend="both")
+
+
+def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
+    """See `base.Study`."""
+    size = SIZES[budget]
+    cells = {}
+    for network in NETWORKS:
+        for variant in VARIANTS:
+            file = folder / f"{network} {variant}.json"
+            cells[variant, network] = kept(file, functools.partial(measure, variant, network, size, seed, told))
+    rows = table(cells)
+    T = size.steps[-1]
+    return Findings(
+        question=f"Do gradients vanish or explode over {T:,} steps, the product of C over {size.product:,}, and under what?",
+        rows=rows,
+        conclusion=conclude(rows, T, size.product),
+        figure=draw(cells, size),
+        notes=_notes(size),
+    )
+
+
+def _notes(size: Size) -> list[str]:
+    initial, trained = size.networks
+    return [
+        f"The gradient is that of a random projection of the output at step {size.steps[-1]:,}, in float32. Its norm is told "
+        "as a decimal logarithm, relative to the median of the rows after one step. Vanished is below "
+        f"{VANISHED:g}, exploded above {EXPLODED:g} or not finite. M_0 of a GRU is its hidden state. The mean of {_CHUNK} C is "
+        f"over rows and entries, the median of all C after {size.product:,} steps.",
+        f"{size.rows} rows of each input, shared among {initial} initial or {trained} trained networks. SHM has softmax "
+        "features and a normalised read-out, as in the preset `fast`: its gradients are relative to all that is read. SHM and "
+        "mLSTM begin with a layer norm, which tames heavy tails.",
+        f"Trained: {size.updates:,} batches of 8 rows of the {toys.first(size.toy).about}; chance is {1 / toys.SYMBOLS}. "
+        "Updates whose gradient was not finite were left out, and count as lost. Features of the toy are what the memory is "
+        "given there, over more steps.",
+        "Observations of tasks are those of a random policy, without resets between episodes, through a fixed random affine "
+        f"map to {toys.FEATURES} features.",
+    ]
+
+
+STUDY = Study(
+    about="do gradients vanish or explode, and under what inputs?",
+    run=run,
+    expected={"full": "hours", "small": "ten minutes", "tiny": "seconds"},
+)

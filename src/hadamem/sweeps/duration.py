@@ -1,0 +1,108 @@
+"""How long runs will take: from the results of such runs, or from a short measurement."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from ..agents.training import Agent, TrainConfig, make_agent, make_environment
+from ..report.results import config_key, find_results
+from .sweep import Cell
+
+_STEPS = 2048  # of an iteration that is measured, so that 30 epochs of it take seconds, not minutes
+_UPDATES = 4  # of SAC in it
+_OF_TASKS = ("env", "env_options", "evaluate_options")
+
+
+@dataclass(frozen=True)
+class Duration:
+    """Of the runs that are waiting.
+
+    Attributes:
+        seconds: of all of them together, one after the other.
+        results: how many results it is taken from.
+        measured: how many short measurements it is taken from.
+    """
+
+    seconds: float
+    results: int
+    measured: int
+
+
+def expected(cells: Sequence[Cell], data: pathlib.Path | None, told: Callable[[str], None]) -> Duration:
+    """The duration of the waiting runs: by the results of runs with the same settings (any seed, any number of steps), else of
+    those that differ in the task only, else by measuring an iteration on the first task with these settings.
+
+    Args:
+        cells: of a sweep.
+        data: folder of results.
+        told: told what is measured.
+    """
+    found = find_results([data]) if data is not None and data.exists() else []
+    there = {result.key for result in found}
+    found += [cell.result for cell in cells if cell.state == "kept" and cell.result and cell.result.key not in there]
+    known: dict[str, list[float]] = {}
+    for result in found:
+        if result.steps:
+            for key in _keys(result.config):
+                known.setdefault(key, []).append(result.seconds / result.steps)
+    seconds, used, measured = 0.0, set[str](), set[str]()
+    for cell in cells:
+        if cell.state != "waiting":
+            continue
+        cell.peek()
+        left = cell.config.steps - (cell.result.steps if cell.result is not None else 0)
+        keys = _keys(asdict(cell.config))
+        key = next((key for key in keys if key in known), keys[-1])
+        if key not in known:
+            told(f"{cell.memory} on {cell.task}")
+            known[key] = [measure(cell.config)]
+            measured.add(key)
+        used.add(key)
+        seconds += left * sum(known[key]) / len(known[key])
+    return Duration(seconds, sum(len(known[key]) for key in used - measured), len(measured))
+
+
+def measure(config: TrainConfig) -> float:
+    """Seconds per environment step of an iteration that acts and learns, with less of both than the training has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads or threads)
+    if config.ppo is not None:
+        num_steps = min(config.ppo.num_steps, max(1, _STEPS // config.ppo.num_envs))
+        config = replace(config, ppo=replace(config.ppo, num_steps=num_steps))
+    if config.sac is not None:
+        per_step = config.sac.updates_per_step * config.sac.num_envs
+        num_steps = min(config.sac.num_steps, max(1, round(_UPDATES / per_step)))
+        config = replace(config, sac=replace(config.sac, num_steps=num_steps, warmup_steps=0))
+    env = make_environment(config, config.algorithm.num_envs, 0)
+    agent = make_agent(config, env)
+    try:
+        while not _learns(agent):  # nothing to learn from before an episode has ended
+            pass
+        before, begin = agent.step, time.perf_counter()
+        _learns(agent)
+        return (time.perf_counter() - begin) / (agent.step - before)
+    finally:
+        env.close()
+        torch.set_num_threads(threads)
+
+
+def _learns(agent: Agent) -> bool:
+    """One iteration. That its loss may not be finite is for the run to tell: it takes as long."""
+    try:
+        return bool({"policy_loss", "actor_loss"} & agent.iterate().keys())
+    except FloatingPointError:
+        return True
+
+
+def _keys(config: dict[str, Any]) -> list[str]:
+    """What decides how long a step takes: with its task, and without."""
+    fields = {name: value for name, value in json.loads(config_key(config)).items() if name not in ("seed", "steps")}
+    without = {name: value for name, value in fields.items() if name not in _OF_TASKS}
+    return [json.dumps(fields), json.dumps(without)]

@@ -1,0 +1,79 @@
+"""The experiments of the paper (Le et al. 2025, arXiv:2410.10132), which are the files in reproductions/."""
+
+from __future__ import annotations
+
+import pathlib
+import shlex
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..text import count, markdown_table
+from .sweep import Cell, make_cells, score, summary
+
+Budget = Literal["full", "small", "tiny"]
+FOLDER = pathlib.Path(__file__).parent / "reproductions"
+NAMES = ("popgym", "meta-rl", "credit-assignment", "ablation-calibration", "ablation-memory-size")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """An experiment with a budget.
+
+    Attributes:
+        about: what it is, in a line.
+        notes: where it is not what was published, and why.
+        cells: its runs.
+        columns: the name of every memory, as it is written in the cells.
+    """
+
+    about: str
+    notes: Sequence[str]
+    cells: Sequence[Cell]
+    columns: dict[str, str]
+
+
+def read_reproduction(name: str, budget: Budget, out: pathlib.Path, threads: int) -> Reproduction:
+    """An experiment by name; its run folders are out/NAME-BUDGET/TASK/MEMORY-sSEED."""
+    content = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    cells, columns = list[Cell](), dict[str, str]()
+    for part in content[budget]:
+        memories, words = part["memories"], shlex.split(part["options"])
+        columns |= {memory: column for column, memory in memories.items()}
+        folder = out / f"{name}-{budget}"
+        cells += make_cells(part["tasks"], list(memories.values()), range(part["seeds"]), words, folder, threads)
+    return Reproduction(content["about"], content["notes"], cells, columns)
+
+
+def rows(reproduction: Reproduction) -> list[dict[str, str]]:
+    """A row for each task, a column for each memory: mean return over the last 5 % of the steps, ± its standard deviation over
+    seeds, success where the task knows it, and how many runs failed. Runs that are yet to be made are not in it."""
+    table: dict[str, dict[str, str]] = {}
+    for cell in reproduction.cells:
+        head = {"task": cell.task, "steps": f"{cell.config.steps:,}"}
+        table.setdefault(cell.task, head | dict.fromkeys(reproduction.columns.values(), ""))
+    for row in summary(reproduction.cells):
+        table[row["task"]][reproduction.columns[row["memory"]]] = score(row)
+    for (task, memory), runs in Counter(
+        (cell.task, cell.memory) for cell in reproduction.cells if cell.state == "failed"
+    ).items():
+        row, column = table[task], reproduction.columns[memory]
+        row[column] = ", ".join(filter(None, [row[column], f"{runs} failed"]))
+    return list(table.values())
+
+
+def page(name: str, budget: Budget, reproduction: Reproduction) -> str:
+    """The table as Markdown, with its command."""
+    done = sum(cell.state in ("done", "kept") for cell in reproduction.cells)
+    parts = [
+        f"# {name}, {budget}",
+        f"{reproduction.about[0].upper()}{reproduction.about[1:]}.",
+        f"```bash\nhadamem reproduce {name} --budget {budget}\n```",
+        markdown_table(rows(reproduction)),
+        "Mean return of an episode over the last 5 % of the environment steps, ± its standard deviation over seeds where there "
+        f"are some, and success where the task knows it; {done} of {count(len(reproduction.cells), 'run')}.",
+        *reproduction.notes,
+    ]
+    return "\n\n".join(parts) + "\n"

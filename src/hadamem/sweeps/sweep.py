@@ -1,0 +1,171 @@
+"""A grid of tasks, memories and seeds: which runs it takes, which of them are there already, and what came out."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from ..agents.training import TrainConfig
+from ..recipes.arguments import file_name, memory_words, read_train, task_words
+from ..report.results import ENDING, Result, config_key, find_results, peek_result, read_result, write_result
+from .runs import check_run
+
+State = Literal["waiting", "running", "done", "failed", "kept"]
+_OF_CELLS = ("--env", "--env-options", "--memory", "--memory-size", "--memory-options", "--seed", "--out", "--resume")
+
+
+@dataclass(eq=False)
+class Cell:
+    """A run of a sweep.
+
+    Attributes:
+        task, memory: as they were written.
+        config: what to train.
+        path: folder of the run.
+        state: "kept" if it was complete before the sweep began.
+        result: so far; None if nothing is known yet. Curves only if it is complete.
+        problem: why it failed, in a line.
+        stop_requested: whether its process shall end after the current iteration, with a checkpoint.
+    """
+
+    task: str
+    memory: str
+    config: TrainConfig
+    path: pathlib.Path
+    state: State = "waiting"
+    result: Result | None = None
+    problem: str = ""
+    stop_requested: bool = False
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        return self.config.seed
+
+    @property
+    def log(self) -> pathlib.Path:
+        """The file of what its process says."""
+        return self.path.with_name(f"{self.path.name}.log")
+
+    def peek(self) -> None:
+        """Read how far it has come."""
+        if (self.path / "config.json").exists():
+            self.result = peek_result(self.path)
+
+
+def make_cells(
+    tasks: Sequence[str],
+    memories: Sequence[str],
+    seeds: Sequence[int],
+    words: Sequence[str],
+    out: pathlib.Path,
+    threads: int,
+    steps: Mapping[str, int] | None = None,
+) -> list[Cell]:
+    """The runs of a grid, the first seed of everything first.
+
+    Args:
+        tasks: each "ID option=value ...".
+        memories: each "NAME[:SIZE] option=value ...".
+        seeds: of each of them.
+        words: further options of `hadamem train`, for all of them.
+        out: folder of the run folders out/TASK/MEMORY-sSEED.
+        threads: of each run, unless the words say it.
+        steps: of each task, unless the words say them. None: those of the preset.
+
+    Raises:
+        ValueError: there is none, two of them would be the same, or a word is not for all of them.
+    """
+    for word in words:
+        if (name := word.partition("=")[0].replace("_", "-")) in _OF_CELLS:
+            raise ValueError(f"{name} cannot be given to all runs; --tasks, --memories, --first-seed and --seeds say it")
+    for name, texts in (("tasks", tasks), ("memories", memories)):
+        if not texts:
+            raise ValueError(f"{name} is empty; give at least one, see `hadamem list {name}`")
+    cells = []
+    for task, memory in itertools.product(tasks, memories):
+        given = [*task_words(task), *memory_words(memory)]
+        given += [] if steps is None else ["--steps", str(steps[task])]
+        given += words  # of an option that is given twice, the last counts
+        config = read_train(given, prog="hadamem sweep").config
+        path = out / file_name(task) / file_name(memory)
+        for seed in seeds:
+            own = replace(config, seed=seed, threads=config.threads or threads)
+            cells.append(Cell(task, memory, own, path.with_name(f"{path.name}-s{seed}")))
+    cells.sort(key=lambda cell: cell.seed)
+    for same in (lambda cell: cell.path, lambda cell: config_key(asdict(cell.config))):
+        first: dict[Any, Cell] = {}
+        for cell in cells:
+            if (other := first.setdefault(same(cell), cell)) is not cell:
+                texts = [f"{it.memory!r} on {it.task!r} with seed {it.seed}" for it in (other, cell)]
+                raise ValueError(f"the sweep would do the same twice: {' and '.join(texts)}")
+    return cells
+
+
+def keep_what_is_there(cells: Sequence[Cell], known: pathlib.Path | None, data: pathlib.Path | None = None) -> None:
+    """Mark the runs that are complete in their folder, or whose result is in or under the folder `known`; the results of the
+    former are kept in the folder `data`, too.
+
+    Raises:
+        ValueError: a folder holds a run with other settings.
+    """
+    there = {}
+    if known is not None and known.exists():
+        there = {result.key: result for result in find_results([known]) if result.complete}
+    for cell in cells:
+        if result := there.get(config_key(asdict(cell.config))):
+            cell.state, cell.result = "kept", result
+            continue
+        check_run(cell.config, cell.path)
+        if (cell.path / "result.json").exists():
+            finish(cell, data)
+            cell.state = "kept"
+
+
+def finish(cell: Cell, data: pathlib.Path | None) -> None:
+    """Take the result of a run whose process has ended; keep it in the folder `data`, too, if it is complete."""
+    if not (cell.path / "result.json").exists():
+        said = cell.log.read_text(errors="replace").split("\n") if cell.log.exists() else []
+        cell.state, cell.problem = "failed", next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
+        return
+    cell.state, cell.result = "done", read_result(cell.path)
+    if data is not None:
+        key = hashlib.sha256(cell.result.key.encode()).hexdigest()[:8]  # results of other settings keep their files
+        write_result(cell.result, data / cell.path.parent.name / f"{cell.path.name}-{key}{ENDING}")
+
+
+def summary(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """For each task and memory with complete runs: task, memory, runs, return (mean over seeds), deviation (None for one run),
+    success (where the task knows it), steps and hours (of all of them together)."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for cell in cells:
+        if cell.state in ("done", "kept") and cell.result is not None:
+            groups.setdefault((cell.task, cell.memory), []).append(cell.result)
+    rows = []
+    for (task, memory), results in groups.items():
+        values = [result.scores["return"] for result in results if "return" in result.scores]
+        successes = [result.scores["success"] for result in results if "success" in result.scores]
+        row = {
+            "task": task,
+            "memory": memory,
+            "runs": len(results),
+            "return": statistics.fmean(values) if values else None,
+            "deviation": statistics.stdev(values) if len(values) > 1 else None,
+            "success": statistics.fmean(successes) if successes else None,
+            "steps": sum(result.steps for result in results),
+            "hours": sum(result.seconds for result in results) / 3600,
+        }
+        rows.append(row)
+    return rows
+
+
+def score(row: dict[str, Any]) -> str:
+    """A row of the summary in a few characters: mean, deviation, success."""
+    text = "-" if row["return"] is None else f"{row['return']:.3f}"
+    text += "" if row["deviation"] is None else f" ± {row['deviation']:.3f}"
+    return text if row["success"] is None else f"{text}, {row['success']:.1%}"

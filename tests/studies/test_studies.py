@@ -1,0 +1,94 @@
+"""Every study runs with its tiny budget; its sentences come from its rows; finished parts are not measured again."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from hadamem.studies import STUDIES, ablation, base, capacity, load_study, long_horizon, scaling
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_ends_in_rows_a_picture_and_three_sentences(name, tmp_path):
+    findings = load_study(name).run("tiny", tmp_path / "work", lambda text: None, 0)
+    assert len(findings.conclusion) == 3
+    assert all(sentence.endswith(".") for sentence in findings.conclusion)
+    assert len({tuple(row) for row in findings.rows}) == 1
+    base.write_findings(name, f"hadamem study {name}", findings, tmp_path)
+    plt.close("all")
+    assert {file.suffix for file in tmp_path.glob(f"{name}.*")} == {".json", ".png", ".pdf", ".md"}
+    page = (tmp_path / f"{name}.md").read_text()
+    assert findings.conclusion[0] in page
+    assert json.loads((tmp_path / f"{name}.json").read_text())["versions"]["torch"]
+
+
+def test_an_unknown_study_is_told_with_those_there_are():
+    with pytest.raises(ValueError, match=r"did you mean stability.*ablation"):
+        load_study("stabilty")
+
+
+def test_what_is_kept_is_not_made_again(tmp_path):
+    made = []
+    for _ in range(2):
+        assert base.kept(tmp_path / "part.json", lambda: made.append(1) or [1, 2]) == [1, 2]
+    assert made == [1]
+
+
+def test_exponent_of_a_power_law():
+    lengths = [4, 8, 16, 32, 64]
+    assert scaling.exponent(lengths, [3.0 * T**1.5 for T in lengths]) == pytest.approx(1.5)
+    assert scaling.exponent(lengths, [1.0, 2.0, None, None, None]) is None
+
+
+def test_depth_of_the_scan_is_logarithmic_and_that_of_the_kernels_is_not():
+    assert scaling.depth("cpu", 1024) == 1024
+    assert scaling.depth("parallel", 1024) <= 2 * np.log2(1024)
+
+
+def test_ppo_learns_the_same_with_each_backend():
+    curves = [scaling.learning(backend, 2, seed=0) for backend in ("reference", "parallel", "cpu")]
+    for other in curves[1:]:
+        for name, values in curves[0].items():
+            np.testing.assert_allclose(other[name], values, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+def test_capacity_names_the_best_and_what_is_held():
+    rows = capacity.table({("shm", 8): [[1.0, 0.5], [0.9, 0.3]], ("gla", 8): [[0.3, 0.2], [0.5, 0.2]]}, (2, 4))
+    assert rows[1] == {"memory": "shm", "H": 8, "pairs": 4, "accuracy": 0.4, "lowest": 0.3, "highest": 0.5}
+    best, _, held = capacity.conclude(rows)
+    assert "shm recalls best" in best
+    assert "2 by shm" in held
+    assert "gla" not in held
+
+
+def _row(memory, L, **changes):
+    played = {"diverged": False, "return": 1.0, "success": 1.0, "steps": 10, "seconds": 1.0, "process_mb": 5.0}
+    recalled = {
+        "diverged": False,
+        "accuracy": 1.0,
+        "updates": 9,
+        "seconds": 1.0,
+        "process_mb": 5.0,
+        "row_mb": 7.0,
+        "row_seconds": 1,
+    }
+    return long_horizon._row(memory, L, recalled, played | changes, {"largest": 1.0})
+
+
+def test_a_policy_that_diverged_or_was_stopped_did_not_learn():
+    assert _row("shm", 100)["PPO"] == "learned"
+    assert _row("shm", 100, **{"return": 0.5})["PPO"] == "not learned"
+    assert _row("shm", 100, diverged=True)["PPO"] == "diverged"
+    assert _row("shm", 100, stopped="memory")["PPO"] == "out of memory"
+
+
+def test_ablation_says_what_a_part_is_worth():
+    rows = [
+        {"task": "T", "variant": name, "return": 0.5 - 0.1 * i, "steps per second": 10.0 / (1 + i)}
+        for i, name in enumerate(ablation.VARIANTS)
+    ]
+    best, gains, speed = ablation.conclude(rows)
+    assert "softmax, read norm on T (0.500)" in best
+    assert "softmax: +0.100" in gains
+    assert f"{len(ablation.VARIANTS):.1f} times as fast" in speed
