@@ -11,8 +11,8 @@ from hadamem.studies import capacity
 
 
 def test_every_memory_of_a_matrix_is_there() -> None:
-    for name, (cls, size) in MEMORIES.items():
-        state = cls(3, 5, **{size: 8}).initial_state(2)
+    for name, cls in MEMORIES.items():
+        state = cls(3, 5, **{cls.size_argument: 8}).initial_state(2)
         assert (name in capacity.MATRICES) == ("memory" in state and state["memory"].dim() > 2), name
 
 

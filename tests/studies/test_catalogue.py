@@ -22,7 +22,7 @@ def test_the_page_is_up_to_date() -> None:
 def test_every_memory_has_equations_and_a_paper(name: str) -> None:
     assert " = " in catalogue.equations(name)
     assert "Args" not in catalogue.equations(name)
-    assert MEMORIES[name][0].paper or name == "mlp"
+    assert MEMORIES[name].paper or name == "mlp"
 
 
 def test_results_take_the_place_of_older_ones(tmp_path: pathlib.Path) -> None:

@@ -158,7 +158,7 @@ def measure(name: str, equal: str, shape: tuple[int, int] = SHAPE) -> dict[str, 
     acting = Case(memory, shape[0], 1)
     return {
         "memory": name,
-        "size": size if size is not None or name not in MEMORIES else getattr(memory, MEMORIES[name][1], None),
+        "size": size if size is not None or name not in MEMORIES else getattr(memory, MEMORIES[name].size_argument, None),
         "state_bytes": state_bytes(memory),
         "parameters": count_parameters(memory),
         "forward_us": statistics.median(found["forward"]),

@@ -25,6 +25,7 @@ from ..agents.training import evaluate_task, load_config, load_policy, seed_for
 from ..agents.training import train as run_training
 from ..checks import check_fields
 from ..envs import EnvironmentFailedError, list_tasks
+from ..memory import memory_names
 from ..recipes.arguments import file_name, read_train
 from ..report.results import say_if_unfinished
 from ..run import write_whole
@@ -206,7 +207,7 @@ def memories(arguments: Sequence[str]) -> None:
         write_whole(given.markdown, catalogue.page({name: getattr(given, name) for name in catalogue.RESULTS}, old))
         return
     with console.status("measuring a step of each"):
-        rows = catalogue.rows()
+        rows = catalogue.rows(memory_names())
     B, T = catalogue.SHAPE
     title = f"memories, at 64 features in and out and their default size; µs per step forward and backward at ({B}, {T})"
     print_rows(title, rows)

@@ -3,6 +3,7 @@
 Importing it registers the tasks of hadamem ("hadamem/Wind-v0", ...) with Gymnasium.
 """
 
+from .batched import BatchedTask
 from .border import EnvironmentFailedError
 from .from_python import id_of
 from .layout import Layout, Leaf
@@ -12,6 +13,7 @@ from .vector import Episode, Transition, VectorEnvironment
 from .wrappers import MaskVelocity, RepeatTrials
 
 __all__ = [
+    "BatchedTask",
     "EnvironmentFailedError",
     "Episode",
     "Layout",

@@ -17,7 +17,7 @@ from .from_python import id_of, vector_of
 from .layout import Channels
 from .popgym import TASKS
 from .vector import INPUTS, VectorEnvironment
-from .worlds import WORLDS
+from .worlds import world
 
 
 def make_vector(
@@ -69,8 +69,8 @@ def make_vector(
             raise ValueError(f"{id} is a vector of environments, which hadamem cannot change; wrap them before")
         if made is not None:
             vector = ForeignVector(id, made)
-        elif batched and changes is None and id in WORLDS:
-            vector = WORLDS[id](num_envs, **env_kwargs)
+        elif batched and changes is None and (make := world(id)) is not None:
+            vector = make(num_envs, **env_kwargs)
         elif batched and changes is None and id in TASKS and not env_kwargs:
             vector = TASKS[id](num_envs)
         else:

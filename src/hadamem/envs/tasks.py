@@ -18,7 +18,7 @@ from ..options import read_options
 from .border import raise_as_theirs
 from .from_python import HERE, register_callable
 from .popgym import TASKS
-from .worlds import WORLDS
+from .worlds import batched_world, world, world_ids
 
 # Gymnasium registers families whose simulator may not be installed: what each of them imports.
 _NEEDS = {"box2d": "Box2D", "mujoco": "mujoco", "phys2d": "jax", "tabular": "jax"}
@@ -32,15 +32,16 @@ def list_tasks() -> list[dict[str, Any]]:
     Returns:
         Rows with the keys name, observation and action (short words for the spaces, "" where telling would mean to
         build a simulator), max_steps (steps an episode can take at most, None if unknown or unlimited), source
-        ("popgym", "gymnasium" or "hadamem") and batched (whether hadamem steps all environments in one array).
+        ("popgym", "gymnasium", "hadamem" or the namespace of another package) and batched (whether hadamem steps all environments in one array).
     """
     rows = _popgym_rows()
     for spec in gymnasium.registry.values():
         source, _, path = str(spec.entry_point).partition(".")
         family = path.removeprefix("envs.").partition(".")[0]
         if source in ("gymnasium", "hadamem") and _installed(_NEEDS.get(family)) and spec is _newest(spec):
-            source = "hadamem" if spec.namespace == "hadamem" else source  # some are Gymnasium's under a wrapper
-            rows.append(_world_row(spec.id) if spec.id in WORLDS else _row(spec.id, "", "", spec.max_episode_steps, source))
+            source = spec.namespace or source  # Gymnasium's own tasks under a wrapper of ours have one
+            ours = spec.id in world_ids()
+            rows.append(_world_row(spec.id, source) if ours else _row(spec.id, "", "", spec.max_episode_steps, source))
     return sorted(rows, key=lambda row: (row["source"], row["name"]))
 
 
@@ -114,10 +115,11 @@ def _search(name: str) -> None:
 
 def parse_options(id: str, texts: Sequence[str]) -> dict[str, Any]:
     """Options of an environment from the command line, see `hadamem.options`."""
-    if id not in WORLDS:
+    if (make := world(id)) is None:
         return read_options(id, texts, None)
-    allowed = dict(inspect.signature(WORLDS[id], eval_str=True).parameters)
-    del allowed["num_envs"], allowed["render_mode"]
+    allowed = dict(inspect.signature(make, eval_str=True).parameters)
+    for name in ("num_envs", "render_mode"):
+        allowed.pop(name, None)
     return read_options(id, texts, allowed)
 
 
@@ -148,9 +150,9 @@ def _popgym_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def _world_row(id: str) -> dict[str, Any]:
-    env = WORLDS[id](1)
-    return _row(id, _words(env.single_observation_space), _words(env.single_action_space), env.max_steps, "hadamem")
+def _world_row(id: str, source: str) -> dict[str, Any]:
+    env = batched_world(id, 1)
+    return _row(id, _words(env.single_observation_space), _words(env.single_action_space), env.max_steps, source)
 
 
 def _row(name: str, observation: str, action: str, max_steps: int | None, source: str) -> dict[str, Any]:
@@ -160,7 +162,7 @@ def _row(name: str, observation: str, action: str, max_steps: int | None, source
         "action": action,
         "max_steps": max_steps,
         "source": source,
-        "batched": name in TASKS or name in WORLDS,
+        "batched": name in TASKS or name in world_ids(),
     }
 
 

@@ -1,7 +1,8 @@
 """The tasks of hadamem by id, registered with Gymnasium when `hadamem.envs` is imported."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import gymnasium
@@ -29,19 +30,41 @@ WORLDS: dict[str, Callable[..., BatchedTask]] = {
 WITHOUT_VELOCITY = ("CartPole-v1", "Pendulum-v1", "MountainCarContinuous-v0", "LunarLander-v3", "Acrobot-v1")
 
 
+@cache
+def _added() -> dict[str, EntryPoint]:
+    """Batched tasks of installed packages, which name them by id in the group "hadamem.tasks" of their entry points."""
+    return {point.name: point for point in entry_points(group="hadamem.tasks") if point.name not in WORLDS}
+
+
+def world_ids() -> list[str]:
+    """The ids of all batched tasks that have options: those of hadamem, then those of installed packages."""
+    return [*WORLDS, *_added()]
+
+
+def world(id: str) -> Callable[..., BatchedTask] | None:
+    """What makes N environments of the task of that id, if it is one of `world_ids`."""
+    return _added()[id].load() if id in _added() else WORLDS.get(id)
+
+
 class World(SingleTask):
     """One environment of the task registered as `id`."""
 
     def __init__(self, id: str, **options: Any) -> None:
-        super().__init__(WORLDS[id], **options)
+        super().__init__(_known(id), **options)
 
 
 def batched_world(id: str, num_envs: int, **options: Any) -> BatchedTask:
     """N environments of the task registered as `id`, for `gymnasium.make_vec`."""
-    return WORLDS[id](num_envs, **options)
+    return _known(id)(num_envs, **options)
 
 
-for _id in WORLDS:
+def _known(id: str) -> Callable[..., BatchedTask]:
+    made = world(id)
+    assert made is not None
+    return made
+
+
+for _id in world_ids():
     gymnasium.register(
         _id, "hadamem.envs.worlds:World", vector_entry_point="hadamem.envs.worlds:batched_world", kwargs={"id": _id}
     )

@@ -17,7 +17,7 @@ from .mlp import MLP
 from .mlstm import MLSTM
 from .positional_mlp import PositionalMLP
 from .recurrent import GRU, LSTM
-from .registry import MEMORIES, make_memory, memory_class, memory_options, parse_options
+from .registry import MEMORIES, make_memory, memory_class, memory_names, memory_options, parse_options
 from .s5 import S5
 from .shm import SHM
 from .slstm import SLSTM
@@ -53,6 +53,7 @@ __all__ = [
     "State",
     "make_memory",
     "memory_class",
+    "memory_names",
     "memory_options",
     "parse_options",
 ]

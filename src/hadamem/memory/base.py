@@ -27,6 +27,8 @@ class Memory(nn.Module, ABC):
 
     #: Where it comes from: authors, year, arXiv number.
     paper: ClassVar[str] = ""
+    #: The argument of its constructor that says how large it is.
+    size_argument: ClassVar[str] = "hidden_size"
 
     _state_shapes: dict[str, tuple[int, ...]] | None = None  # of every leaf without the batch, once they were asked for
 

@@ -35,6 +35,7 @@ class DeltaNet(Memory):
     """
 
     paper: ClassVar[str] = "Yang et al. 2024, arXiv:2412.06464"
+    size_argument = "memory_size"
 
     def __init__(self, input_size: int, output_size: int, memory_size: int = 32, *, heads: int = 1) -> None:
         super().__init__(input_size, output_size)

@@ -20,6 +20,8 @@ class Diagonal(Memory):
     ones.
     """
 
+    size_argument = "state_size"
+
     def __init__(self, input_size: int, output_size: int, state_size: int, backend: str) -> None:
         super().__init__(input_size, output_size)
         if state_size < 1:

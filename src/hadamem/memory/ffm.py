@@ -38,6 +38,7 @@ class FFM(Memory):
     """
 
     paper = "Morad et al. 2023, arXiv:2310.04128"
+    size_argument = "trace_size"
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class FWP(Memory):
     """
 
     paper: ClassVar[str] = "Schlag et al. 2021, arXiv:2102.11174"
+    size_argument = "memory_size"
 
     def __init__(
         self, input_size: int, output_size: int, memory_size: int = 32, *, rule: Rule = "delta", backend: str = "auto"

@@ -39,6 +39,7 @@ class Mamba(Memory):
     """
 
     paper: ClassVar[str] = "Gu & Dao 2023, arXiv:2312.00752"
+    size_argument = "inner_size"
 
     def __init__(
         self,

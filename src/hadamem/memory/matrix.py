@@ -22,6 +22,8 @@ class MatrixMemory(Memory):
         backend: of `hadamem.ops.hadamard_memory`.
     """
 
+    size_argument = "memory_size"
+
     def __init__(
         self, input_size: int, output_size: int, memory_size: int, maps: int, extra_rows: int = 0, backend: str = "auto"
     ) -> None:

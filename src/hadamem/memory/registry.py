@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from ..options import read_options
@@ -31,46 +33,66 @@ from .slstm import SLSTM
 from .stack import Stack
 from .transformer import GPT, GTrXL
 
-#: Every memory, and the argument of its constructor that says how large it is.
-MEMORIES: dict[str, tuple[type[Memory], str]] = {
-    "shm": (SHM, "memory_size"),
-    "gru": (GRU, "hidden_size"),
-    "lstm": (LSTM, "hidden_size"),
-    "elman": (Elman, "hidden_size"),
-    "indrnn": (IndRNN, "hidden_size"),
-    "mingru": (MinGRU, "hidden_size"),
-    "lmu": (LMU, "hidden_size"),
-    "ffm": (FFM, "trace_size"),
-    "lru": (LRU, "state_size"),
-    "s5": (S5, "state_size"),
-    "mlp": (MLP, "hidden_size"),
-    "mlstm": (MLSTM, "memory_size"),
-    "slstm": (SLSTM, "hidden_size"),
-    "mamba": (Mamba, "inner_size"),
-    "linear_attention": (LinearAttention, "memory_size"),
-    "gla": (GLA, "memory_size"),
-    "fwp": (FWP, "memory_size"),
-    "delta_net": (DeltaNet, "memory_size"),
-    "gpt": (GPT, "hidden_size"),
-    "gtrxl": (GTrXL, "hidden_size"),
-    "framestack": (FrameStack, "hidden_size"),
-    "positional_mlp": (PositionalMLP, "hidden_size"),
+#: The memories of hadamem. Installed packages add theirs by entry points in the group "hadamem.memories", see `memory_names`.
+MEMORIES: dict[str, type[Memory]] = {
+    "shm": SHM,
+    "gru": GRU,
+    "lstm": LSTM,
+    "elman": Elman,
+    "indrnn": IndRNN,
+    "mingru": MinGRU,
+    "lmu": LMU,
+    "ffm": FFM,
+    "lru": LRU,
+    "s5": S5,
+    "mlp": MLP,
+    "mlstm": MLSTM,
+    "slstm": SLSTM,
+    "mamba": Mamba,
+    "linear_attention": LinearAttention,
+    "gla": GLA,
+    "fwp": FWP,
+    "delta_net": DeltaNet,
+    "gpt": GPT,
+    "gtrxl": GTrXL,
+    "framestack": FrameStack,
+    "positional_mlp": PositionalMLP,
 }
 
 
+def memory_names() -> list[str]:
+    """Every memory that there is here: those of hadamem, then those of installed packages."""
+    return [*MEMORIES, *(name for name in _added() if name not in MEMORIES)]
+
+
 def memory_class(name: str) -> type[Memory]:
-    """The class of that name, or a ValueError with the nearest names."""
-    if name not in MEMORIES:
-        near = difflib.get_close_matches(name, MEMORIES, n=3, cutoff=0.4) or list(MEMORIES)
-        raise ValueError(f"no memory is called {name!r}; did you mean {' or '.join(near)}? All: {', '.join(MEMORIES)}")
-    return MEMORIES[name][0]
+    """The class of that name.
+
+    Raises:
+        ValueError: there is none, or what another package has under this name is no memory.
+    """
+    if name in MEMORIES:
+        return MEMORIES[name]
+    if (there := _added().get(name)) is None:
+        names = memory_names()
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
+        raise ValueError(f"no memory is called {name!r}; did you mean {' or '.join(near)}? All: {', '.join(names)}")
+    cls = there.load()
+    if not (isinstance(cls, type) and issubclass(cls, Memory)):
+        raise ValueError(f"memory {name!r} is {there.value}, which is no subclass of hadamem.memory.Memory")
+    return cls
+
+
+@functools.cache
+def _added() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="hadamem.memories")}
 
 
 def make_memory(name: str, input_size: int, output_size: int, size: int | None = None, **options: Any) -> Memory:
     """Build a memory by name.
 
     Args:
-        name: a key of MEMORIES.
+        name: one of `memory_names`.
         input_size: features of its input.
         output_size: features of its output.
         size: how large it is, in its own measure (SHM: H of its H x H matrix; GRU: hidden units). Default: its own.
@@ -86,7 +108,7 @@ def make_memory(name: str, input_size: int, output_size: int, size: int | None =
         if option not in allowed:
             raise ValueError(f"memory {name!r} has no option {option!r}; it has: {', '.join(allowed) or 'none'}")
     if size is not None:
-        options[MEMORIES[name][1]] = size
+        options[cls.size_argument] = size
     if "layers" in inspect.signature(cls.__init__).parameters or (layers := options.pop("layers", 1)) == 1:
         return cls(input_size, output_size, **options)
     if layers < 1:
@@ -97,7 +119,7 @@ def make_memory(name: str, input_size: int, output_size: int, size: int | None =
 def memory_options(name: str) -> dict[str, inspect.Parameter]:
     """The keyword arguments of a memory's constructor beside its sizes, and how many layers."""
     cls = memory_class(name)
-    known = {"self", "input_size", "output_size", MEMORIES[name][1]}
+    known = {"self", "input_size", "output_size", cls.size_argument}
     options = {n: p for n, p in inspect.signature(cls.__init__, eval_str=True).parameters.items() if n not in known}
     layers = inspect.Parameter("layers", inspect.Parameter.KEYWORD_ONLY, default=1, annotation=int)
     return {"layers": layers, **options}

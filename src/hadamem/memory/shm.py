@@ -82,6 +82,7 @@ class SHM(Memory):
     """
 
     paper: ClassVar[str] = "Le et al. 2025, arXiv:2410.10132"
+    size_argument = "memory_size"
 
     def __init__(
         self,

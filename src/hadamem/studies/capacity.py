@@ -24,7 +24,7 @@ from . import Budget, toys
 from .base import Findings, Study, kept
 
 #: The memories whose state is a matrix.
-MATRICES = tuple(name for name, (cls, _) in MEMORIES.items() if issubclass(cls, SHM | MatrixMemory | FWP | DeltaNet | Mamba))
+MATRICES = tuple(name for name, cls in MEMORIES.items() if issubclass(cls, SHM | MatrixMemory | FWP | DeltaNet | Mamba))
 #: A number of pairs counts as held from this accuracy on.
 HELD = 0.9
 _MARKERS = "os^Dv"

@@ -13,7 +13,7 @@ import torch
 
 from ..bench import memories
 from ..measure import median_seconds
-from ..memory import MEMORIES, memory_options
+from ..memory import MEMORIES, memory_class, memory_options
 from ..text import as_text
 from . import recall, returns
 
@@ -27,18 +27,18 @@ RESULTS = {
 }
 
 
-def rows(timed: bool = True) -> list[dict[str, Any]]:
-    """A row for each memory, at its default size; with what a step costs on this machine if `timed`."""
-    return [_row(name, size, timed) for name, (_, size) in MEMORIES.items()]
+def rows(names: Sequence[str], timed: bool = True) -> list[dict[str, Any]]:
+    """A row for each of some memories, at its default size; with what a step costs on this machine if `timed`."""
+    return [_row(name, timed) for name in names]
 
 
-def _row(name: str, size: str, timed: bool) -> dict[str, Any]:
+def _row(name: str, timed: bool) -> dict[str, Any]:
     torch.manual_seed(0)
     memory = memories.build(name, None)
     row = {
         "name": name,
         "about": re.split(r"[:(.]", inspect.getdoc(memory) or "")[0].strip(),
-        "size": f"{size} = {getattr(memory, size)}",
+        "size": f"{(size := memory.size_argument)} = {getattr(memory, size, '?')}",
         "state_bytes": memories.state_bytes(memory),
         "parameters": memories.count_parameters(memory),
     }
@@ -57,7 +57,7 @@ def _typed(value: Any) -> str:
 
 def equations(name: str) -> str:
     """The indented lines of a memory's docstring that stand before its arguments."""
-    text = inspect.cleandoc(MEMORIES[name][0].__doc__ or "").split("\nArgs:")[0]
+    text = inspect.cleandoc(memory_class(name).__doc__ or "").split("\nArgs:")[0]
     lines = re.findall(r"^    (.*)$", text, re.MULTILINE)
     return "\n".join(lines)
 
@@ -69,7 +69,7 @@ def page(files: dict[str, pathlib.Path | None], old: str = "") -> str:
         files: JSON files of the commands of RESULTS; where there is none, the table of the old page stays.
         old: the old page.
     """
-    listed = rows(timed=False)
+    listed = rows(tuple(MEMORIES), timed=False)
     parts = [_HEAD, _markdown([{head: as_text(r[n]) for head, n in _COLUMNS.items()} for r in listed])]
     parts += ["\n## What they compute\n\nx_t is the input, y_t the output, `*` a product of elements.\n"]
     for r in listed:

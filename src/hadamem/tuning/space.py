@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..agents.training import TrainConfig
 from ..memory import memory_class, memory_options, parse_options
-from ..memory.registry import MEMORIES
 from ..recipes.arguments import Train, memory_words, read_train, task_words
 from ..recipes.file import merge_options
 from ..recipes.presets import default_preset
@@ -157,7 +156,9 @@ def _size(config: TrainConfig) -> int | None:
     """The size of the memory, be it the memory's own default; None if it has none."""
     if config.memory_size is not None:
         return config.memory_size
-    default = inspect.signature(memory_class(config.memory).__init__).parameters[MEMORIES[config.memory][1]].default
+    default = (
+        inspect.signature(memory_class(config.memory).__init__).parameters[memory_class(config.memory).size_argument].default
+    )
     return default if isinstance(default, int) else None
 
 
