@@ -188,12 +188,13 @@ def test_temperature_seeks_its_entropy() -> None:
 
 
 @pytest.mark.parametrize("env", [DISCRETE, CONTINUOUS])
-@pytest.mark.parametrize("actor_memory", [None, "gru"])
+@pytest.mark.parametrize(("actor_memory", "layers"), [(None, 1), (None, 2), ("gru", 1)])
 def test_a_replayed_episode_meets_the_numbers_that_acted(
-    env: str, actor_memory: str | None, monkeypatch: pytest.MonkeyPatch
+    env: str, actor_memory: str | None, layers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock too: SHM's random rows are those of the time of acting, for the actor and for both critics."""
-    sac = agent(small(env, "shm", num_steps=250, updates_per_step=1e-6, actor_memory=actor_memory))
+    """The clock too: SHM's random rows are those of the time of acting, for the actor and for both critics, at every depth."""
+    config = small(env, "shm", num_steps=250, updates_per_step=1e-6, actor_memory=actor_memory)
+    sac = agent(replace(config, memory_options=(*config.memory_options, f"layers={layers}")))
     monkeypatch.setattr(sac.policy.head, "sample", sac.policy.head.mode)
     monkeypatch.setattr(sac.policy.normaliser, "update", lambda obs: None)  # statistics of the time of acting
     for parameter in sac.policy.mlp.parameters():

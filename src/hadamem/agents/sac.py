@@ -158,8 +158,8 @@ class SAC:
         actor, config = self.actor, self.config
         start = actor.start.cpu()
         self.clock = torch.where(start, torch.randint(2**62, start.shape), self.clock)
-        if "clock" in actor.state:
-            actor.state["clock"] = torch.where(actor.start, self.clock.to(self.device), actor.state["clock"])
+        began = self.policy.encoder.memory.begin_at(actor.state, self.clock.to(self.device))
+        actor.state = {name: _where(actor.start, began[name], leaf) for name, leaf in actor.state.items()}
         obs = actor.obs
         action, actor.state = self.policy.act(obs, actor.state, actor.start, greedy=False)
         if self.step < config.warmup_steps:
@@ -292,3 +292,8 @@ def _frozen(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.requires_grad_(True)
+
+
+def _where(rows: Tensor, there: Tensor, elsewhere: Tensor) -> Tensor:
+    """`there` in the rows (B,) that are true, `elsewhere` in the others."""
+    return elsewhere if there is elsewhere else torch.where(rows.view(-1, *[1] * (there.dim() - 1)), there, elsewhere)

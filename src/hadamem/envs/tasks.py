@@ -31,8 +31,9 @@ def list_tasks() -> list[dict[str, Any]]:
 
     Returns:
         Rows with the keys name, observation and action (short words for the spaces, "" where telling would mean to
-        build a simulator), max_steps (steps an episode can take at most, None if unknown or unlimited), source
-        ("popgym", "gymnasium", "hadamem" or the namespace of another package) and batched (whether hadamem steps all environments in one array).
+        build a simulator), max_steps (steps an episode can take at most, None if unknown or unlimited), source ("popgym",
+        "gymnasium", "hadamem" or the namespace of another package) and batched (whether hadamem steps all environments in one
+        array).
     """
     rows = _popgym_rows()
     for spec in gymnasium.registry.values():

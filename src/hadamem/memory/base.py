@@ -44,6 +44,18 @@ class Memory(nn.Module, ABC):
     def initial_state(self, batch_size: int) -> State:
         """The state before the first observation, on the device and in the dtype of the parameters."""
 
+    def begin_at(self, state: State, clock: Tensor) -> State:
+        """A state whose random draws are those of a clock, so that an episode that is replayed meets the same ones.
+
+        Args:
+            state: of B rows, not changed.
+            clock: (B,) int64, the number of the first draw; every step counts on by one.
+
+        Returns:
+            The state to go on with. A memory that draws nothing has no use for a clock: the state as it is.
+        """
+        return state
+
     @abstractmethod
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """What a subclass defines: the outputs for all steps and the state after the last, from checked arguments."""

@@ -140,6 +140,10 @@ class SHM(Memory):
         self.shortcut = nn.Linear(input_size, heads * H) if shortcut else None
         self.output = nn.Linear(heads * H, output_size)
 
+    def begin_at(self, state: State, clock: Tensor) -> State:
+        """See Memory."""
+        return {**state, "clock": clock}
+
     def initial_state(self, batch_size: int) -> State:
         """An empty memory, and a clock at a random draw from torch's global generator."""
         memory = self._wide_zeros(batch_size, self.heads * self.memory_size, self.memory_size)

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from .base import Memory, State
 
+_BETWEEN_CLOCKS = 2**40  # steps: more than an episode has
+
 
 class GatedMLP(nn.Module):
     """W_o (silu(W_g x) * W_u x) (Shazeer 2020, arXiv:2002.05202), with twice as many features between."""
@@ -50,6 +52,18 @@ class Stack(Memory):
         states = (memory.initial_state(batch_size) for memory in self.memories)  # type: ignore[operator]
         return {f"{n}.{name}": leaf for n, state in enumerate(states) for name, leaf in state.items()}
 
+    def begin_at(self, state: State, clock: Tensor) -> State:
+        """See Memory; each memory has draws of its own."""
+        began: State = {}
+        for n, memory in enumerate(self.memories):
+            own = memory.begin_at(self._own(state, n), clock + n * _BETWEEN_CLOCKS)  # type: ignore[operator]
+            began |= {f"{n}.{name}": leaf for name, leaf in own.items()}
+        return began
+
+    @staticmethod
+    def _own(state: State, n: int) -> State:
+        return {name.removeprefix(f"{n}."): leaf for name, leaf in state.items() if name.startswith(f"{n}.")}
+
     def initialise_orthogonal(self) -> None:
         """See Memory; the memories do it their own way."""
         super().initialise_orthogonal()
@@ -61,8 +75,7 @@ class Stack(Memory):
         x = self.input(x)
         after: State = {}
         for n, (memory, mlp) in enumerate(zip(self.memories, self.mlps, strict=True)):
-            own = {name.removeprefix(f"{n}."): leaf for name, leaf in state.items() if name.startswith(f"{n}.")}
-            y, own = memory(self.norms[2 * n](x), own, start)
+            y, own = memory(self.norms[2 * n](x), self._own(state, n), start)
             after |= {f"{n}.{name}": leaf for name, leaf in own.items()}
             x = x + y
             x = x + mlp(self.norms[2 * n + 1](x))

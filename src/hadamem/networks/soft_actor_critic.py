@@ -98,11 +98,9 @@ class _MemoryEncoder(nn.Module):
         self.size = config.memory_output_size + (config.observation_embed if self.sees_images else 0)
 
     def initial_state(self, batch_size: int, clock: Tensor | None = None) -> State:
-        """The memory's; with the clock (B,), if it has one, that is given."""
+        """The memory's; its random draws, if it has any, are those of the clock (B,)."""
         state = self.memory.initial_state(batch_size)
-        if clock is not None and "clock" in state:
-            state["clock"] = clock
-        return state
+        return state if clock is None else self.memory.begin_at(state, clock)
 
     def forward(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         embedded = self.obs(obs)
@@ -137,7 +135,7 @@ class SoftActor(Policy):
         self.mlp = _mlp([size, *config.hidden_sizes, self.head.size], 1e-3, config.released_initialisation)
 
     def initial_state(self, batch_size: int, clock: Tensor | None = None) -> State:
-        """The memory's; with the clock (B,), if it has one, that is given."""
+        """The memory's; its random draws, if it has any, are those of the clock (B,)."""
         return self.encoder.initial_state(batch_size, clock)
 
     def forward(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
