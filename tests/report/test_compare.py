@@ -151,6 +151,6 @@ def test_the_command_of_a_configuration_trains_it(memory: str, monkeypatch: pyte
     if memory == "shm":
         config.memory_options = (*config.memory_options, "rows=64")
     got = []
-    monkeypatch.setattr(cli, "run_training", lambda given, path, resume: bool(got.append(given)) or True)
+    monkeypatch.setattr(cli, "run_training", lambda given, path, resume, progress: bool(got.append(given)) or True)
     cli.train(shlex.split(train_command(config))[2:])
     assert got == [config]

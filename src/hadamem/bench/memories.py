@@ -257,13 +257,12 @@ def _times(ratio: float | None) -> str:
 
 def draw_lengths(rows: list[dict[str, Any]], file: pathlib.Path) -> None:
     """Cost of a step against the length of the sequence, a line for each memory, on log axes."""
-    import matplotlib
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
-    colours = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
     for i, row in enumerate(rows):
         style = ("-", "--", ":")[i // len(colours)] if row["memory"] != TORCH_GRU else "k-."
         axes.plot(row["lengths"], row["us"], style, marker="o", markersize=3, color=colours[i % 20], label=row["memory"])
@@ -274,7 +273,6 @@ def draw_lengths(rows: list[dict[str, Any]], file: pathlib.Path) -> None:
     axes.legend(frameon=False, ncols=2, loc="center left", bbox_to_anchor=(1, 0.5))
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=150)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def rollout_size(steps: int) -> dict[str, int]:
     run, the harder the task may be, and the more episodes the noise of a gradient is averaged over.
     """
     size = 2 ** math.floor(math.log2(min(max(steps / 50, _SMALLEST_ROLLOUT), _LARGEST_ROLLOUT)))
-    num_steps = 32 if size < 1024 else 64 if size < 4096 else 128
+    num_steps = 32 if size < 2048 else 64 if size < 4096 else 128
     return {"num_envs": size // num_steps, "num_steps": num_steps, "minibatches": min(8, size // 256)}
 
 

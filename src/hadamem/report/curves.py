@@ -7,10 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Literal
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from ..run import read_metrics
 from ..text import count
@@ -52,7 +49,8 @@ def draw_curves(
     columns = math.ceil(math.sqrt(len(panels)))
     rows = math.ceil(len(panels) / columns)
     size = (7, 4) if len(panels) == 1 else (5 * columns, 3.5 * rows)
-    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (task, members) in zip(grid.flat, sorted(panels.items()), strict=False):
         names = [labels[i] for i in members] if labels else _labels([results[i] for i in members])
         for n, (i, name) in enumerate(zip(members, names, strict=True)):
@@ -68,7 +66,6 @@ def draw_curves(
         axes.set_visible(False)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=150)
-    plt.close(figure)
 
 
 def _labels(results: Sequence[Result]) -> list[str]:

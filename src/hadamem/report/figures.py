@@ -9,9 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -37,7 +34,7 @@ _FONT: Any = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "ax
 def draw_all(comparison: Comparison) -> dict[str, Figure]:
     """The pictures by name: "curves", and where there are more memories than colours "curves-2" and so on; where there are
     tasks that all memories have played, "aggregates" and "profiles"."""
-    with plt.rc_context(_FONT):
+    with matplotlib.rc_context(_FONT):
         pages = groups(comparison)
         drawn = {f"curves-{i + 1}" if i else "curves": curves(comparison, page) for i, page in enumerate(pages)}
         if comparison.overall:
@@ -50,7 +47,6 @@ def save(figure: Figure, path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for ending in ("png", "pdf"):
         figure.savefig(path.with_name(f"{path.name}.{ending}"), dpi=200)
-    plt.close(figure)
 
 
 def short(task: str) -> str:
@@ -80,7 +76,8 @@ def curves(comparison: Comparison, shown: Sequence[str]) -> Figure:
     columns = min(len(tasks), 4 if len(tasks) > 6 else 3)
     rows = math.ceil(len(tasks) / columns)
     height = 1.6 * rows + 0.8 if len(tasks) > 1 else 3.6
-    figure, grid = plt.subplots(rows, columns, figsize=(_WIDTH, height), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
     divisor, called = unit(max(comparison.steps.values()))
     for axes, task in zip(grid.flat, tasks, strict=False):
         lines = {memory: (steps / divisor, *values) for memory, (steps, values) in comparison.curves[task].items()}
@@ -101,7 +98,8 @@ def aggregates(comparison: Comparison) -> Figure:
     labels = [textwrap.fill(row.memory, 30) for row in rows]
     lines = sum(label.count("\n") + 1 for label in labels)
     size = (_WIDTH, 1.1 + 0.2 * lines)
-    figure, grid = plt.subplots(1, len(panels), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)
     for axes, name in zip(grid[0], panels, strict=True):
         for y, row in enumerate(rows):
             if (estimate := row.estimates.get(name)) is not None:
@@ -126,7 +124,8 @@ def aggregates(comparison: Comparison) -> Figure:
 def profiles(comparison: Comparison) -> Figure:
     """The share of runs above each score; a panel for each group of memories, with the others in grey."""
     pages = groups(comparison)
-    figure, grid = plt.subplots(len(pages), figsize=(_WIDTH, 0.3 + 2.6 * len(pages)), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 0.3 + 2.6 * len(pages)), layout="constrained")
+    grid = figure.subplots(len(pages), squeeze=False)
     lines = {memory: (comparison.thresholds, *values) for memory, values in comparison.profiles.items()}
     for axes, page in zip(grid.flat, pages, strict=True):
         _lines(axes, comparison, lines, page)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -134,9 +133,8 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     """A panel for each task: a dot for each variant but the loop, a line from its lowest to its highest seed."""
     variants = [name for name in VARIANTS if name != _LOOP]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    figure, axes = plt.subplots(
-        1, len(tasks), figsize=(2 + 3.2 * len(tasks), 3.8), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(2 + 3.2 * len(tasks), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)
     for ax, task in zip(axes[0], tasks, strict=True):
         there = [row for row in rows if row["task"] == task and row["variant"] in variants and row["return"] is not None]
         for row in there:
@@ -150,7 +148,6 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
         ax.grid(alpha=0.3)
     axes[0, 0].invert_yaxis()
     figure.suptitle("dots: mean over seeds; lines: lowest to highest seed", fontsize=9)
-    plt.close(figure)
     return figure
 
 

@@ -6,11 +6,9 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .recording import Recording
@@ -43,23 +41,23 @@ def write_video(recording: Recording, file: pathlib.Path, progress: Callable[[in
     check_video(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure, draw = _figure(recording)
+    canvas = FigureCanvasAgg(figure)
     new = file.with_name(f".{file.name}.new.mp4")
     writer: Any = imageio.get_writer(new, fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=2)
     with writer:
         for t in range(len(recording.rewards)):
             draw(t)
-            figure.canvas.draw()
-            writer.append_data(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+            canvas.draw()
+            writer.append_data(np.asarray(canvas.buffer_rgba())[..., :3])
             if progress is not None:
                 progress(t + 1)
-    plt.close(figure)
     new.replace(file)
 
 
 def _figure(recording: Recording) -> tuple[Any, Callable[[int], None]]:
     """The figure of the first step, and what makes it that of another."""
     T = len(recording.rewards)
-    figure = plt.figure(figsize=(10, 6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(10, 6), dpi=100, layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=(4, 1))
     left, right, below = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, :])
     figure.suptitle(title(recording), fontsize=11)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from .. import checks, parallel, reference
 from ..reference import CALIBRATIONS
-from . import cpu, gpu
 from .observe import HadamardCall, observers
 
 
@@ -172,7 +171,14 @@ class _Eager(torch.autograd.Function):
 
 
 def _kernels(a: Tensor) -> ModuleType:
-    return gpu if a.device.type == "cuda" else cpu
+    """The kernels for a device; imported at the first call, since their compilers take longer to import than torch's rest."""
+    if a.device.type == "cuda":
+        from . import gpu
+
+        return gpu
+    from . import cpu
+
+    return cpu
 
 
 @torch.library.custom_op("hadamem::hadamard_memory", mutates_args=(), device_types=("cpu", "cuda"))

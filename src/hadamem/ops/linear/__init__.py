@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from .. import checks, parallel, reference
-from . import cpu, gpu
 
 
 def linear_recurrence(
@@ -114,7 +113,14 @@ class _Eager(torch.autograd.Function):
 
 
 def _kernels(x: Tensor) -> ModuleType:
-    return gpu if x.device.type == "cuda" else cpu
+    """The kernels for a device; imported at the first call, since their compilers take longer to import than torch's rest."""
+    if x.device.type == "cuda":
+        from . import gpu
+
+        return gpu
+    from . import cpu
+
+    return cpu
 
 
 @torch.library.custom_op("hadamem::linear_recurrence", mutates_args=(), device_types=("cpu", "cuda"))
