@@ -120,7 +120,7 @@ def _wait(process: subprocess.Popen, seconds: float, megabytes: float) -> None:
 
 
 def side_by_side(
-    module: str, names: Sequence[str], jobs: int, told: Callable[[str], None], *arguments: object
+    module: str, names: Sequence[str], jobs: int, on_progress: Callable[[str], None], *arguments: object
 ) -> list[dict[str, Any]]:
     """`in_fresh_process(module, name, *arguments)` for every name, `jobs` at a time, with one thread each.
 
@@ -137,11 +137,11 @@ def side_by_side(
     def work(name: str) -> dict[str, Any]:
         result = in_fresh_process(module, name, *arguments, environment={"OMP_NUM_THREADS": "1"})
         done.append(name)
-        told(f"{len(done)} of {len(names)} done, the latest: {name}")
+        on_progress(f"{len(done)} of {len(names)} done, the latest: {name}")
         return result
 
     done: list[str] = []
-    told(f"0 of {len(names)} done")
+    on_progress(f"0 of {len(names)} done")
     with ThreadPoolExecutor(jobs) as pool:
         try:
             return list(pool.map(work, names))

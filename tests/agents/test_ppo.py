@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hadamem.agents.ppo import PPO, PPOConfig
-from hadamem.agents.rollout import Rollout, Score, advantages
+from hadamem.agents.rollout import EpisodeStats, Rollout, advantages
 from hadamem.agents.training import TrainConfig, make_agent, make_environment, make_policy
 from hadamem.envs.vector import Episode
 from hadamem.memory import MEMORIES
@@ -37,7 +37,7 @@ def test_ratio_is_one_before_the_first_step(memory: str, env: str) -> None:
 
 
 def test_the_first_to_end_do_not_speak_for_all() -> None:
-    score = Score(num_envs=3)
+    score = EpisodeStats(num_envs=3)
     assert math.isnan(score.tell([Episode(1.0, 2, None)])["return"])
     assert score.tell([Episode(-1.0, 9, None), Episode(-1.0, 9, None)])["return"] == pytest.approx(-1 / 3)
 

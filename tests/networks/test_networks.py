@@ -11,15 +11,7 @@ from gymnasium import spaces
 
 from hadamem.envs import Layout, Leaf
 from hadamem.networks import ActorCritic, NetworkConfig, ObservationEncoder, PositionCode, make_head
-from hadamem.networks.encoders import steps_in_episode
 from hadamem.networks.heads import SquashedGaussian
-
-
-def test_steps_in_episode() -> None:
-    start = torch.tensor([[0, 0, 1, 0, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]]).bool()
-    steps, after = steps_in_episode(torch.tensor([7, 3, 0]), start)
-    assert steps.tolist() == [[7, 8, 0, 1, 0], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
-    assert after.tolist() == [1, 5, 5]
 
 
 def test_position_code_is_the_sine_code() -> None:

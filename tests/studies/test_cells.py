@@ -8,7 +8,7 @@ import time
 import pytest
 
 from hadamem.studies import cells
-from hadamem.studies.cells import Limits, cell
+from hadamem.studies.cells import Limits, measure_cached
 
 
 def test_a_cell_is_measured_once(tmp_path: pathlib.Path) -> None:
@@ -19,8 +19,8 @@ def test_a_cell_is_measured_once(tmp_path: pathlib.Path) -> None:
         return {"name": name, "sizes": sizes}
 
     for _ in range(2):
-        assert cell(tmp_path, measure, "a", [1, 2]) == {"name": "a", "sizes": [1, 2]}
-    assert cell(tmp_path, measure, "a", [1, 3])["sizes"] == [1, 3]
+        assert measure_cached(tmp_path, measure, "a", [1, 2]) == {"name": "a", "sizes": [1, 2]}
+    assert measure_cached(tmp_path, measure, "a", [1, 3])["sizes"] == [1, 3]
     assert asked == ["a", "a"]
 
 
@@ -29,10 +29,10 @@ def test_a_cell_over_its_limit_says_so(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, limits: Limits, stopped: str
 ) -> None:
     monkeypatch.setattr(cells, "_START", 0.0)
-    assert cell(tmp_path, time.sleep, 60, limits=limits) == {"stopped": stopped}  # type: ignore[arg-type]
+    assert measure_cached(tmp_path, time.sleep, 60, limits=limits) == {"stopped": stopped}  # type: ignore[arg-type]
 
 
 def test_a_cell_in_its_own_process(tmp_path: pathlib.Path) -> None:
     from hadamem.studies.scaling import trial
 
-    assert cell(tmp_path, trial, "cpu", "both", 4, 0, limits=Limits(60, 4000))["seconds"] > 0
+    assert measure_cached(tmp_path, trial, "cpu", "both", 4, 0, limits=Limits(60, 4000))["seconds"] > 0

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from hadamem import studies
 from hadamem.cli.main import main
-from hadamem.studies.base import Findings, Study, kept, write_findings
+from hadamem.studies.base import Findings, Study, cached_json, write_findings
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -58,7 +58,7 @@ def test_mistakes_are_answered(
 def test_finished_parts_are_not_made_again(tmp_path: pathlib.Path) -> None:
     made = []
     for _ in range(2):
-        assert kept(tmp_path / "work" / "part.json", lambda: made.append(1) or {"x": [1.5, None]}) == {"x": [1.5, None]}
+        assert cached_json(tmp_path / "work" / "part.json", lambda: made.append(1) or {"x": [1.5, None]}) == {"x": [1.5, None]}
     assert made == [1]
 
 

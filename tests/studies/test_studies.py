@@ -31,7 +31,7 @@ def test_an_unknown_study_is_told_with_those_there_are():
 def test_what_is_kept_is_not_made_again(tmp_path):
     made = []
     for _ in range(2):
-        assert base.kept(tmp_path / "part.json", lambda: made.append(1) or [1, 2]) == [1, 2]
+        assert base.cached_json(tmp_path / "part.json", lambda: made.append(1) or [1, 2]) == [1, 2]
     assert made == [1]
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..checks import check_number
 from ..envs import VectorEnvironment
 from ..envs.border import notice
 from ..envs.vector import Episode
 from ..networks import Policy
+from .rollout import Player
 
 #: Steps after which an evaluation cuts an episode of an environment without a limit.
 MAX_STEPS = 10_000
@@ -57,20 +57,13 @@ def evaluate(
     may_be_cut = env.cut_endless(max_steps)
     N = env.num_envs
     wanted = [episodes // N + (i < episodes % N) for i in range(N)]
-    device = next(policy.parameters()).device if policy is not None else torch.device("cpu")
-    obs, start = env.reset(tasks).to(device), torch.ones(N, dtype=torch.bool, device=device)
-    state = policy.initial_state(N) if policy is not None else {}
+    player = Player(policy, env, tasks)
     played: list[Episode] = []
     steps = 0
     try:
         while len(played) < episodes:
             steps += 1
-            if policy is None:
-                action: Tensor = env.random_actions()
-            else:
-                action, state = policy.act(obs, state, start, greedy)
-            step = env.step(action)
-            obs, start = step.obs.to(device), step.start.to(device)
+            step = player.step(player.act(greedy))
             for i, episode in zip(step.start.nonzero().flatten().tolist(), step.episodes, strict=True):
                 if wanted[i] > 0:
                     wanted[i] -= 1

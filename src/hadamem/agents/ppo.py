@@ -19,14 +19,14 @@ from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..networks import ActorCritic, NetworkConfig
 from .not_finite import not_finite
-from .rollout import Actor, Rollout, Score, advantages
+from .rollout import Actor, EpisodeStats, Rollout, advantages
 
 _FIRST_STATISTICS = 64  # steps of random play in each environment, before the first rollout
 
 
 @dataclass
 class PPOConfig:
-    """Everything that PPO can be told."""
+    """Everything that PPO can be set."""
 
     num_envs: int = 64
     """number of environments that are stepped side by side; each fills one row of a rollout"""
@@ -102,12 +102,12 @@ class PPO:
     def __init__(self, policy: ActorCritic, env: VectorEnvironment, config: PPOConfig, total_steps: int) -> None:
         self.policy, self.config, self.total_steps, self.step = policy, config, total_steps, 0
         device = next(policy.parameters()).device
-        self.actor = Actor(policy, env, device, config.noise_correlation)
+        self.actor = Actor(policy, env, config.noise_correlation)
         self.rollout = Rollout.empty(policy, env, config.num_steps, device)
         self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
         self.kl_coefficient = config.kl_coefficient
         self.annealing = 1.0
-        self.score = Score(env.num_envs)
+        self.episode_stats = EpisodeStats(env.num_envs)
 
     must_save = False  # a checkpoint holds all there is
 
@@ -127,7 +127,7 @@ class PPO:
             first = min(_FIRST_STATISTICS, config.num_steps)
             self.policy.normaliser.update(self.actor.play_at_random(first, report))
             self.step += config.num_envs * first
-        metrics = self.score.tell(self.actor.collect(self.rollout, config.gamma, report))
+        metrics = self.episode_stats.update(self.actor.collect(self.rollout, config.gamma, report))
         self.step += config.num_envs * config.num_steps
         metrics |= self._learn()
         self.policy.normaliser.update(self.rollout.obs)
@@ -141,7 +141,7 @@ class PPO:
         self.policy.value.update(target)
         if config.normalise_advantages:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8 * self.policy.value.deviation)
-        told: list[dict[str, Tensor]] = []
+        all_terms: list[dict[str, Tensor]] = []
         for _ in range(config.epochs):
             for rows in torch.randperm(config.num_envs, device=advantage.device).chunk(config.minibatches):
                 again = partial(self._loss, rows, advantage[rows], target[rows])
@@ -150,14 +150,14 @@ class PPO:
                     data = {"observations": rollout.obs[rows], "rewards": rollout.reward[rows], "value targets": target[rows]}
                     raise not_finite(self.step, terms, {"policy": self.policy}, data, again)
                 if config.kl_stop is not None and terms["kl"] > config.kl_stop:
-                    return self._summary(told or [terms]) | {"explained_variance": explained.item()}
+                    return self._summary(all_terms or [terms]) | {"explained_variance": explained.item()}
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 if config.max_grad_norm is not None:
                     terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.max_grad_norm)
                 self.optimiser.step()
-                told.append(terms)
-        return self._summary(told) | {"explained_variance": explained.item()}
+                all_terms.append(terms)
+        return self._summary(all_terms) | {"explained_variance": explained.item()}
 
     def _loss(self, rows: Tensor, advantage: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         rollout, config, head = self.rollout, self.config, self.policy.head
@@ -186,11 +186,13 @@ class PPO:
         terms["ratio_error"] = (ratio - 1).abs().max()
         return loss, {name: term.detach() for name, term in terms.items()}
 
-    def _summary(self, told: list[dict[str, Tensor]]) -> dict[str, float]:
-        summary = {name: torch.stack([terms[name] for terms in told if name in terms]).mean().item() for name in told[-1]}
-        summary["ratio_error"] = told[0]["ratio_error"].item()  # before the first gradient step
+    def _summary(self, all_terms: list[dict[str, Tensor]]) -> dict[str, float]:
+        summary = {
+            name: torch.stack([terms[name] for terms in all_terms if name in terms]).mean().item() for name in all_terms[-1]
+        }
+        summary["ratio_error"] = all_terms[0]["ratio_error"].item()  # before the first gradient step
         if self.config.kl_coefficient > 0:
-            last_epoch = [terms["kl"] for terms in told[-self.config.minibatches :]]
+            last_epoch = [terms["kl"] for terms in all_terms[-self.config.minibatches :]]
             moved = torch.stack(last_epoch).mean().item()
             if moved > 2 * self.config.kl_target:
                 self.kl_coefficient *= 1.5
@@ -206,7 +208,7 @@ class PPO:
             "policy": self.policy.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "kl_coefficient": self.kl_coefficient,
-            "returns": list(self.score.returns),
+            "returns": list(self.episode_stats.returns),
             "actor": self.actor.state_dict(),
         }
 
@@ -215,5 +217,5 @@ class PPO:
         self.step, self.kl_coefficient = saved["step"], saved["kl_coefficient"]
         self.policy.load_state_dict(saved["policy"])
         self.optimiser.load_state_dict(saved["optimiser"])
-        self.score.returns.extend(saved["returns"])
+        self.episode_stats.returns.extend(saved["returns"])
         self.actor.load_state_dict(saved["actor"])

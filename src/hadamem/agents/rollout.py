@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..envs import VectorEnvironment
-from ..envs.vector import Episode
+from ..envs.vector import Episode, Transition
 from ..memory import State
 from ..networks import ActorCritic, Policy
 from .packing import PackedRows, rows_for
@@ -49,13 +49,13 @@ class Rollout:
 
 
 @dataclass
-class Score:
+class EpisodeStats:
     """How the latest episodes of B environments went."""
 
     num_envs: int
     returns: deque[float] = field(default_factory=lambda: deque(maxlen=100))
 
-    def tell(self, episodes: list[Episode]) -> dict[str, float]:
+    def update(self, episodes: list[Episode]) -> dict[str, float]:
         """Take in the episodes of an iteration: the mean return of the latest 100, mean length and success of these."""
         self.returns.extend(episode.return_ for episode in episodes)
         # those that end before any other are the short ones, which may have gone uncommonly well or badly
@@ -72,13 +72,33 @@ def _mean(values: list[Any]) -> float:
 
 
 class Player:
-    """Where a policy is in a vector of environments: the observation, start and state before its next step."""
+    """Where a policy is in a vector of environments: the observation, start and state before its next step.
 
-    def __init__(self, policy: Policy, env: VectorEnvironment, device: torch.device) -> None:
-        self.env, self.device = env, device
-        self.obs = env.reset().to(device)
-        self.start = torch.ones(env.num_envs, dtype=torch.bool, device=device)
-        self.state = policy.initial_state(env.num_envs)
+    Args:
+        policy: who plays; None for random actions.
+        env: the environments, in which episodes begin.
+        tasks: see `VectorEnvironment.reset`.
+    """
+
+    def __init__(self, policy: Policy | None, env: VectorEnvironment, tasks: Sequence[int] | None = None) -> None:
+        self.policy, self.env = policy, env
+        self.device = torch.device("cpu") if policy is None else next(policy.parameters()).device
+        self.obs = env.reset(tasks).to(self.device)
+        self.start = torch.ones(env.num_envs, dtype=torch.bool, device=self.device)
+        self.state: State = {} if policy is None else policy.initial_state(env.num_envs)
+
+    def act(self, greedy: bool) -> Tensor:
+        """Actions (B, K) of the policy, the most likely ones or random ones, after which `state` is that of the next step."""
+        if self.policy is None:
+            return self.env.random_actions()
+        action, self.state = self.policy.act(self.obs, self.state, self.start, greedy)
+        return action
+
+    def step(self, action: Tensor) -> Transition:
+        """Take a step with actions (B, K), after which `obs` and `start` are those of the next one."""
+        step = self.env.step(action)
+        self.obs, self.start = step.obs.to(self.device), step.start.to(self.device)
+        return step
 
     def state_dict(self) -> dict[str, Any]:
         """Enough to go on exactly where the environments can be saved, and with new episodes where not."""
@@ -99,22 +119,22 @@ class Actor(Player):
         noise_correlation: of the noise of continuous actions, from one step to the next.
     """
 
-    def __init__(
-        self, policy: ActorCritic, env: VectorEnvironment, device: torch.device, noise_correlation: float = 0.0
-    ) -> None:
-        super().__init__(policy, env, device)
-        self.policy, self.noise_correlation = policy, noise_correlation
-        self.noise = torch.zeros(env.num_envs, policy.head.action_size, device=device)
+    policy: ActorCritic
+
+    def __init__(self, policy: ActorCritic, env: VectorEnvironment, noise_correlation: float = 0.0) -> None:
+        super().__init__(policy, env)
+        self.noise_correlation = noise_correlation
+        self.noise = torch.zeros(env.num_envs, policy.head.action_size, device=self.device)
 
     def play_at_random(self, num_steps: int, on_step: Callable[[int], None] | None = None) -> Tensor:
         """Observations (num_steps, B, D) of random play; new episodes begin after it. `on_step`: see `collect`."""
         seen = []
         for t in range(num_steps):
             seen.append(self.obs)
-            self.obs = self.env.step(self.env.random_actions()).obs.to(self.device)
+            self.step(self.env.random_actions())
             if on_step is not None:
                 on_step((t + 1) * self.env.num_envs)
-        self.obs = self.env.reset().to(self.device)
+        self.obs, self.start = self.env.reset().to(self.device), torch.ones_like(self.start)
         return torch.stack(seen)
 
     @torch.no_grad()
@@ -130,14 +150,12 @@ class Actor(Player):
             rollout.obs[:, t], rollout.start[:, t] = self.obs, self.start
             rollout.action[:, t], rollout.value[:, t] = action, value[:, 0]
             rollout.log_prob[:, t] = head.log_prob(parameters, action)
-            step = self.env.step(action)
-            rollout.reward[:, t] = step.reward.to(self.device)
-            rollout.end[:, t] = step.start.to(self.device)
+            step = self.step(action)
+            rollout.reward[:, t], rollout.end[:, t] = step.reward.to(self.device), self.start
             if step.final_obs is not None:  # with the memory as it was before the reset
                 going_on = torch.zeros_like(self.start)[:, None]
                 final_value = policy(step.final_obs.to(self.device)[:, None], self.state, going_on)[1][:, 0]
                 rollout.reward[:, t] += gamma * torch.where(step.truncated.to(self.device), final_value, 0)
-            self.obs, self.start = step.obs.to(self.device), step.start.to(self.device)
             episodes += step.episodes
             if on_step is not None:
                 on_step((t + 1) * self.env.num_envs)

@@ -28,12 +28,12 @@ from ..envs.vector import Transition
 from ..networks import Categorical, RewardScale, SACNetworkConfig, SoftActor, TwinCritic
 from .not_finite import not_finite
 from .replay import Batch, Replay
-from .rollout import Player, Score
+from .rollout import EpisodeStats, Player
 
 
 @dataclass
 class SACConfig:
-    """Everything that SAC can be told."""
+    """Everything that SAC can be set."""
 
     num_envs: int = 10
     """number of environments that are stepped side by side"""
@@ -116,15 +116,15 @@ class SAC:
         self.optimiser = torch.optim.Adam(learned, lr=config.learning_rate, fused=True)
         head = policy.head
         self.discrete = isinstance(head, Categorical)
-        self.actor = Player(policy, env, self.device)
+        self.actor = Player(policy, env)
         self.clock = torch.zeros(env.num_envs, dtype=torch.int64)
         self.replay = Replay(
             env, head.action_size, self.discrete, config.replay_capacity, config.sequence_length, config.burn_in,
             most_unsaved=4 * config.num_steps, path=None if folder is None else folder / "replay.bin",
         )  # fmt: skip
         self.reward_scale = RewardScale(env.num_envs, config.gamma, config.normalise_rewards).to(self.device)
-        self.owed = 0.0  # updates
-        self.score = Score(env.num_envs)
+        self.updates_due = 0.0
+        self.episode_stats = EpisodeStats(env.num_envs)
 
     @property
     def must_save(self) -> bool:
@@ -143,14 +143,14 @@ class SAC:
         self.policy.normaliser.update(torch.stack(seen))
         reward, end = torch.stack([step.reward for step in steps], 1), torch.stack([step.start for step in steps], 1)
         self.reward_scale.update(reward.to(self.device), end.to(self.device))
-        metrics = self.score.tell([episode for step in steps for episode in step.episodes])
+        metrics = self.episode_stats.update([episode for step in steps for episode in step.episodes])
         if self.step <= config.warmup_steps or not self.replay.settle():
             return metrics
-        self.owed += config.updates_per_step * config.num_envs * config.num_steps
-        updates, self.owed = int(self.owed), self.owed % 1
-        told = [self.update(self.replay.sample(config.batch_size)) for _ in range(updates)]
-        if told:
-            metrics |= {name: torch.stack([terms[name] for terms in told]).mean().item() for name in told[0]}
+        self.updates_due += config.updates_per_step * config.num_envs * config.num_steps
+        updates, self.updates_due = int(self.updates_due), self.updates_due % 1
+        all_terms = [self.update(self.replay.sample(config.batch_size)) for _ in range(updates)]
+        if all_terms:
+            metrics |= {name: torch.stack([terms[name] for terms in all_terms]).mean().item() for name in all_terms[0]}
         return metrics
 
     def _act(self) -> Transition:
@@ -160,15 +160,13 @@ class SAC:
         self.clock = torch.where(start, torch.randint(2**62, start.shape), self.clock)
         began = self.policy.encoder.memory.begin_at(actor.state, self.clock.to(self.device))
         actor.state = {name: _where(actor.start, began[name], leaf) for name, leaf in actor.state.items()}
-        obs = actor.obs
-        action, actor.state = self.policy.act(obs, actor.state, actor.start, greedy=False)
+        obs, action = actor.obs, actor.act(greedy=False)
         if self.step < config.warmup_steps:
             action = actor.env.random_actions()
         action = action.cpu()
-        step = actor.env.step(action)
+        step = actor.step(action)
         terminal = step.terminated | step.at_goal if config.terminal_at_goal else step.terminated
         self.replay.add(obs.cpu(), start, self.clock, action, step, terminal)
-        actor.obs, actor.start = step.obs.to(self.device), step.start.to(self.device)
         self.step += config.num_envs
         return step
 
@@ -267,8 +265,8 @@ class SAC:
             "log_temperature": self.log_temperature.detach(),
             "optimiser": self.optimiser.state_dict(),
             "reward_scale": self.reward_scale.state_dict(),
-            "owed": self.owed,
-            "returns": list(self.score.returns),
+            "updates_due": self.updates_due,
+            "returns": list(self.episode_stats.returns),
             "clock": self.clock,
             "actor": self.actor.state_dict(),
             "replay": self.replay.state_dict(),
@@ -276,12 +274,13 @@ class SAC:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.step, self.owed, self.clock = saved["step"], saved["owed"], saved["clock"].cpu()
+        self.step, self.clock = saved["step"], saved["clock"].cpu()
+        self.updates_due = saved["updates_due"] if "updates_due" in saved else saved["owed"]  # its older name
         for name in ("policy", "critic", "target", "optimiser", "reward_scale", "actor", "replay"):
             getattr(self, name).load_state_dict(saved[name])
         with torch.no_grad():
             self.log_temperature.copy_(saved["log_temperature"])
-        self.score.returns.extend(saved["returns"])
+        self.episode_stats.returns.extend(saved["returns"])
 
 
 @contextmanager

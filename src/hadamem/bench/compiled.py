@@ -13,7 +13,7 @@ from ..measure import median_seconds
 from ..recipes.presets import preset_config
 
 
-def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
+def measure_all(on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
     """Forward and backward over 8 rows of 128 steps, eager and compiled by inductor (which needs a C++ compiler)."""
     config = preset_config("fast", "popgym-RepeatPreviousEasy-v0", "shm")
     env = make_environment(config, 8, 0)
@@ -30,7 +30,7 @@ def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     want: list[Tensor] = []
     for name, function in (("eager", policy), ("compiled", torch.compile(policy))):
-        told(f"{name} policy")
+        on_progress(f"{name} policy")
         results = [x for x in run(function) if x is not None]
         seconds = median_seconds(lambda function=function: run(function))  # type: ignore[misc]
         row = {"policy": name, "forward_backward_ms": seconds * 1e3}

@@ -95,10 +95,10 @@ def floor_us(limit: dict[str, float], H: int, *parts: dict[str, int]) -> float:
     return H * H * (tanh / limit["tanh_per_ns"] + fma / limit["fma_per_ns"]) / 1e3
 
 
-def measure_all(told: Callable[[str], None]) -> list[dict[str, Any]]:
+def measure_all(on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
     """One core, and all that torch would use."""
     rows = []
     for threads in sorted({1, torch.get_num_threads()}):
-        told(f"{threads} threads")
+        on_progress(f"{threads} threads")
         rows.append({"threads": threads} | rates(threads) | {"copy_gb_per_s": _copy_bandwidth(threads, 11) / 1e9})
     return rows

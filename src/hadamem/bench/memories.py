@@ -205,7 +205,7 @@ def with_backends(names: Sequence[str]) -> list[str]:
     return [name for name in names if "backend" in memory_options(name)]
 
 
-def measure_all(names: Sequence[str], lengths: bool, told: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
+def measure_all(names: Sequence[str], lengths: bool, on_progress: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
     """All that is said above for memories by name, each in a fresh process; cost against length only if asked for."""
     jobs: list[tuple[str, str, str]] = [("state", "state", name) for name in [*names, TORCH_GRU]]
     jobs += [("parameters", "parameters", name) for name in [*names, TORCH_GRU]]
@@ -214,7 +214,7 @@ def measure_all(names: Sequence[str], lengths: bool, told: Callable[[str], None]
     jobs += [("lengths", "lengths", name) for name in [*names, TORCH_GRU] if lengths]
     tables: dict[str, list[dict[str, Any]]] = {}
     for i, (table, what, name) in enumerate(jobs):
-        told(f"{i + 1} of {len(jobs)}: {name}, {what}")
+        on_progress(f"{i + 1} of {len(jobs)}: {name}, {what}")
         tables.setdefault(table, []).append(in_fresh_process(__name__, what, name))
     return tables
 

@@ -124,7 +124,7 @@ def measure_memory(B: int, T: int, H: int) -> dict[str, Any]:
     return {"B": B, "T": T, "H": H, "kernels_extra_mb": kernels, "training_extra_mb": extra, "process_mb": resident_mb()}
 
 
-def measure_all(told: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
+def measure_all(on_progress: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
     """All backends at all sizes, each in a fresh process; then threads and memory.
 
     The fastest and the released form also under an allocator that keeps what it has: large fresh allocations are slow on some
@@ -133,7 +133,7 @@ def measure_all(told: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
     rows = []
 
     def add(name: str, *arguments: object, **environment: str) -> None:
-        told(f"{name} at (B, T, H) = {arguments[1:4]}")
+        on_progress(f"{name} at (B, T, H) = {arguments[1:4]}")
         rows.append(in_fresh_process(__name__, *arguments, environment=environment) | {"backend": name})
 
     for size in SIZES:
@@ -142,11 +142,11 @@ def measure_all(told: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
         for backend in ("released", "cpu"):
             add(f"{backend} (tuned)", backend, *size, **TUNED_ALLOCATOR)
         if JAX.exists() and importlib.util.find_spec("jax"):
-            told(f"JAX at (B, T, H) = {size}")
+            on_progress(f"JAX at (B, T, H) = {size}")
             rows.append(in_fresh_process(str(JAX), *size) | {"extra_mb": None})
-    told("threads")
+    on_progress("threads")
     threads = [in_fresh_process(__name__, "threads", *LONG)]
-    told("memory")
+    on_progress("memory")
     memory = [in_fresh_process(__name__, "memory", *size) for size in LARGE]
     return {"sizes": rows, "threads": threads, "memory": memory}
 

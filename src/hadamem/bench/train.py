@@ -52,10 +52,10 @@ def measure_sac(memory: str, size: int, updates: int = 30) -> dict[str, Any]:
     return {"agent": "sac", "memory": memory, "memory_size": size, "updates_per_s": speed}
 
 
-def measure_all(agent: str, told: Callable[[str], None]) -> list[dict[str, Any]]:
+def measure_all(agent: str, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
     """All cases of an agent, one after the other."""
     rows = []
     for memory, size in CASES[agent]:
-        told(f"{memory} of size {size}")
+        on_progress(f"{memory} of size {size}")
         rows.append((measure_ppo if agent == "ppo" else measure_sac)(memory, size))
     return rows

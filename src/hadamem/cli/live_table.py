@@ -18,14 +18,14 @@ _ORDER: tuple[State, ...] = ("running", "failed", "waiting", "done", "kept")  # 
 _SECONDS = 1.0  # between two looks at the metrics
 
 
-class Watch:
+class SweepDisplay:
     """A context manager; call `look` often, and `tell` when a run has ended."""
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self.cells, self._looked = cells, 0.0
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> SweepDisplay:
         if self._live is not None:
             self._live.start()
         else:
@@ -45,17 +45,17 @@ class Watch:
                     cell.peek()
             self._live.update(self.table(console.height - 6), refresh=True)
 
-    def tell(self, cell: Cell) -> None:
+    def update(self, cell: Cell) -> None:
         """A run has ended."""
         if self._live is None:
             name = f"{self._counts()}: {cell.memory} on {cell.task}, seed {cell.seed}"
             result = cell.result
             if cell.state == "failed" or result is None:
-                told = f"failed: {cell.problem} (in {cell.log})"
+                outcome = f"failed: {cell.problem} (in {cell.log})"
             else:
                 value = result.scores.get("return", float("nan"))
-                told = f"return {value:.3f} after {result.steps:,} steps in {timedelta(seconds=round(result.seconds))}"
-            print(f"{name}: {told}", flush=True)
+                outcome = f"return {value:.3f} after {result.steps:,} steps in {timedelta(seconds=round(result.seconds))}"
+            print(f"{name}: {outcome}", flush=True)
 
     def table(self, rows: int) -> Table:
         """The runs, at most so many of them, in the order of the sweep."""

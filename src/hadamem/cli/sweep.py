@@ -24,13 +24,13 @@ from ..sweeps.suite import read_suite
 from ..sweeps.sweep import Cell, finish, keep_what_is_there, make_cells, score, summary
 from ..text import count
 from .console import console, make_table, print_rows, print_table, say
-from .live_table import Watch
+from .live_table import SweepDisplay
 
 DATA = pathlib.Path("docs/results/data")
 
 
 @dataclass(kw_only=True)
-class Where:
+class SweepOptions:
     """Where runs are trained and kept."""
 
     jobs: int | None = None
@@ -55,7 +55,7 @@ class Where:
 
 
 @dataclass(kw_only=True)
-class Sweep(Where):
+class Sweep(SweepOptions):
     """Train every memory on every task with every seed, each in a run folder of its own. Started again, it finishes only what
     is missing. All further options are those of `hadamem train` (--steps, --preset, --gamma, --threads, ...), for every run;
     what a preset says for a task or a memory stays in force."""
@@ -96,29 +96,29 @@ def sweep(arguments: Sequence[str]) -> None:
     _tell_failed(cells)
 
 
-def threads_for(given: Where) -> int:
+def threads_for(given: SweepOptions) -> int:
     """Processor threads of each run."""
     processors = os.cpu_count() or 1
     return 1 if given.ray else max(1, processors // (given.jobs or processors))
 
 
-def train_cells(cells: Sequence[Cell], given: Where) -> None:
+def train_cells(cells: Sequence[Cell], given: SweepOptions) -> None:
     """Train what is waiting of a sweep.
 
     Raises:
         SystemExit: with 130 if the user stopped it.
     """
-    with Watch(cells) as watch:
+    with SweepDisplay(cells) as display:
 
         def finished(cell: Cell) -> None:
             finish(cell, given.data)
-            watch.tell(cell)
+            display.update(cell)
 
         try:
             if given.ray:
-                run_on_ray(cells, given.ray, given.jobs, given.out, finished, watch.look)
+                run_on_ray(cells, given.ray, given.jobs, given.out, finished, display.look)
             else:
-                run_here(cells, given.jobs or os.cpu_count() or 1, finished, watch.look)
+                run_here(cells, given.jobs or os.cpu_count() or 1, finished, display.look)
         except KeyboardInterrupt:
             say("stopped; the same command goes on from here")
             raise SystemExit(130) from None
@@ -143,7 +143,7 @@ def _print_summary(cells: Sequence[Cell]) -> None:
 
 
 @dataclass(kw_only=True)
-class Reproduce(Where):
+class Reproduce(SweepOptions):
     """Train what the paper's tables and figures show, and tell first how long that will take. Started again, it finishes only
     what is missing. The experiments are files of the package, sweeps/reproductions/*.toml."""
 
@@ -181,7 +181,7 @@ def reproduce(arguments: Sequence[str]) -> None:
     _tell_failed(done)
 
 
-def _print_expected(name: str, cells: Sequence[Cell], given: Where) -> None:
+def _print_expected(name: str, cells: Sequence[Cell], given: SweepOptions) -> None:
     with console.status("measuring") as status:
         duration = expected(cells, given.known, lambda what: status.update(Text(f"measuring {what}")))
     jobs = given.jobs or os.cpu_count() or 1

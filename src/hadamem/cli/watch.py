@@ -20,7 +20,7 @@ from .console import console
 
 
 @dataclass
-class Watch:
+class WatchOptions:
     """Look inside: an episode of a trained policy, with its memory at every step, as one HTML page."""
 
     run: tyro.conf.Positional[pathlib.Path]
@@ -43,7 +43,7 @@ class Watch:
 
 def watch(arguments: Sequence[str]) -> None:
     """Look inside a trained agent: an episode and its memory as a page or a video"""
-    given = tyro.cli(Watch, args=arguments, prog="hadamem watch")
+    given = tyro.cli(WatchOptions, args=arguments, prog="hadamem watch")
     check_fields(given, ("steps",), at_least=1)
     check_fields(given, ("seed",), at_least=0)
     from ..watch.recording import record

@@ -71,18 +71,18 @@ class BatchedTask(VectorEnv):
     def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance all environments, those that end begin anew at once; the last observations are in the info."""
         reward, terminated, truncated = self._advance(actions)
-        observation, told, info = self._observe(), self._info(), {}
+        observation, own_info, info = self._observe(), self._info(), {}
         done = terminated | truncated
         if np.count_nonzero(done):
             rows = np.flatnonzero(done)
             final = np.full(self.num_envs, None, object)
             for i in rows:
                 final[i] = tuple(o[i] for o in observation) if isinstance(observation, tuple) else observation[i]
-            final_info = _masked(told | self._final_info(), done)
+            final_info = _masked(own_info | self._final_info(), done)
             info = {"final_obs": final, "_final_obs": done, "final_info": final_info, "_final_info": done.copy()}
             self._begin(rows)
-            observation, told = self._observe(), self._info()
-        return observation, reward, terminated, truncated, info | _masked(told, np.ones(self.num_envs, np.bool_))
+            observation, own_info = self._observe(), self._info()
+        return observation, reward, terminated, truncated, info | _masked(own_info, np.ones(self.num_envs, np.bool_))
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """A picture (height, width, 3) uint8 of each environment, or None without a `render_mode`."""
@@ -195,8 +195,8 @@ class SingleTask(gymnasium.Env):
         """Take one step."""
         reward, terminated, truncated = self.batch._advance(np.asarray(action)[None])
         done = bool(terminated[0]), bool(truncated[0])
-        told = self.batch._info() | (self.batch._final_info() if any(done) else {})
-        return self.batch._observe()[0], float(reward[0]), *done, _first(told)
+        own_info = self.batch._info() | (self.batch._final_info() if any(done) else {})
+        return self.batch._observe()[0], float(reward[0]), *done, _first(own_info)
 
     def render(self) -> np.ndarray | None:
         """A picture, (height, width, 3) uint8, or None without a `render_mode`."""
@@ -222,11 +222,11 @@ def require_positive(**numbers: float) -> None:
             raise ValueError(f"{name} is {number}; it must be above 0")
 
 
-def _masked(told: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, Any]:
+def _masked(own_info: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, Any]:
     """An info as Gymnasium's vector environments write it: beside each name, for which environments it is said."""
-    return told | {f"_{name}": mask.copy() for name in told}
+    return own_info | {f"_{name}": mask.copy() for name in own_info}
 
 
-def _first(told: dict[str, np.ndarray]) -> dict[str, Any]:
+def _first(own_info: dict[str, np.ndarray]) -> dict[str, Any]:
     """The info of the only environment, with plain numbers where there is one number."""
-    return {name: values[0] if values.ndim > 1 else values[0].item() for name, values in told.items()}
+    return {name: values[0] if values.ndim > 1 else values[0].item() for name, values in own_info.items()}

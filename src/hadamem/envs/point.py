@@ -86,8 +86,8 @@ class PointTask(FixedLength):
         return {"task": self.task.copy(), "at_goal": self.at_goal.copy()}
 
     def _final_info(self) -> dict[str, np.ndarray]:
-        told = {"success": self.returns.max(axis=1) > 0}
-        return told if self.returns.shape[1] == 1 else told | {"inner_returns": self.returns.copy()}
+        info = {"success": self.returns.max(axis=1) > 0}
+        return info if self.returns.shape[1] == 1 else info | {"inner_returns": self.returns.copy()}
 
     @abstractmethod
     def _place(self) -> None:

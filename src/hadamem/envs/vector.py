@@ -372,9 +372,9 @@ def _notice_of(id: str, encoder: Encoder, left_out: list[str]) -> None:
     wide = [leaf for leaf in encoder.leaves if leaf.size > _WIDE and not (leaf.kind == "image" and leaf.shape[0] <= _CHANNELS)]
     if wide:
         names = [leaf.name.removeprefix("obs.") for leaf in encoder.leaves]
-        told = ", ".join(f"{leaf.name} has {leaf.size:,} numbers" for leaf in wide)
+        sizes = ", ".join(f"{leaf.name} has {leaf.size:,} numbers" for leaf in wide)
         choose = f"; --observe chooses among {', '.join(names)}" if len(names) > 1 else ""
-        notice(f"{id}: {told}, which takes much memory and time{choose}")
+        notice(f"{id}: {sizes}, which takes much memory and time{choose}")
 
 
 def _needed_inputs(env: VectorEnv) -> list[str]:
@@ -391,8 +391,8 @@ def _convert(state: dict[str, Any], kind: type, convert: Callable[[Any], Any]) -
 
 def _inner_returns(info: dict[str, Any], i: int) -> tuple[float, ...]:
     """The returns of the inner episodes of the episode that ended in environment i, if its last info tells."""
-    told = "inner_returns" in info and info["_inner_returns"][i]
-    return tuple(info["inner_returns"][i].tolist()) if told else ()
+    there = "inner_returns" in info and info["_inner_returns"][i]
+    return tuple(info["inner_returns"][i].tolist()) if there else ()
 
 
 def _success(info: dict[str, Any], i: int) -> bool | None:
@@ -406,8 +406,8 @@ def _success(info: dict[str, Any], i: int) -> bool | None:
 def _at_goal(info: dict[str, Any], N: int) -> np.ndarray:
     """(N,) bool: "at_goal" of the info of this step, which for an episode that ended lies in its final info."""
     reached = np.zeros(N, np.bool_)
-    for told in (info, info.get("final_info", {})):
-        if "at_goal" in told:
-            where = told["_at_goal"]
-            reached[where] = told["at_goal"][where]
+    for source in (info, info.get("final_info", {})):
+        if "at_goal" in source:
+            where = source["_at_goal"]
+            reached[where] = source["at_goal"][where]
     return reached

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..ops.checks import values_known
 from .base import Memory, State, current_weights
-from .resets import contained, take, with_resets
+from .resets import gather_rows, guard_gradients, with_resets
 
 _SHUT = 1e4  # of a gate's bias: its sigmoid is exactly 0, or 1 with the other sign
 _LARGEST = (
@@ -75,9 +75,9 @@ class _Recurrent(Memory):
         rows, last = self._run(spread, states, self._weights_with_kinds(*weights))
         if not bool(rows.sum().isfinite() & (states[0].abs().amax() <= _LARGEST)):
             return slow()
-        y = take(rows.flatten(0, 1), place).unflatten(0, x.shape[:2])
+        y = gather_rows(rows.flatten(0, 1), place).unflatten(0, x.shape[:2])
         last[0] = y[:, -1]
-        y, *last = contained(slow, [y, *last], [x, *states, *weights])
+        y, *last = guard_gradients(slow, [y, *last], [x, *states, *weights])
         return [y, *(s.clone() for s in last)]  # the caller may change them in place
 
     def _weights_with_kinds(self, of_x: Tensor, of_hidden: Tensor, bias: Tensor, hidden_bias: Tensor) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """Resets for networks that know of none, such as torch's fused GRU and LSTM: before each, a step that empties the state.
 
 One call runs all rows, whatever the resets, on at most twice the steps. The network must tell by features of the input what a
-step is for. It empties the state by gates that are shut, and so by a product with zero, which NaN survives: see `contained`.
+step is for. It empties the state by gates that are shut, and so by a product with zero, which NaN survives: see
+`guard_gradients`.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ class _Put(torch.autograd.Function):
         return d_rows[:, : ctx.features].index_select(0, *ctx.saved_tensors), None, None
 
 
-def take(rows: Tensor, place: Tensor) -> Tensor:
+def gather_rows(rows: Tensor, place: Tensor) -> Tensor:
     """rows[place], where no place is named twice: torch's own gradient provides for that, row by row."""
-    return _Take.apply(rows, place)
+    return _GatherRows.apply(rows, place)
 
 
-class _Take(torch.autograd.Function):
+class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, place: Tensor) -> Tensor:
         ctx.save_for_backward(place)
@@ -70,13 +71,20 @@ class _Take(torch.autograd.Function):
         return taken.new_zeros(ctx.rows, taken.shape[1]).index_copy_(0, place, taken), None
 
 
-def contained(slow: Callable[[], list[Tensor]], ys: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
-    """ys as they are. Gradients that are not finite go through `slow` instead, which finds the same ys from `inputs` but lets
-    nothing through a reset: NaN after it would reach what was before."""
-    return list(_Contained.apply(slow, len(ys), *ys, *inputs))
+def guard_gradients(slow: Callable[[], list[Tensor]], ys: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
+    """The identity, whose gradients stop at resets even where they are NaN.
+
+    A gradient that is not finite is propagated through `slow` instead of through the fast path that made `ys`.
+
+    Args:
+        slow: computes `ys` from `inputs` step by step, selecting at resets, so that nothing passes them.
+        ys: outputs of the fast path, which multiplies by zero at resets.
+        inputs: what gradients are wanted of.
+    """
+    return list(_GuardedGradients.apply(slow, len(ys), *ys, *inputs))
 
 
-class _Contained(torch.autograd.Function):
+class _GuardedGradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, slow: Callable[[], list[Tensor]], count: int, *ys_and_inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.slow = slow

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..checks import check_fields
 from ..envs import Layout
 from ..memory import State, make_memory
-from .encoders import ObservationEncoder, PositionCode, steps_in_episode
+from ..memory.window import episode_steps
+from .encoders import ObservationEncoder, PositionCode
 from .heads import Categorical, Gaussian, LegalActions, Product, make_head
 from .normalisation import ObservationNormaliser, ValueHead
 from .policy import Policy
@@ -107,7 +108,8 @@ class ActorCritic(Policy):
             action parameters (B, T, head.size), values (B, T), the state after the last step.
         """
         x = self.encoder(self.normaliser(obs))
-        steps, position = steps_in_episode(state["position"], start)
+        steps = episode_steps(start, state["position"])
+        position = steps[:, -1] + 1
         if self.position is not None:
             x = self.position(x, steps)
         memory_state = {name: leaf for name, leaf in state.items() if name != "position"}

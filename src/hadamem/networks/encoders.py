@@ -57,22 +57,6 @@ def _image_encoder(shape: tuple[int, ...], size: int) -> nn.Module:
     return nn.Sequential(convolutions, nn.Linear(flat, size))
 
 
-def steps_in_episode(position: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """How many steps each observation is from the first of its episode.
-
-    Args:
-        position: (B,) int64, steps made in the episode that goes on at t = 0.
-        start: (B, T) bool.
-
-    Returns:
-        (B, T) int64, and the (B,) to go on with.
-    """
-    time = torch.arange(start.shape[1], device=start.device)
-    latest = torch.where(start, time, -1).cummax(dim=1).values
-    steps = torch.where(latest >= 0, time - latest, position[:, None] + time)
-    return steps, steps[:, -1] + 1
-
-
 class PositionCode(nn.Module):
     """Mix a sine code of the step within the episode into an embedding: (1 - s) x + s PE(t), s learned in [0, 1].
 

@@ -38,8 +38,8 @@ def _find_openmp() -> ctypes.CDLL | None:
 
 _openmp = _find_openmp()
 
-# glibc gives a freed block back to the system, to take it again page fault by page fault, until a program has once freed a
-# large one: from then on it keeps up to twice as much. Kernels of some hundred microseconds should not wait for a large one.
+# Freeing one large block raises glibc's mmap threshold, so that later buffers are reused instead of given back to the system
+# and taken again, a page fault every 4 KiB. Kernels of some hundred microseconds should not wait for that.
 torch.empty(30 * 2**20, dtype=torch.uint8)
 
 

@@ -40,15 +40,15 @@ def _curves(comparison: Comparison, task: str) -> dict[str, Any]:
             steps, values = comparison.curves[task][memory]
             data += _line(comparison, memory, steps / divisor, values)
     x = f"environment steps ({called})" if divisor > 1 else "environment steps"
-    told = f"{AXES[comparison.metric]} on {task} against environment steps, a line for each memory"
-    return _chart(short(task), told, data, x, AXES[comparison.metric].partition(" (")[0], 260)
+    about = f"{AXES[comparison.metric]} on {task} against environment steps, a line for each memory"
+    return _chart(short(task), about, data, x, AXES[comparison.metric].partition(" (")[0], 260)
 
 
 def _profiles(comparison: Comparison) -> dict[str, Any]:
     lines = [_line(comparison, name, comparison.thresholds, comparison.profiles[name]) for name in comparison.memories]
-    told = "share of runs with a score above each threshold, a line for each memory"
+    about = "share of runs with a score above each threshold, a line for each memory"
     data = [trace for line in lines for trace in line]
-    return _chart("", told, data, f"{score_name(comparison)} τ", "share of runs with a score > τ", 380)
+    return _chart("", about, data, f"{score_name(comparison)} τ", "share of runs with a score > τ", 380)
 
 
 def _aggregate(comparison: Comparison, name: str) -> dict[str, Any]:
@@ -65,9 +65,9 @@ def _aggregate(comparison: Comparison, name: str) -> dict[str, Any]:
             trace["error_x"] = {"type": "data", "symmetric": False, "color": colour, "thickness": 2.5, "width": 5, **ends}
         data.append(trace)
     title = NAMES.get(name, f"probability of improvement over {comparison.baseline}")
-    told = f"{title} over {OVERALL}, with its interval, for each memory; the numbers are in the table above"
+    about = f"{title} over {OVERALL}, with its interval, for each memory; the numbers are in the table above"
     x = score_name(comparison) if name in NAMES else "probability"
-    chart = _chart(title, told, data, x, "", 80 + 26 * len(comparison.overall))
+    chart = _chart(title, about, data, x, "", 80 + 26 * len(comparison.overall))
     shown = [row.memory for row in comparison.overall][::-1]
     chart["layout"]["yaxis"] |= {
         "type": "category",
@@ -99,7 +99,7 @@ def _line(comparison: Comparison, memory: str, x: Array, values: Array) -> list[
     return [band, line]
 
 
-def _chart(title: str, told: str, data: Sequence[dict[str, Any]], x: str, y: str, height: int) -> dict[str, Any]:
+def _chart(title: str, about: str, data: Sequence[dict[str, Any]], x: str, y: str, height: int) -> dict[str, Any]:
     layout: dict[str, Any] = {
         "height": height,
         "margin": _MARGIN,
@@ -111,7 +111,7 @@ def _chart(title: str, told: str, data: Sequence[dict[str, Any]], x: str, y: str
         "xaxis": {"title": {"text": x}, "zeroline": False},
         "yaxis": {"title": {"text": y}, "zeroline": False, "automargin": True},
     }
-    return {"title": title, "about": told, "data": list(data), "layout": layout}
+    return {"title": title, "about": about, "data": list(data), "layout": layout}
 
 
 def _numbers(values: Array) -> list[float | None]:

@@ -132,8 +132,8 @@ def profiles(comparison: Comparison) -> Figure:
         axes.set(ylabel="share of runs with a score > τ", ylim=(-0.02, 1.02))
         axes.legend(*_handles(comparison, page), loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     grid[-1, 0].set_xlabel(f"{score_name(comparison)} τ")
-    told = f"Runs of {_tasks(comparison)}. Bands: 95 % stratified bootstrap intervals."
-    figure.suptitle(told + ("" if len(pages) == 1 else " Grey: the other memories."), fontsize=8)
+    caption = f"Runs of {_tasks(comparison)}. Bands: 95 % stratified bootstrap intervals."
+    figure.suptitle(caption + ("" if len(pages) == 1 else " Grey: the other memories."), fontsize=8)
     return figure
 
 
@@ -167,11 +167,11 @@ def _handles(comparison: Comparison, shown: Sequence[str]) -> tuple[list[Line2D]
     return handles, [textwrap.fill(name, 30) for name in shown]
 
 
-def _legend(figure: Figure, comparison: Comparison, shown: Sequence[str], told: str) -> None:
+def _legend(figure: Figure, comparison: Comparison, shown: Sequence[str], caption: str) -> None:
     """One for all panels, above them, with what lines and bands are."""
     handles, labels = _handles(comparison, shown)
     longest = max(len(line) for label in labels for line in label.split("\n"))
     columns = max(1, min(len(labels), 110 // (longest + 7)))
-    told += "" if len(shown) == len(comparison.memories) else " Grey: the other memories."
+    caption += "" if len(shown) == len(comparison.memories) else " Grey: the other memories."
     place: dict[str, Any] = {"loc": "outside upper center", "frameon": False, "title_fontsize": 8}
-    figure.legend(handles, labels, ncols=columns, title=told, alignment="center", **place)
+    figure.legend(handles, labels, ncols=columns, title=caption, alignment="center", **place)

@@ -99,8 +99,8 @@ def config_key(config: dict[str, Any]) -> str:
     """
     with contextlib.suppress(ValueError):  # it has fields or values that are no more: it stays as it is
         config = asdict(config_from_dict(config))
-    told = json.dumps({name: value for name, value in config.items() if name not in _INDIFFERENT})
-    return json.dumps(json.loads(told, parse_float=_number), sort_keys=True)
+    text = json.dumps({name: value for name, value in config.items() if name not in _INDIFFERENT})
+    return json.dumps(json.loads(text, parse_float=_number), sort_keys=True)
 
 
 def matches(patterns: Iterable[str], *texts: str) -> bool:

@@ -151,7 +151,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
+def run(budget: Budget, folder: pathlib.Path, on_progress: Callable[[str], None], seed: int) -> Findings:
     """See `base.Study`."""
     size = SIZES[budget]
     runs, jobs = cells(size, folder, seed), torch.get_num_threads()
@@ -159,7 +159,7 @@ def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed:
 
     def look() -> None:
         ended = sum(cell.state in ("done", "kept", "failed") for cell in runs)
-        told(f"{ended} of {len(runs)} runs have ended")
+        on_progress(f"{ended} of {len(runs)} runs have ended")
 
     if size.fresh:
         run_here(runs, jobs, lambda cell: finish(cell, None), look)

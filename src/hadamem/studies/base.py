@@ -49,7 +49,7 @@ class Study:
     expected: Mapping[Budget, str]
 
 
-def kept(file: pathlib.Path, make: Callable[[], Any]) -> Any:
+def cached_json(file: pathlib.Path, make: Callable[[], Any]) -> Any:
     """The content of a JSON file; where there is none, what `make` returns, which is written there for the next time."""
     if not file.exists():
         write_whole(file, json.dumps(make()))

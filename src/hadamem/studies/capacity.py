@@ -21,7 +21,7 @@ from ..memory.shm import SHM
 from ..recipes.presets import PRESETS
 from ..report.curves import COLOURS
 from . import Budget, toys
-from .base import Findings, Study, kept
+from .base import Findings, Study, cached_json
 
 #: The memories whose state is a matrix.
 MATRICES = tuple(name for name, cls in MEMORIES.items() if issubclass(cls, SHM | MatrixMemory | FWP | DeltaNet | Mamba))
@@ -130,15 +130,17 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
+def run(budget: Budget, folder: pathlib.Path, on_progress: Callable[[str], None], seed: int) -> Findings:
     """See `base.Study`."""
     size = SIZES[budget]
     accuracies: dict[tuple[str, int], list[list[float]]] = {}
     for memory in MATRICES:
         for H in size.sizes:
-            told(f"{memory}, H = {H}")
+            on_progress(f"{memory}, H = {H}")
             accuracies[memory, H] = [
-                kept(folder / f"{memory} {H} {i}.json", partial(measure, memory, H, size, seed_for(seed, f"{memory} {H} {i}")))
+                cached_json(
+                    folder / f"{memory} {H} {i}.json", partial(measure, memory, H, size, seed_for(seed, f"{memory} {H} {i}"))
+                )
                 for i in range(size.networks)
             ]
     rows = table(accuracies, size.pairs)

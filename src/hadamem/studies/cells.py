@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..measure import OverLimitError, in_fresh_process
-from .base import kept
+from .base import cached_json
 
 _START = 30.0  # seconds that a process may take before it begins
 
@@ -33,7 +33,7 @@ class Limits:
     megabytes: float = math.inf
 
 
-def cell(
+def measure_cached(
     folder: pathlib.Path, measure: Callable[..., dict[str, Any]], *arguments: Any, limits: Limits | None = None
 ) -> dict[str, Any]:
     """measure(*arguments), or what it gave when it was asked the same before.
@@ -49,7 +49,7 @@ def cell(
     """
     asked = json.dumps(arguments)
     file = folder / f"{measure.__name__}-{re.sub(r'[^A-Za-z0-9.]+', '_', asked).strip('_')}.json"
-    return kept(file, lambda: _measured(measure, asked, limits))
+    return cached_json(file, lambda: _measured(measure, asked, limits))
 
 
 def _measured(measure: Callable[..., dict[str, Any]], asked: str, limits: Limits | None) -> dict[str, Any]:

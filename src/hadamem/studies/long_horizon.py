@@ -23,7 +23,7 @@ from ..recipes.presets import preset_config
 from ..report.curves import COLOURS
 from . import Budget, toys
 from .base import Findings, Study
-from .cells import Limits, cell
+from .cells import Limits, measure_cached
 
 TASK = "hadamem/TMazePassive-v0"
 MEGABYTES = 8000.0  # a process above this is stopped
@@ -145,18 +145,18 @@ def recall(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
     return {"diverged": diverged, "accuracy": accuracy, **taken}
 
 
-def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
+def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], seed: int) -> Findings:
     """See Study."""
     size, rows = SIZES[budget], []
     for L in size.corridors:
         for memory in MEMORIES:
-            told(f"corridor {L:,}: {memory}")
+            on_progress(f"corridor {L:,}: {memory}")
             made = {}
             for measure, seconds in ((recall, size.recall), (play, size.play)):
                 limits = Limits(2 * seconds, MEGABYTES) if size.fresh else None
-                made[measure.__name__] = cell(work, measure, memory, L, seconds, seed, limits=limits)
+                made[measure.__name__] = measure_cached(work, measure, memory, L, seconds, seed, limits=limits)
             limits = Limits(size.recall, MEGABYTES) if size.fresh else None
-            grown = cell(work, untrained, memory, L, seed, limits=limits)
+            grown = measure_cached(work, untrained, memory, L, seed, limits=limits)
             rows.append(_row(memory, L, made["recall"], made["play"], grown))
     threads = torch.get_num_threads()
     return Findings(

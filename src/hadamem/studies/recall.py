@@ -65,9 +65,9 @@ def measure(name: str) -> dict[str, Any]:
     return row | {"seconds": time.perf_counter() - begin}
 
 
-def measure_all(names: Sequence[str], jobs: int, told: Callable[[str], None]) -> list[dict[str, Any]]:
+def measure_all(names: Sequence[str], jobs: int, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
     """Memories by name, `jobs` at a time, each in a process of its own."""
-    return side_by_side(__name__, names, jobs, told)
+    return side_by_side(__name__, names, jobs, on_progress)
 
 
 def unexpected(row: dict[str, Any]) -> list[str]:

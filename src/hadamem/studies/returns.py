@@ -42,10 +42,10 @@ def measure(name: str, out: pathlib.Path, steps: int) -> dict[str, Any]:
 
 
 def measure_all(
-    names: Sequence[str], out: pathlib.Path, steps: int, jobs: int, told: Callable[[str], None]
+    names: Sequence[str], out: pathlib.Path, steps: int, jobs: int, on_progress: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """Memories by name, `jobs` at a time, each in a process of its own."""
-    return side_by_side(__name__, names, jobs, told, out, steps)
+    return side_by_side(__name__, names, jobs, on_progress, out, steps)
 
 
 def shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

@@ -24,7 +24,7 @@ from ..recipes.presets import preset_config
 from ..report.curves import COLOURS
 from . import Budget
 from .base import Findings, Study
-from .cells import Limits, cell
+from .cells import Limits, measure_cached
 
 H = 32  # the memory is H x H; one row
 MEGABYTES = 4000.0  # a process above this is stopped
@@ -115,9 +115,9 @@ def learning(backend: str, iterations: int, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed_for(seed, "network"))
     env = make_environment(config, ppo.num_envs, seed_for(seed, "environment"))
     agent = make_agent(config, env)
-    told = [agent.iterate() for _ in range(iterations)]
+    iterations_metrics = [agent.iterate() for _ in range(iterations)]
     env.close()
-    return {name: [metrics[name] for metrics in told] for name in ("return", "policy_loss", "value_loss")}
+    return {name: [metrics[name] for metrics in iterations_metrics] for name in ("return", "policy_loss", "value_loss")}
 
 
 def depth(name: str, T: int) -> int:
@@ -146,7 +146,7 @@ def exponent(lengths: Sequence[int], values: Sequence[float | None]) -> float | 
     return float(np.polyfit(x, y, 1)[0])
 
 
-def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
+def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], seed: int) -> Findings:
     """See Study."""
     size = SIZES[budget]
     limits = Limits(size.seconds, MEGABYTES) if size.fresh else None
@@ -154,20 +154,20 @@ def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: i
     stopped: dict[tuple[str, str], str] = {}
     rows = []
     for T in size.lengths:
-        told(f"T = {T:,}")
+        on_progress(f"T = {T:,}")
         extra, able = {}, {way: list[str]() for way in WAYS}
         for way in WAYS:
             for name in names:
                 if (name, way) in stopped:
                     continue
-                tried = cell(work, trial, name, way, T, seed, limits=limits)
+                tried = measure_cached(work, trial, name, way, T, seed, limits=limits)
                 why = tried.get("stopped") or ("time" if tried["seconds"] > size.seconds else None)
                 if why:
                     stopped[name, way] = f"{name} ({_WORDS[way]}) from T = {T:,} on, for want of {why}"
                 else:
                     able[way].append(name)
                     extra[name, way] = tried["extra_mb"]
-        taken = cell(work, times, T, able, size.timing, seed, limits=Limits() if size.fresh else None)
+        taken = measure_cached(work, times, T, able, size.timing, seed, limits=Limits() if size.fresh else None)
         for name in names:
             row: dict[str, Any] = {"backend": name, "T": T, "log2 T": math.log2(T), "sequential depth": depth(name, T)}
             row |= {f"{_WORDS[way]}, ms": taken[way].get(name) for way in WAYS}
@@ -178,10 +178,10 @@ def run(budget: Budget, work: pathlib.Path, told: Callable[[str], None], seed: i
             fit = exponent(size.lengths, [row[f"{_WORDS[way]}, ms"] for row in mine])
             for row in mine:
                 row[f"{_WORDS[way]}, exponent"] = fit
-    told("PPO with each backend")
+    on_progress("PPO with each backend")
     on_processor = [backend for device, backend in CONTENDERS.values() if device == "cpu"]
     free = Limits() if size.fresh else None
-    curves = {backend: cell(work, learning, backend, size.iterations, seed, limits=free) for backend in on_processor}
+    curves = {backend: measure_cached(work, learning, backend, size.iterations, seed, limits=free) for backend in on_processor}
     threads = torch.get_num_threads()
     return Findings(
         question="How do time, memory and sequential depth of each backend grow with the length of a sequence?",

@@ -23,7 +23,7 @@ from ..agents.training import seed_for
 from ..memory import Memory
 from ..report.curves import COLOURS, STYLES
 from . import Budget, toys
-from .base import Findings, Study, kept
+from .base import Findings, Study, cached_json
 from .inputs import NOISE, TASKS, recorded
 
 _SHM: dict[str, Any] = {"feature_map": "softmax", "read_norm": True}  # of the preset "popgym-fast": it learns within minutes
@@ -111,7 +111,7 @@ def log_products(memory: Memory, x: Tensor) -> np.ndarray:
     return torch.stack(rows).numpy()
 
 
-def measure(variant: str, network: str, size: Size, seed: int, told: Callable[[str], None]) -> dict[str, Any]:
+def measure(variant: str, network: str, size: Size, seed: int, on_progress: Callable[[str], None]) -> dict[str, Any]:
     """A memory under all inputs.
 
     Returns:
@@ -126,13 +126,13 @@ def measure(variant: str, network: str, size: Size, seed: int, told: Callable[[s
         torch.manual_seed(seed_for(seed, f"{variant} {i}"))
         reader = toys.Reader(toy, name, width, **options)
         if network == "trained":
-            told(f"{variant}: training on the {toy.about}")
+            on_progress(f"{variant}: training on the {toy.about}")
             lost += toys.train(reader, toy, size.updates, batch_size=8)
             accuracies.append(toys.accuracy(reader, toy, 128))
         readers.append(reader)
     found = {}
     for given in INPUTS:
-        told(f"{variant}, {network}: {given}")
+        on_progress(f"{variant}, {network}: {given}")
         # the same inputs for every memory and network, and with them the same rows of theta
         torch.manual_seed(seed_for(seed, given))
         shape = (size.rows // len(readers), size.product, toys.FEATURES)
@@ -292,14 +292,14 @@ def _heat(ax: Axes, cells: dict[tuple[str, str], dict[str, Any]], network: str) 
     ax.figure.colorbar(image, ax=ax, label="median $\\log_{10}$ norm / median at $T$ = 1", extend="both")
 
 
-def run(budget: Budget, folder: pathlib.Path, told: Callable[[str], None], seed: int) -> Findings:
+def run(budget: Budget, folder: pathlib.Path, on_progress: Callable[[str], None], seed: int) -> Findings:
     """See `base.Study`."""
     size = SIZES[budget]
     cells = {}
     for network in NETWORKS:
         for variant in VARIANTS:
             file = folder / f"{network} {variant}.json"
-            cells[variant, network] = kept(file, functools.partial(measure, variant, network, size, seed, told))
+            cells[variant, network] = cached_json(file, functools.partial(measure, variant, network, size, seed, on_progress))
     rows = table(cells)
     T = size.steps[-1]
     return Findings(

@@ -35,14 +35,14 @@ class Duration:
     measured: int
 
 
-def expected(cells: Sequence[Cell], data: pathlib.Path | None, told: Callable[[str], None]) -> Duration:
+def expected(cells: Sequence[Cell], data: pathlib.Path | None, on_progress: Callable[[str], None]) -> Duration:
     """The duration of the waiting runs: by the results of runs with the same settings (any seed, any number of steps), else of
     those that differ in the task only, else by measuring an iteration on the first task with these settings.
 
     Args:
         cells: of a sweep.
         data: folder of results.
-        told: told what is measured.
+        on_progress: called with what is measured.
     """
     found = find_results([data]) if data is not None and data.exists() else []
     there = {result.key for result in found}
@@ -61,7 +61,7 @@ def expected(cells: Sequence[Cell], data: pathlib.Path | None, told: Callable[[s
         keys = _keys(asdict(cell.config))
         key = next((key for key in keys if key in known), keys[-1])
         if key not in known:
-            told(f"{cell.memory} on {cell.task}")
+            on_progress(f"{cell.memory} on {cell.task}")
             known[key] = [measure(cell.config)]
             measured.add(key)
         used.add(key)

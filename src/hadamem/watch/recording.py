@@ -16,6 +16,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from ..agents.rollout import Player
 from ..agents.training import TrainConfig, make_environment, seed_for
 from ..checks import check_number
 from ..envs import Episode, VectorEnvironment
@@ -141,27 +142,25 @@ def record(
     env = _drawing_environment(config, seed, made)
     if policy.described:
         env.require(policy.described)
-    device = next(policy.parameters()).device
     torch.manual_seed(seed)
     calls: list[HadamardCall] = []
     trace: dict[str, list[Any]] = {name: [] for name in ("action", "parameters", "reward", "value", "calls", "state", "obs")}
     try:
         tasks = None if env.num_tasks is None else range(1)  # the first that an evaluation plays
-        obs, start, state = env.reset(tasks), torch.ones(1, dtype=torch.bool), policy.initial_state(1)
+        player = Player(policy, env, tasks)
         while len(trace["reward"]) < steps and made.episode is None:
-            trace["obs"].append(obs[0].numpy())
-            _see(env, obs[0].numpy(), made)
+            trace["obs"].append(player.obs[0].cpu().numpy())
+            _see(env, trace["obs"][-1], made)
             with observe_hadamard(calls.append):
-                parameters, *value, state = policy(obs[:, None].to(device), state, start[:, None].to(device))
+                parameters, *value, player.state = policy(player.obs[:, None], player.state, player.start[:, None])
             action = (policy.head.mode if greedy else policy.head.sample)(parameters[:, 0])
-            step = env.step(action)
-            obs, start = step.obs, step.start
+            step = player.step(action)
             trace["action"].append(env.as_done(action)[0])
             trace["parameters"].append(parameters[0, 0].cpu())
             trace["value"] += [v.item() for v in value]
             trace["reward"].append(step.reward.item())
             trace["calls"].append(list(calls))
-            trace["state"].append({name: _numpy(leaf[0]) for name, leaf in state.items()})
+            trace["state"].append({name: _numpy(leaf[0]) for name, leaf in player.state.items()})
             calls.clear()
             made.episode = step.episodes[0] if step.episodes else None
             if progress is not None:

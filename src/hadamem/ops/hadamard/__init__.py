@@ -92,8 +92,8 @@ def hadamard_memory(
         h, last = parallel.hadamard_memory(calibration, factors, a, k, q, start, state)
     else:
         h, last = reference.hadamard_memory(calibration, factors, a, k, q, start, state, clamp)
-    for tell in observers:
-        tell(HadamardCall(calibration, factors, a, k, q, start, state, h, last))
+    for observer in observers:
+        observer(HadamardCall(calibration, factors, a, k, q, start, state, h, last))
     return h if h.dtype == dtype else h.to(dtype), last
 
 

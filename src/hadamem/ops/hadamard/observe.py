@@ -1,4 +1,4 @@
-"""For looking inside: whoever asks is told what every Hadamard memory was given and gave."""
+"""Calls registered observers with the arguments and results of every `hadamard_memory`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class HadamardCall(NamedTuple):
     last: Tensor
 
 
-#: Who is told; empty but for those who look.
+#: The registered observers; mostly none.
 observers: list[Callable[[HadamardCall], None]] = []
 
 
 @contextmanager
-def observe_hadamard(tell: Callable[[HadamardCall], None]) -> Iterator[None]:
-    """Inside, `tell` is called after every `hadamard_memory` of the process. Not for compiled modules."""
-    observers.append(tell)
+def observe_hadamard(observer: Callable[[HadamardCall], None]) -> Iterator[None]:
+    """Inside, `observer` is called after every `hadamard_memory` of the process. Not for compiled modules."""
+    observers.append(observer)
     try:
         yield
     finally:
-        observers.remove(tell)
+        observers.remove(observer)
