@@ -1,10 +1,10 @@
-# make train | test | lint | bench: each makes .venv first where it is missing or older than what it is made of
+# make train | test | lint | bench | docs: each makes .venv first where it is missing or older than what it is made of
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test lint bench clean
+.PHONY: train test lint bench docs clean
 
 train: $(READY)
 	$(BIN)/hadamem showcase
@@ -22,6 +22,10 @@ bench: $(READY)
 	$(BIN)/hadamem bench ops
 	$(BIN)/hadamem bench train
 
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("hadamem needs Python 3.11 or newer, this is " + sys.version if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear $(VENV)
@@ -30,4 +34,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -38,8 +38,8 @@ def test_ratio_is_one_before_the_first_step(memory: str, env: str) -> None:
 
 def test_the_first_to_end_do_not_speak_for_all() -> None:
     score = EpisodeStats(num_envs=3)
-    assert math.isnan(score.tell([Episode(1.0, 2, None)])["return"])
-    assert score.tell([Episode(-1.0, 9, None), Episode(-1.0, 9, None)])["return"] == pytest.approx(-1 / 3)
+    assert math.isnan(score.update([Episode(1.0, 2, None)])["return"])
+    assert score.update([Episode(-1.0, 9, None), Episode(-1.0, 9, None)])["return"] == pytest.approx(-1 / 3)
 
 
 def test_ratio_is_one_with_truncation_and_continuous_actions() -> None:

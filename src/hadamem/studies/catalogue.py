@@ -101,7 +101,7 @@ _COLUMNS = {"memory": "name", "size": "size", "state, bytes": "state_bytes", "pa
 _HEAD = """# Memories
 
 Every memory is chosen by name (`--memory NAME`, `make_memory(NAME, ...)`), obeys one contract (see the
-[guide](guide.md)) and passes one [test](../tests/memory/test_contract.py). Sizes are those of one row at 64 features
+[guide](guide.md)) and passes one test, `tests/memory/test_contract.py`. Sizes are those of one row at 64 features
 in and out and the default size; `hadamem list memories` prints them with what a step costs on your machine.
 
 This page is written by `hadamem list memories --markdown docs/memories.md`.
@@ -113,7 +113,7 @@ _RESULTS_TEXT = {
 Three toys, a short training each (1,500, 1,500 and 500 batches of 32 rows): *copy* 8 symbols, each 32 steps after it
 was shown; *associative* recall of 8 pairs of key and value; the *first*, marked, of 128 symbols. Accuracy on fresh
 rows, with 8 answers to choose from: chance is 0.125. Learned means 0.9; what is expected stands in
-[recall.py](../src/hadamem/studies/recall.py). All are given a sine code of the step, as in a policy, and the size and
+`src/hadamem/studies/recall.py`. All are given a sine code of the step, as in a policy, and the size and
 options of the preset `fast`. One seed, one learning rate: with others, what is near 0.9 may fall on the other side,
 and what failed may not. Printed by `hadamem bench recall`:
 """,

@@ -33,16 +33,14 @@ def hadamard_memory(
 
     `*` is elementwise. C_t comes from `factors` by the rule that `calibration` names:
 
-    ==========  =================  ===================================
-    ones        no factors         C = 1
-    scalar      f (B, T)           C[i, j] = f
-    column      g (B, T, K)        C[i, j] = g[j]
-    tanh_outer  u (B, T, V),       C[i, j] = 1 + tanh(u[i] w[j])
-                w (B, T, K)
-    exp_outer   d (B, T, V),       C[i, j] = exp(-d[i] A[i, j])
-                A (V, K)
-    dense       C (B, T, V, K)     as given
-    ==========  =================  ===================================
+    | calibration | factors                    | C_t[i, j]            |
+    |-------------|----------------------------|----------------------|
+    | ones        | none                       | 1                    |
+    | scalar      | f (B, T)                   | f                    |
+    | column      | g (B, T, K)                | g[j]                 |
+    | tanh_outer  | u (B, T, V), w (B, T, K)   | 1 + tanh(u[i] w[j])  |
+    | exp_outer   | d (B, T, V), A (V, K)      | exp(-d[i] A[i, j])   |
+    | dense       | C (B, T, V, K)             | as given             |
 
     Args:
         a: what is written, (B, T, V), any write gate multiplied in.
