@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from hadamem.agents.config import TrainConfig
 from hadamem.agents.sac import SACConfig
-from hadamem.agents.training import TrainConfig
 from hadamem.options import read_json
 
 

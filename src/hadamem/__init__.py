@@ -9,14 +9,15 @@ from .ops import delta_memory, hadamard_memory, linear_recurrence
 
 if TYPE_CHECKING:
     from .agent import PPO, SAC, load
-    from .agents.training import TrainConfig, train
+    from .agents.config import TrainConfig
+    from .agents.training import train
 
 __version__ = "0.1.0"
 __all__ = ["PPO", "SAC", "TrainConfig", "delta_memory", "hadamard_memory", "linear_recurrence", "load", "train"]
 __all__ += _memory.__all__
 
 # imported when they are first asked for: a memory alone needs no environments
-_LATER = {"PPO": "agent", "SAC": "agent", "load": "agent", "TrainConfig": "agents.training", "train": "agents.training"}
+_LATER = {"PPO": "agent", "SAC": "agent", "load": "agent", "TrainConfig": "agents.config", "train": "agents.training"}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, ClassVar
 
+from .agents.config import TrainConfig, load_config, seed_for
 from .agents.ppo import PPOConfig
-from .agents.training import TrainConfig, evaluate_task, load_config, load_policy, seed_for, train
+from .agents.training import evaluate_task, load_policy, train
 from .cli.progress import show_progress
 from .envs.from_python import id_of, vector_of
 from .memory import memory_class

@@ -10,8 +10,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from hadamem.agents.config import TrainConfig
 from hadamem.agents.ppo import PPOConfig
-from hadamem.agents.training import TrainConfig, make_agent, make_environment
+from hadamem.agents.training import make_agent, make_environment
 from hadamem.envs import make_vector
 from hadamem.envs.actions import Actions
 from hadamem.networks import make_head

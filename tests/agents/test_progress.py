@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from hadamem.agents import progress
+from hadamem.agents.config import TrainConfig
 from hadamem.agents.ppo import PPOConfig
 from hadamem.agents.sac import SACConfig
-from hadamem.agents.training import TrainConfig, make_agent, make_environment, train
+from hadamem.agents.training import make_agent, make_environment, train
 from hadamem.cli import progress as bars
 
 

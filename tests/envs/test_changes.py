@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from hadamem.agents.training import TrainConfig, make_environment
+from hadamem.agents.config import TrainConfig
+from hadamem.agents.training import make_environment
 from hadamem.envs import make_vector
 from hadamem.envs.border import notice
 from hadamem.envs.changes import Changes

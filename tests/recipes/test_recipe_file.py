@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from hadamem.agents.training import TrainConfig
+from hadamem.agents.config import TrainConfig
 from hadamem.recipes.arguments import read_train
 from hadamem.recipes.file import read_recipe, write_recipe
 from hadamem.recipes.presets import preset_config

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from hadamem.agents.config import TrainConfig
 from hadamem.agents.sac import SACConfig
-from hadamem.agents.training import TrainConfig, few_updates
+from hadamem.agents.training import few_updates
 from hadamem.recipes.arguments import read_train
 from hadamem.recipes.presets import preset_config, rollout_size
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hadamem.agents.training import TrainConfig
+from hadamem.agents.config import TrainConfig
 from hadamem.recipes.presets import preset_config
 from hadamem.report.results import Result
 

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import pytest
 from made import EASY, WIND, make_result
 
-from hadamem.agents.training import config_from_dict
+from hadamem.agents.config import config_from_dict
 from hadamem.cli import main as cli
 from hadamem.cli.compare import compare
 from hadamem.recipes.arguments import read_train

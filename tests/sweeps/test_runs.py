@@ -10,8 +10,8 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import pytest
 
+from hadamem.agents.config import TrainConfig
 from hadamem.agents.ppo import PPOConfig
-from hadamem.agents.training import TrainConfig
 from hadamem.cli.console import print_rows, say
 from hadamem.cli.sweep import runs
 from hadamem.report import results

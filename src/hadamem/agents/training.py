@@ -10,19 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 
-from ..checks import check_fields
 from ..envs import VectorEnvironment, make_vector, tasks
 from ..envs.changes import Changes
-from ..envs.layout import Channels
 from ..memory import parse_options
 from ..networks import ActorCritic, MemoryChoice, Policy, SoftActor, TwinCritic
-from ..options import read_json
 from ..run import (
     Run,
     RunError,
@@ -32,120 +28,14 @@ from ..run import (
     read_config,
     read_last_metrics,
 )
+from .config import TrainConfig, load_config, seed_for
 from .evaluation import MAX_STEPS, evaluate
-from .ppo import PPO, PPOConfig
+from .ppo import PPO
 from .progress import Progress
-from .sac import SAC, SACConfig
+from .sac import SAC
 
 _log = logging.getLogger("hadamem")
 _FEWEST_UPDATES = 50
-
-
-@dataclass
-class TrainConfig:
-    """What to train on what, and how."""
-
-    env: str = "popgym-RepeatPreviousEasy-v0"
-    """task to train on: any Gymnasium id, or package.module:Name-v0 for one of your own"""
-    env_options: tuple[str, ...] = ()
-    """options of the task as name=value, which are passed to its environment as keyword arguments"""
-    agent: Literal["ppo", "sac"] = "ppo"
-    """learning algorithm: PPO (on-policy) or soft actor-critic (off-policy); each has options of its own"""
-    memory: str = "shm"
-    """memory of the agent, one of those that `hadamem list memories` shows"""
-    memory_size: int | None = None
-    """size of the memory, in its own unit (SHM: H of its H x H matrix; GRU: hidden units); None: the memory's own default"""
-    memory_options: tuple[str, ...] = ()
-    """options of the memory as name=value, as `hadamem list memories` shows them; each replaces the preset's of that name"""
-    steps: int = 1_000_000
-    """environment steps to train for, all environments together"""
-    seed: int = 0
-    """seed of all random generators"""
-    inputs: tuple[str, ...] | None = None
-    """inputs of the agent: obs, action and reward, where the last two are those of the previous step; None: obs, with PPO also
-    those that the task declares to need, and with SAC those with an embedding of at least one feature"""
-    observe: tuple[str, ...] = ()
-    """parts of a nested observation that the agent sees, by their names, as position or goal.position; none: all"""
-    channels: Channels | None = None
-    """whether the first or the last axis of pictures counts channels; None: their shapes tell"""
-    wrappers: tuple[str, ...] = ()
-    """wrappers of the environment, package.module:name of classes or functions that take it, the first innermost"""
-    frame_skip: int = 1
-    """steps for which each action is repeated, in environments whose observations are pictures"""
-    gray: bool = False
-    """whether pictures in colour become gray"""
-    resize: tuple[int, int] | None = None
-    """height and width to which pictures are resized, in pixels, such as 84 84; needs OpenCV (hadamem[pictures])"""
-    joint_actions: bool = False
-    """whether an action of several choices (MultiDiscrete, MultiBinary) is played as one, with a choice for every combination:
-    then a policy can say "any of these but that one"; the more combinations, the longer it takes to try them"""
-    batched: bool = True
-    """whether to use the batched version of the task where there is one; it is faster and gives the same episodes"""
-    device: str = "cpu"
-    """device that the networks run on: cpu, cuda, cuda:1, ..."""
-    threads: int | None = None
-    """number of processor threads to use; None: all"""
-    checkpoint_every: float = 20.0
-    """seconds between checkpoints"""
-    evaluate_every: int | None = None
-    """environment steps between evaluations during training, which play the same episodes every time, greedily; None: never"""
-    evaluate_episodes: int | None = None
-    """episodes of each evaluation during training; None: every task once where the environment has a list of tasks, 200
-    elsewhere"""
-    evaluate_options: tuple[str, ...] = ()
-    """options of the task as name=value that take the place of --env-options in every evaluation, such as split=eval"""
-    ppo: PPOConfig | None = None
-    """options of PPO; None unless it is the agent"""
-    sac: SACConfig | None = None
-    """options of SAC; None unless it is the agent"""
-
-    def __post_init__(self) -> None:
-        counts = ("steps", "memory_size", "threads", "evaluate_every", "evaluate_episodes", "frame_skip", "resize")
-        check_fields(self, counts, at_least=1)
-        check_fields(self, ("seed", "checkpoint_every"), at_least=0)
-        if self.agent == "ppo" and self.ppo is None:
-            self.ppo = PPOConfig()
-        if self.agent == "sac" and self.sac is None:
-            self.sac = SACConfig()
-        for other in {"ppo", "sac"} - {self.agent}:
-            if getattr(self, other) is not None:
-                raise ValueError(f"there are options for {other}, but the agent is {self.agent}")
-
-    @property
-    def algorithm(self) -> PPOConfig | SACConfig:
-        """The options of the agent."""
-        algorithm = self.ppo if self.agent == "ppo" else self.sac
-        assert algorithm is not None
-        return algorithm
-
-
-def config_from_dict(saved: dict[str, Any]) -> TrainConfig:
-    """The configuration that `dataclasses.asdict` made such a dict of, be it as JSON.
-
-    Raises:
-        ValueError: a field is unknown, of another type, or out of range.
-    """
-    return read_json(TrainConfig, saved)
-
-
-def load_config(path: pathlib.Path) -> TrainConfig:
-    """The configuration of a run folder.
-
-    Raises:
-        NoRunError: it is no run folder.
-        RunError: its config.json is damaged, or of a version with other settings.
-    """
-    saved = read_config(path)
-    try:
-        return config_from_dict(saved)
-    except ValueError as error:
-        raise RunError.damaged(path / "config.json", error) from error
-
-
-def seed_for(seed: int, purpose: str) -> int:
-    """A seed of its own for every purpose, unrelated to those of neighbouring seeds."""
-    words = np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1)
-    return int(words[0] >> 2)  # environments count up from it: stay clear of the largest
 
 
 def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any) -> VectorEnvironment:

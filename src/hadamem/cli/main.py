@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.status import Status
 
 from .. import __version__
+from ..agents.config import load_config, seed_for
 from ..agents.evaluation import MAX_STEPS
-from ..agents.training import evaluate_task, load_config, load_policy, seed_for
+from ..agents.training import evaluate_task, load_policy
 from ..agents.training import train as run_training
 from ..checks import check_fields
 from ..envs import EnvironmentFailedError, list_tasks

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.live import Live
 from rich.table import Table
 
-from ..agents.training import TrainConfig
+from ..agents.config import TrainConfig
 from ..sweeps.sweep import Cell
 from ..tuning.search import Search, configuration
 from ..tuning.space import varied_names

@@ -13,6 +13,7 @@ from torch import Tensor
 from .actions import Actions
 from .batched import BatchedTask, generator_state, set_generator_state
 from .border import Environments, gather, notice, place
+from .infos import at_goal, inner_returns, success
 from .layout import Channels, Encoder, InvalidValueError, Layout, Leaf, first_not_finite
 from .masks import KEY
 from .parts import seen_parts
@@ -222,7 +223,7 @@ class VectorEnvironment:
             torch.from_numpy(start.copy()),
             final,
             episodes,
-            torch.from_numpy(_at_goal(info, self.num_envs)),
+            torch.from_numpy(at_goal(info, self.num_envs)),
         )
 
     def write_history(self, actions: np.ndarray, rewards: np.ndarray, rows: np.ndarray) -> None:
@@ -354,7 +355,7 @@ class VectorEnvironment:
 
     def _finish(self, ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:
         episodes = [
-            Episode(float(self._returns[i]), int(self._lengths[i]), _success(info, i), _inner_returns(info, i)) for i in ended
+            Episode(float(self._returns[i]), int(self._lengths[i]), success(info, i), inner_returns(info, i)) for i in ended
         ]
         self._returns[ended] = self._lengths[ended] = 0
         return episodes
@@ -387,27 +388,3 @@ def _convert(state: dict[str, Any], kind: type, convert: Callable[[Any], Any]) -
     """Convert the values of one kind in a nested dict, keep the others."""
     nested = {key: _convert(value, kind, convert) for key, value in state.items() if isinstance(value, dict)}
     return {k: convert(v) if isinstance(v, kind) else v for k, v in state.items()} | nested
-
-
-def _inner_returns(info: dict[str, Any], i: int) -> tuple[float, ...]:
-    """The returns of the inner episodes of the episode that ended in environment i, if its last info tells."""
-    there = "inner_returns" in info and info["_inner_returns"][i]
-    return tuple(info["inner_returns"][i].tolist()) if there else ()
-
-
-def _success(info: dict[str, Any], i: int) -> bool | None:
-    """Whether the episode that ended in environment i succeeded, if its last info tells."""
-    for key in ("success", "is_success"):
-        if key in info and info[f"_{key}"][i]:
-            return bool(info[key][i])
-    return None
-
-
-def _at_goal(info: dict[str, Any], N: int) -> np.ndarray:
-    """(N,) bool: "at_goal" of the info of this step, which for an episode that ended lies in its final info."""
-    reached = np.zeros(N, np.bool_)
-    for source in (info, info.get("final_info", {})):
-        if "at_goal" in source:
-            where = source["_at_goal"]
-            reached[where] = source["at_goal"][where]
-    return reached

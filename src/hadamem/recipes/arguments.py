@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..agents.training import TrainConfig
+from ..agents.config import TrainConfig
 from ..memory import memory_class
 from .file import merge_options, read_recipe
 from .presets import default_preset, preset_config

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from ..agents.training import TrainConfig
+from ..agents.config import TrainConfig
 from ..memory import memory_options
 from .presets import PRESETS, default_preset, preset_config
 

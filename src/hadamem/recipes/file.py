@@ -17,9 +17,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from ..agents.config import TrainConfig
 from ..agents.ppo import PPOConfig
 from ..agents.sac import SACConfig
-from ..agents.training import TrainConfig
 from ..networks import NetworkConfig, SACNetworkConfig
 from ..run import write_whole
 from .presets import PRESETS, default_preset, preset_config

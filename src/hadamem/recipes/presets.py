@@ -14,9 +14,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from ..agents.config import TrainConfig
 from ..agents.ppo import PPOConfig
 from ..agents.sac import SACConfig
-from ..agents.training import TrainConfig
 
 #: The preset of an agent for which none is named.
 DEFAULTS = {"ppo": "fast", "sac": "sac-fast"}

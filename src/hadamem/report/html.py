@@ -11,7 +11,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from ..agents.training import config_from_dict
+from ..agents.config import config_from_dict
 from ..recipes.command_line import train_command
 from ..run import versions
 from ..text import count

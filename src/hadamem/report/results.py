@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from ..agents.training import config_from_dict
+from ..agents.config import config_from_dict
 from ..options import read_json
 from ..run import NoRunError, RunError, read_last_metrics, read_metrics, read_saved, write_whole
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from ..agents.training import seed_for
+from ..agents.config import seed_for
 from ..memory import MEMORIES, parse_options
 from ..memory.delta_net import DeltaNet
 from ..memory.fwp import FWP

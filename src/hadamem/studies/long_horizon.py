@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
-from ..agents.training import TrainConfig, make_agent, make_environment, seed_for
+from ..agents.config import TrainConfig, seed_for
+from ..agents.training import make_agent, make_environment
 from ..measure import peak_extra_mb, resident_mb
 from ..memory import parse_options
 from ..recipes.presets import preset_config

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..agents.training import seed_for
+from ..agents.config import seed_for
 from ..memory import Memory
 from ..report.curves import COLOURS, STYLES
 from . import Budget, toys

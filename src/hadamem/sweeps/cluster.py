@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..agents.training import config_from_dict
+from ..agents.config import config_from_dict
 from .processes import ended, start, stop
 from .sweep import Cell
 

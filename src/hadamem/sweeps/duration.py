@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from ..agents.training import Agent, TrainConfig, make_agent, make_environment
+from ..agents.config import TrainConfig
+from ..agents.training import Agent, make_agent, make_environment
 from ..report.results import config_key, find_results
 from .sweep import Cell
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 
-from ..agents.training import config_from_dict
+from ..agents.config import config_from_dict
 from .runs import train_once
 from .sweep import Cell
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from ..agents.config import TrainConfig, seed_for
 from ..agents.progress import Progress
-from ..agents.training import TrainConfig, evaluate_task, load_policy, seed_for, train
+from ..agents.training import evaluate_task, load_policy, train
 from ..report.results import config_key
 from ..run import read_config
 

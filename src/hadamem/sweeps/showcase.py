@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ..agents.config import seed_for
 from ..agents.progress import Progress
-from ..agents.training import evaluate_task, seed_for
+from ..agents.training import evaluate_task
 from ..recipes.presets import preset_config
 from ..report.curves import draw_curves
 from ..run import write_whole

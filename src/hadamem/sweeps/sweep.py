@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ..agents.training import TrainConfig
+from ..agents.config import TrainConfig
 from ..recipes.arguments import file_name, memory_words, read_train, task_words
 from ..report.results import ENDING, Result, config_key, find_results, peek_result, read_result, write_result
 from .runs import check_run

@@ -23,7 +23,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ..agents.training import TrainConfig, config_from_dict
+from ..agents.config import TrainConfig, config_from_dict
 from ..run import read_metrics
 from ..sweeps.processes import run_here
 from ..sweeps.sweep import Cell, finish, keep_what_is_there

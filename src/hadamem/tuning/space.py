@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..agents.training import TrainConfig
+from ..agents.config import TrainConfig
 from ..memory import memory_class, memory_options, parse_options
 from ..recipes.arguments import Train, memory_words, read_train, task_words
 from ..recipes.file import merge_options

@@ -16,8 +16,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from ..agents.config import TrainConfig, seed_for
 from ..agents.rollout import Player
-from ..agents.training import TrainConfig, make_environment, seed_for
+from ..agents.training import make_environment
 from ..checks import check_number
 from ..envs import Episode, VectorEnvironment
 from ..networks import Policy
