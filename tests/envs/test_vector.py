@@ -1,3 +1,5 @@
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
@@ -186,16 +188,19 @@ def test_third_party_id(tmp_path, monkeypatch):
     assert env.reset().shape == (2, 4)
 
 
-def test_an_id_of_an_installed_package_is_found_without_its_module(tmp_path, monkeypatch):
+@pytest.mark.parametrize("need", ["gymnasium>=1", 'gymnasium>=1; extra == "vector"'])
+def test_an_id_of_an_installed_package_is_found_without_its_module(need, tmp_path, monkeypatch):
     about = tmp_path / "labyrinths-1.0.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: labyrinths\nVersion: 1.0\nRequires-Dist: gymnasium>=1\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: labyrinths\nVersion: 1.0\nRequires-Dist: {need}\n")
     (tmp_path / "labyrinths.py").write_text(
         "import gymnasium\n"
         "from gymnasium.envs.classic_control import CartPoleEnv\n"
         "gymnasium.register('Labyrinths-Small-v0', CartPoleEnv)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(gymnasium.registry, "Labyrinths-Small-v0", raising=False)
+    monkeypatch.delitem(sys.modules, "labyrinths", raising=False)
     assert make_vector("Labyrinths-Small-v0", 2, 0).reset().shape == (2, 4)
     for typed in ("Labyrinths-Smal-v0", "labyrinths:Labyrinths-Smal-v0"):
         with pytest.raises(ValueError, match="did you mean labyrinths:Labyrinths-Small-v0"):

@@ -98,11 +98,11 @@ def _is_registered(name: str) -> bool:
 
 
 def _search(name: str) -> None:
-    """Import installed packages that need Gymnasium, the most similarly named first, until one of them registers `name`."""
-    modules = []
+    """Import installed packages that need Gymnasium, if only for an extra, the most similarly named first, until one of them
+    registers `name`."""
+    modules: list[str] = []
     for package in importlib.metadata.distributions():
-        needs = [need for need in package.requires or [] if "extra ==" not in need]
-        if any(re.match(r"gymnasium\b", need, re.IGNORECASE) for need in needs):
+        if any(re.match(r"gymnasium\b", need, re.IGNORECASE) for need in package.requires or []):
             modules += (package.read_text("top_level.txt") or package.name.replace("-", "_")).split()
     words = name.casefold()
     for module in sorted(modules, key=lambda module: -difflib.SequenceMatcher(None, module.casefold(), words).ratio()):
