@@ -1,10 +1,10 @@
-# make train | test | lint | bench | docs: each makes .venv first where it is missing or older than what it is made of
+# make train | test | lint | bench | faults | docs: each makes .venv first where it is missing or older than what it is made of
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test lint bench docs clean
+.PHONY: train test lint bench faults docs clean
 
 train: $(READY)
 	$(BIN)/hadamem showcase
@@ -21,6 +21,9 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/hadamem bench ops
 	$(BIN)/hadamem bench train
+
+faults: $(READY)
+	$(BIN)/python tests/faults/campaign.py
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
