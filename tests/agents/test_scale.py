@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import gymnasium
@@ -100,3 +101,20 @@ def test_other_units_do_not_stop_learning(units: dict[str, Any]) -> None:
     while agent.step < 16_000:
         best = max(best, agent.iterate()["return"])
     assert best > 60 * units.get("reward", 1.0)
+
+
+def test_statistics_of_observations_stay_in_the_later_part_of_a_run() -> None:
+    """They change what the policy does, which nothing limits: late in a run, it would drift away from what was learned."""
+    config = TrainConfig(
+        env="CartPole-v1", memory="gru", memory_size=4, steps=200, ppo=PPOConfig(num_envs=2, num_steps=8, minibatches=1)
+    )
+    agent = make_agent(config, make_environment(config, 2, seed=0))
+    means = []
+    while agent.step < 120:
+        agent.iterate()
+        means.append((agent.step, agent.policy.normaliser.moments.mean.clone()))
+    early = [mean for step, mean in means if step <= 60]
+    late = [mean for step, mean in means if step >= 64]
+    assert not any(torch.equal(a, b) for a, b in pairwise(early))
+    assert len(early) > 1
+    assert all(torch.equal(mean, early[-1]) for mean in late)

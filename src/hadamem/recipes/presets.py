@@ -82,7 +82,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "epochs": 10,
             "schedule": "linear",
             "gamma": 0.98,
-            "gae_lambda": 0.85,
+            "gae_lambda": 0.9,
             "kl_stop": 0.1,
             "noise_correlation": 0.9,
         },
