@@ -22,8 +22,8 @@ from .not_finite import not_finite
 from .rollout import Actor, EpisodeStats, Rollout, advantages
 
 _FIRST_STATISTICS = 64  # steps of random play in each environment, before the first rollout
-# Statistics of observations are taken in this first part of a run. Each change of them changes what the policy does, and neither
-# the clip range nor the learning rate limits that: late in a run, what was learned would drift away.
+# Statistics of observations are taken in this first part of a run. Each change of them changes what the policy does, which
+# neither clip range nor learning rate limits: late in a run, what was learned would drift away.
 _STATISTICS_UNTIL = 0.3
 
 
