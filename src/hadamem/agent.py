@@ -29,6 +29,12 @@ from .run import read_checkpoint, read_last_metrics
 class Agent:
     """An agent with a memory: what `hadamem train` trains.
 
+    Example:
+        >>> agent = PPO("gru", "CartPole-v1", memory_size=8, num_envs=4, num_steps=16, minibatches=1)
+        >>> metrics = agent.learn(128)
+        >>> agent.steps >= 128, sorted(agent.evaluate(2))
+        (True, ['ci95', 'episodes', 'mean', 'mean_length', 'std'])
+
     Args:
         memory: its name, one of those that `hadamem list memories` shows.
         env: an id, a class, a function that makes an environment, an environment (copies of it are played), or a

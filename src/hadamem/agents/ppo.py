@@ -95,6 +95,10 @@ class PPOConfig:
 class PPO:
     """A policy, its environments and its optimiser. `iterate` is one round of acting and learning.
 
+        L = -min(r A, clip(r, 1 - c, 1 + c) A) + w_v ((V - R) / s)^2 - w_e H        r = pi(a) / pi_old(a)
+
+    A: normalised advantages; R: the advantages, not normalised, plus the values that acted; s: the deviation of R; H: entropy.
+
     Args:
         policy: on its device.
         env: the environments to act in.

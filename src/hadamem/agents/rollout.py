@@ -183,7 +183,10 @@ class Actor(Player):
 
 
 def advantages(rollout: Rollout, gamma: float, gae_lambda: float) -> Tensor:
-    """Generalised advantage estimation (Schulman et al., 2016, Eq. 16), (B, T)."""
+    """Generalised advantage estimation (Schulman et al., 2016, arXiv:1506.02438, Eq. 16), (B, T).
+
+    A_t = delta_t + gamma lambda (1 - end_t) A_{t+1}        delta_t = r_t + gamma (1 - end_t) V_{t+1} - V_t
+    """
     T = rollout.reward.shape[1]
     going_on = (~rollout.end).float()
     next_value = torch.cat([rollout.value[:, 1:], rollout.last_value[:, None]], dim=1)

@@ -35,6 +35,13 @@ def make_vector(
 ) -> VectorEnvironment:
     """Make N environments of one kind.
 
+    Example:
+        >>> env = make_vector("CartPole-v1", num_envs=3, seed=0)
+        >>> obs = env.reset()
+        >>> step = env.step(env.random_actions())
+        >>> step.obs.shape, step.reward.tolist()
+        (torch.Size([3, 4]), [1.0, 1.0, 1.0])
+
     Args:
         env: a registered Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), that of an installed package which
             needs Gymnasium, or "package.module:Name-v0" for one that is registered by importing `package.module`;

@@ -53,6 +53,13 @@ class SHM(Memory):
     projection, an output layer. What the paper's text describes and the released code left undone (a row that is really
     random) is on by default.
 
+    Example:
+        >>> memory = SHM(input_size=8, output_size=16, memory_size=24)
+        >>> y, state = memory(torch.randn(4, 50, 8))  # 4 sequences of 50 steps
+        >>> y, state = memory(torch.randn(4, 1, 8), state)  # and the next step
+        >>> y.shape, state["memory"].shape
+        (torch.Size([4, 1, 16]), torch.Size([4, 24, 24]))
+
     Args:
         input_size: D, features of x.
         output_size: features of the output.

@@ -42,6 +42,12 @@ def hadamard_memory(
     | exp_outer   | d (B, T, V), A (V, K)      | exp(-d[i] A[i, j])   |
     | dense       | C (B, T, V, K)             | as given             |
 
+    Example:
+        >>> a, k, q = torch.randn(2, 5, 3), torch.randn(2, 5, 4), torch.randn(2, 5, 4)
+        >>> h, last = hadamard_memory(a, k, q, calibration="scalar", factors=[torch.full((2, 5), 0.9)])
+        >>> h.shape, last.shape
+        (torch.Size([2, 5, 3]), torch.Size([2, 3, 4]))
+
     Args:
         a: what is written, (B, T, V), any write gate multiplied in.
         k: where it is written, (B, T, K).
