@@ -1,6 +1,6 @@
 """Runs side by side on this machine, each in a process of its own.
 
-    python -m hadamem.experiments.processes CONFIG FOLDER
+    python -m hadamem.sweeps.processes CONFIG FOLDER
 
 trains one run, CONFIG being its configuration as JSON. The process holds a lock while it trains, so that a second one for the
 same folder waits, and then finds it complete. It ends, with a checkpoint, when its standard input does: whether it was closed
