@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import shlex
-import sys
 
 import pytest
 
@@ -25,13 +23,14 @@ def test_agents_beat_random_play(
     file: pathlib.Path, command: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Greedily and on episodes of their own, by more than the two means are uncertain."""
-    monkeypatch.setenv("PATH", f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     for language, text in BLOCK.findall(file.read_text()):
         if language == "python":
             write_module(text, tmp_path)
     words = shlex.split(command)
-    run_line(command, tmp_path)
-    run_line(f"hadamem evaluate {words[words.index('--out') + 1]} --json result.json", tmp_path)
+    run_line(command)
+    run_line(f"hadamem evaluate {words[words.index('--out') + 1]} --json result.json")
     trained = json.loads((tmp_path / "result.json").read_text())
     random = trained["random"]
     assert trained["mean"] - random["mean"] > trained["ci95"] + random["ci95"]
