@@ -22,6 +22,9 @@ from .not_finite import not_finite
 from .rollout import Actor, EpisodeStats, Rollout, advantages
 
 _FIRST_STATISTICS = 64  # steps of random play in each environment, before the first rollout
+# Statistics of observations are taken in this first part of a run. Each change of them changes what the policy does, which
+# neither clip range nor learning rate limits: late in a run, what was learned would drift away.
+_STATISTICS_UNTIL = 0.5
 
 
 @dataclass
@@ -134,7 +137,8 @@ class PPO:
         metrics = self.episode_stats.update(self.actor.collect(self.rollout, config.gamma, report))
         self.step += config.num_envs * config.num_steps
         metrics |= self._learn()
-        self.policy.take_statistics(self.rollout.obs)
+        if self.step <= _STATISTICS_UNTIL * self.total_steps:
+            self.policy.normaliser.update(self.rollout.obs)
         return metrics
 
     def _learn(self) -> dict[str, float]:

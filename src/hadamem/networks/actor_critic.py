@@ -16,7 +16,7 @@ from ..memory import State, make_memory
 from ..memory.window import episode_steps
 from .encoders import ObservationEncoder, PositionCode
 from .heads import Categorical, Gaussian, LegalActions, Product, make_head
-from .normalisation import ObservationNormaliser, Rows, ValueHead
+from .normalisation import ObservationNormaliser, ValueHead
 from .policy import Policy
 
 
@@ -38,7 +38,8 @@ class NetworkConfig:
     head_activation: bool = True
     """whether a ReLU stands between the two linear layers of each head (none in the code of the SHM paper)"""
     normalise_observations: bool = True
-    """whether observations that are numbers with units are normalised by running statistics to mean 0 and deviation 1"""
+    """whether observations that are numbers with units are normalised by running statistics to mean 0 and deviation 1; PPO takes
+    them in the first half of a run"""
     normalise_values: bool = True
     """whether values are learned in units of the deviation of their targets, so that the scale of rewards does not matter"""
 
@@ -95,19 +96,6 @@ class ActorCritic(Policy):
         """The memory's state and the step within the episode."""
         position = torch.zeros(batch_size, dtype=torch.int64, device=next(self.parameters()).device)
         return {"position": position, **self.memory.initial_state(batch_size)}
-
-    @torch.no_grad()
-    def take_statistics(self, obs: Rows) -> None:
-        """Take observations (..., D) into the statistics by which they are normalised, and let the encoder follow, so that the
-        policy and its values stay what they were.
-
-        Otherwise each change of the statistics would change what the policy does, which neither clip range nor learning rate
-        limits: late in a run, it would drift away from what was learned.
-        """
-        shift, scale = self.normaliser.shift.clone(), self.normaliser.scale.clone()
-        self.normaliser.update(obs)
-        if self.normaliser.active:
-            self.encoder.follow(shift, scale, self.normaliser.shift, self.normaliser.scale)
 
     def forward(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, Tensor, State]:
         """Run over a sequence.

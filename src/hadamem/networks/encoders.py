@@ -41,35 +41,6 @@ class ObservationEncoder(nn.Module):
             parts.append(encoder(pixels).unflatten(0, obs.shape[:2]))
         return self.after(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
 
-    def follow(self, shift: Tensor, scale: Tensor, new_shift: Tensor, new_scale: Tensor) -> None:
-        """Change the weights of the first layers, so that observations normalised in a new way give what they gave before.
-
-        With x = (o - shift) * scale: W x + b = W' x' + b' for all o, where W' = W scale / new_scale and
-        b' = b + W scale (new_shift - shift).
-
-        Args:
-            shift, scale: by which observations were normalised until now, (D,).
-            new_shift, new_scale: by which they are normalised from now on, (D,).
-        """
-        ratio, offset = scale / new_scale, scale * (new_shift - shift)
-        if self.vector is not None:
-            columns = torch.cat([torch.arange(leaf.offset, leaf.offset + leaf.size) for leaf in self.layout.vectors])
-            _follow(self.vector, ratio[columns], offset[columns])
-        for leaf, encoder in zip(self.layout.images, self.images, strict=True):
-            first = next(layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
-            if isinstance(first, nn.Conv2d):  # one number for each channel, and no padding
-                channels = [part[leaf.columns].view(leaf.shape)[:, :1, :1] for part in (ratio, offset)]
-                _follow(first, *channels)
-            else:
-                _follow(first, ratio[leaf.columns], offset[leaf.columns])
-
-
-def _follow(layer: nn.Linear | nn.Conv2d, ratio: Tensor, offset: Tensor) -> None:
-    """See `ObservationEncoder.follow`, for one layer."""
-    assert layer.bias is not None
-    layer.bias += (layer.weight * offset).flatten(1).sum(1)
-    layer.weight *= ratio
-
 
 def _image_encoder(shape: tuple[int, ...], size: int) -> nn.Module:
     """Three strided convolutions for screens (Mnih et al., 2015), two small ones for grids, none for a few pixels."""
