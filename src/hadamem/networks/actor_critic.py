@@ -38,8 +38,8 @@ class NetworkConfig:
     head_activation: bool = True
     """whether a ReLU stands between the two linear layers of each head (none in the code of the SHM paper)"""
     normalise_observations: bool = True
-    """whether observations that are numbers with units are normalised by running statistics to mean 0 and deviation 1; PPO takes
-    them in the first half of a run"""
+    """whether observations that are numbers with units are normalised by running statistics to mean 0 and deviation 1; PPO
+    takes them in the first half of a run"""
     normalise_values: bool = True
     """whether values are learned in units of the deviation of their targets, so that the scale of rewards does not matter"""
 
