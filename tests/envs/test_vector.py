@@ -188,16 +188,13 @@ def test_third_party_id(tmp_path, monkeypatch):
     assert env.reset().shape == (2, 4)
 
 
-@pytest.mark.parametrize("need", ["gymnasium>=1", 'gymnasium>=1; extra == "vector"'])
-def test_an_id_of_an_installed_package_is_found_without_its_module(need, tmp_path, monkeypatch):
-    about = tmp_path / "labyrinths-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: labyrinths\nVersion: 1.0\nRequires-Dist: {need}\n")
-    (tmp_path / "labyrinths.py").write_text(
+def test_an_id_of_an_installed_package_is_found_without_its_module(tmp_path, monkeypatch):
+    code = (
         "import gymnasium\n"
         "from gymnasium.envs.classic_control import CartPoleEnv\n"
         "gymnasium.register('Labyrinths-Small-v0', CartPoleEnv)\n"
     )
+    install(tmp_path, "labyrinths", "gymnasium>=1", code)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(gymnasium.registry, "Labyrinths-Small-v0", raising=False)
     monkeypatch.delitem(sys.modules, "labyrinths", raising=False)
@@ -205,6 +202,43 @@ def test_an_id_of_an_installed_package_is_found_without_its_module(need, tmp_pat
     for typed in ("Labyrinths-Smal-v0", "labyrinths:Labyrinths-Smal-v0"):
         with pytest.raises(ValueError, match="did you mean labyrinths:Labyrinths-Small-v0"):
             make_vector(typed, 2, 0)
+
+
+def install(folder, name, requires, code):
+    """A package of one module, as pip would have installed it."""
+    about = folder / f"{name}-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: {requires}\n")
+    (folder / f"{name}.py").write_text(code)
+
+
+def test_a_package_for_which_gymnasium_is_an_extra_is_found_by_ids_that_begin_like_it(tmp_path, monkeypatch):
+    code = (
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "gymnasium.register('{}', CartPoleEnv)\n"
+    )
+    install(tmp_path, "optio", "gymnasium>=1 ; extra == 'play'", code.format("OPT/Pole-v5"))
+    install(tmp_path, "heavy", "gymnasium>=1 ; extra == 'rl'", "raise SystemExit('nobody asked for it')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert make_vector("OPT/Pole-v5", 2, 0).reset().shape == (2, 4)
+
+
+def test_a_package_that_cannot_be_imported_is_named_with_the_reason(tmp_path, monkeypatch):
+    install(tmp_path, "dioramas", "gymnasium>=1", "raise OSError('cannot connect to a display\\nand more')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("hadamem.envs.tasks._FAILED", {})
+    with pytest.raises(ValueError, match=r"importing it failed: dioramas \(OSError: cannot connect to a display\)$"):
+        make_vector("Dioramas-Room-v0", 1, 0)
+
+
+def test_the_package_that_a_well_known_id_comes_with_is_named(monkeypatch):
+    monkeypatch.setattr("hadamem.envs.tasks._has_package", lambda name: False)
+    with pytest.raises(ValueError, match="'NetHackNothing-v0'; such names come with .* not installed: pip install nle"):
+        make_vector("NetHackNothing-v0", 1, 0)
+    monkeypatch.setattr("hadamem.envs.tasks._has_package", lambda name: True)
+    with pytest.raises(ValueError, match="'NetHackNothing-v0'; (did you mean|hadamem.envs.list_tasks)"):
+        make_vector("NetHackNothing-v0", 1, 0)
 
 
 class Told(Counter):

@@ -24,6 +24,24 @@ from .worlds import batched_world, world, world_ids
 _NEEDS = {"box2d": "Box2D", "mujoco": "mujoco", "phys2d": "jax", "tabular": "jax"}
 
 _MODULES: dict[str, str] = {}  # which module registered an id, where it has to be named: "module:Name-v0"
+_FAILED: dict[str, str] = {}  # what importing a module raised, while an id was searched for
+
+# How the ids of packages begin that are often asked for, and which package to install for them.
+_PACKAGES = {
+    "ale/": "ale-py",
+    "minigrid-": "minigrid",
+    "babyai-": "minigrid",
+    "miniworld-": "miniworld",
+    "highway-": "highway-env",
+    "flappybird-": "flappy-bird-gymnasium",
+    "fetch": "gymnasium-robotics",
+    "pointmaze_": "gymnasium-robotics",
+    "antmaze_": "gymnasium-robotics",
+    "handmanipulate": "gymnasium-robotics",
+    "adroithand": "gymnasium-robotics",
+    "frankakitchen-": "gymnasium-robotics",
+    "nethack": "nle",
+}
 
 
 def list_tasks() -> list[dict[str, Any]]:
@@ -49,8 +67,9 @@ def list_tasks() -> list[dict[str, Any]]:
 def load(id: str) -> str:
     """Import what registers an id, and return the id that Gymnasium then knows.
 
-    An id is "module:Name-v0", or "Name-v0" where the module is POPGym or an installed package that needs Gymnasium; or
-    "module:name" for a class or a function of the module, which makes an environment.
+    An id is "module:Name-v0", or "Name-v0" where the module is POPGym or an installed package that needs Gymnasium (or can do
+    without it, if the id begins like its name, as with ale-py); or "module:name" for a class or a function of the module, which
+    makes an environment.
 
     Raises:
         ValueError: if there is no such module.
@@ -98,17 +117,22 @@ def _is_registered(name: str) -> bool:
 
 
 def _search(name: str) -> None:
-    """Import installed packages that need Gymnasium, if only for an extra, the most similarly named first, until one of them
-    registers `name`."""
-    modules: list[str] = []
-    for package in importlib.metadata.distributions():
-        if any(re.match(r"gymnasium\b", need, re.IGNORECASE) for need in package.requires or []):
-            modules += (package.read_text("top_level.txt") or package.name.replace("-", "_")).split()
+    """Import installed packages that need Gymnasium, the most similarly named first, until one of them registers `name`.
+
+    A package that can do without it, as ale-py can, is imported if `name` begins like it: among these are large ones that have
+    nothing to do with environments.
+    """
+    modules = []
     words = name.casefold()
+    for package in importlib.metadata.distributions():
+        needs = [need for need in package.requires or [] if re.match(r"gymnasium\b", need, re.IGNORECASE)]
+        if any("extra ==" not in need for need in needs) or (needs and words.startswith(package.name.casefold()[:3])):
+            modules += (package.read_text("top_level.txt") or package.name.replace("-", "_")).split()
     for module in sorted(modules, key=lambda module: -difflib.SequenceMatcher(None, module.casefold(), words).ratio()):
         try:
             _import(module)
-        except Exception:  # whatever is wrong with a package that nobody asked for
+        except Exception as error:  # whatever is wrong with a package that nobody asked for
+            _FAILED[module] = f"{type(error).__name__}: {error}".partition("\n")[0]
             continue
         if _is_registered(name):
             return
@@ -137,6 +161,12 @@ def unknown(id: str) -> ValueError:
     near = [folded[name] for name in difflib.get_close_matches(typed, folded, n=4, cutoff=0.5)]
     near = [f"{_MODULES[name]}:{name}" if name in _MODULES else name for name in near]
     hint = f"did you mean {', '.join(near)}?" if near else "hadamem.envs.list_tasks() names those there are"
+    package = next((package for start, package in _PACKAGES.items() if typed.startswith(start)), None)
+    if package is not None and not _has_package(package):
+        hint = f"such names come with a package that is not installed: pip install {package}"
+    if _FAILED:
+        failed = ", ".join(f"{module} ({text})" for module, text in _FAILED.items())
+        hint += f" Not looked into, because importing it failed: {failed}"
     return ValueError(f"unknown environment {id!r}; {hint}")
 
 
@@ -170,6 +200,10 @@ def _row(name: str, observation: str, action: str, max_steps: int | None, source
 def _newest(spec: EnvSpec) -> EnvSpec:
     same = [s for s in gymnasium.registry.values() if (s.namespace, s.name) == (spec.namespace, spec.name)]
     return max(same, key=lambda s: s.version or 0)
+
+
+def _has_package(name: str) -> bool:
+    return any(importlib.metadata.distributions(name=name))
 
 
 def _installed(module: str | None) -> bool:
