@@ -1,192 +1,180 @@
-"""Environments that people have: each is trained on for a moment, evaluated and watched, without a screen.
+"""Trains, evaluates and looks into an agent in environments of many packages, and prints a table of what worked.
 
-Prints the table of docs/environments.md. What is not installed is left out, and named.
+Every environment is tried as a user would: `hadamem train`, `hadamem evaluate` and `hadamem watch`, each in a process of its
+own and without a display; vectors of environments by a Python program. Packages that are not installed are skipped and named.
 
-    python benchmarks/environments.py --out docs/environments-table.md
+    python benchmarks/environments.py                                   # all, to the terminal
+    python benchmarks/environments.py --only 'ALE/*' --steps 1024
+    python benchmarks/environments.py --data docs/results/data/environments.json --page docs/environments.md
 """
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.metadata
+import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import textwrap
 from dataclasses import dataclass
 
 import tyro
 
-from hadamem.cli.console import say
-from hadamem.envs import make_vector
+from hadamem.envs import list_tasks
+from hadamem.run import write_whole
 from hadamem.text import markdown_table
+
+HERE = pathlib.Path(__file__).parent
+WORK = pathlib.Path(tempfile.gettempdir()) / "hadamem-environments"
+LONGEST = 900  # seconds that a command may take
+BEGIN, END = "<!-- results: python benchmarks/environments.py -->", "<!-- end -->"
 
 
 @dataclass(frozen=True)
-class Case:
+class Try:
     """An environment to try.
 
     Attributes:
-        env: its id, as on the command line.
+        env: its id; a family "popgym-*" stands for all ids that match; for a `program`, what the table calls it.
         package: the distribution that has it.
-        words: further options of `hadamem train`.
-        about: what it is an example of.
+        spaces: observation and action, in words.
+        options: further words of `hadamem train`.
+        program: for a vector of environments: makes one, as `vector`, of `num_envs` environments.
+        variables: of the process, such as those that let a renderer do without a display.
+        remark: what a reader must know.
     """
 
     env: str
     package: str
-    about: str
-    words: tuple[str, ...] = ()
+    spaces: str
+    options: tuple[str, ...] = ()
+    program: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
+    remark: str = ""
 
 
-ATARI = ("--gray", "--resize", "84", "84")
-CASES = (
-    Case("CartPole-v1", "gymnasium", "vector, discrete actions"),
-    Case("Pendulum-v1", "gymnasium", "vector, continuous actions"),
-    Case("LunarLander-v3", "box2d", "Box2D"),
-    Case("CarRacing-v3", "box2d", "picture 96 x 96, continuous actions", ("--frame-skip", "4", *ATARI)),
-    Case("Taxi-v4", "gymnasium", "masks of legal actions in the info"),
-    Case("FrozenLake-v1", "gymnasium", "discrete observations"),
-    Case("MiniGrid-MemoryS7-v0", "minigrid", "Dict with a grid of codes, a direction and a text"),
-    Case("BabyAI-GoToRedBall-v0", "minigrid", "a mission in words, left out", ("--observe", "image", "direction")),
-    Case("ALE/Pong-v5", "ale-py", "Atari", ATARI),
-    Case("ale_py:ALE/MsPacman-v5", "ale-py", "Atari, its memory instead of its screen", ("--env-options", "obs_type=ram")),
-    Case("HalfCheetah-v5", "mujoco", "MuJoCo"),
-    Case("Humanoid-v5", "mujoco", "348 numbers, 17 actions"),
-    Case("gymnasium_robotics:FetchReach-v4", "gymnasium-robotics", "Dict with goals"),
-    Case("gymnasium_robotics:PointMaze_UMaze-v3", "gymnasium-robotics", "Dict with goals, MuJoCo"),
-    Case("highway_env:highway-v0", "highway-env", "matrix of vehicles"),
-    Case("highway_env:parking-v0", "highway-env", "Dict with goals"),
-    Case("flappy_bird_gymnasium:FlappyBird-v0", "flappy-bird-gymnasium", "180 rays of a lidar"),
-    Case("miniworld:MiniWorld-Hallway-v0", "miniworld", "3-D world, picture 60 x 80; needs OpenGL"),
-    Case("vizdoom.gymnasium_wrapper:VizdoomBasic-v1", "vizdoom", "Doom: Dict with a picture", ("--observe", "screen")),
-    Case("peers_worlds:Crafter", "crafter", "picture world of the old Gym API, in a class of one's own"),
-    Case("peers_worlds:Hybrid", "hadamem", "Tuple action: discrete beside continuous, own class"),
-    Case("peers_worlds:Connect", "pettingzoo", "PettingZoo's Connect Four against random play: masks in the observation"),
+PICTURES = ("--gray", "--resize", "84", "84", "--frame-skip", "4")
+HEADLESS = (("PYGLET_HEADLESS", "true"),)
+VECTOR = "import gymnasium\nvector = gymnasium.make_vec('CartPole-v1', num_envs=8, vectorization_mode='{}')"
+
+TRIES = (
+    Try("popgym-*", "popgym", "all of POPGym's kinds"),
+    Try("CartPole-v1", "gymnasium", "vector; choice of 2"),
+    Try("hadamem/CartPoleNoVel-v0", "gymnasium", "vector; choice of 2", remark="positions only"),
+    Try("hadamem/TMazePassive-v0", "hadamem", "vector; choice of 4", remark="stepped in one array"),
+    Try("Taxi-v4", "gymnasium", "one number of 500; choice of 6", remark='mask in `info["action_mask"]`'),
+    Try("CarRacing-v3", "box2d", "picture 96 x 96 x 3; Box of 3", ("--gray", "--resize", "48", "48", "--frame-skip", "4")),
+    Try("MiniGrid-MemoryS7-v0", "minigrid", "Dict of a grid of codes, a direction, a text; choice of 7"),
+    Try("ALE/Pong-v5", "ale-py", "picture 210 x 160 x 3; choice of 6", PICTURES),
+    Try("MiniWorld-OneRoom-v0", "miniworld", "picture 60 x 80 x 3; choice of 3", variables=HEADLESS),
+    Try("HalfCheetah-v5", "mujoco", "vector; Box of 6"),
+    Try("Hopper-v5", "mujoco", "vector; Box of 3"),
+    Try("PointMaze_UMaze-v3", "gymnasium-robotics", "Dict with goals; Box of 2"),
+    Try("FetchReach-v4", "gymnasium-robotics", "Dict with goals; Box of 4"),
+    Try("highway-fast-v0", "highway-env", "table 5 x 5; choice of 5"),
+    Try("parking-v0", "highway-env", "Dict with goals; Box of 2"),
+    Try("FlappyBird-v0", "flappy-bird-gymnasium", "vector of 180; choice of 2"),
+    Try("NetHackScore-v0", "nle", "Dict of 14 parts, 30,000 numbers; choice of 23"),
+    Try(
+        "sb3_contrib.common.envs:InvalidActionEnvDiscrete",
+        "sb3-contrib",
+        "vector; choice of 80",
+        remark="mask by `action_masks()`",
+    ),
+    Try(
+        "own_environments:ConnectFour", "pettingzoo", "Dict with a mask; choice of 7", remark="PettingZoo's, by a class of ours"
+    ),
+    Try(
+        "own_environments:Throw",
+        "hadamem",
+        "Dict; Tuple of a choice and a Dict of Boxes",
+        remark="hybrid actions, a class of ours",
+    ),
+    Try("SyncVectorEnv of CartPole-v1", "gymnasium", "vector; choice of 2", program=VECTOR.format("sync")),
+    Try("AsyncVectorEnv of CartPole-v1", "gymnasium", "vector; choice of 2", program=VECTOR.format("async")),
+    Try(
+        "EnvPool's CartPole-v1",
+        "envpool",
+        "vector; choice of 2",
+        program="import envpool\nvector = envpool.make_gymnasium('CartPole-v1', num_envs=8)",
+    ),
+    Try(
+        "EnvPool's Pong-v5",
+        "envpool",
+        "4 pictures 84 x 84; choice of 6",
+        program="import envpool\nvector = envpool.make_gymnasium('Pong-v5', num_envs=8)",
+    ),
 )
-_WORLDS = '''
-import gymnasium
-import numpy as np
-from gymnasium import spaces
+
+PROGRAM = """
+import hadamem
+
+if __name__ == "__main__":
+{make}
+    agent = hadamem.PPO("gru", vector, threads=1)
+    agent.learn({steps}, out={out!r})
+    print(agent.evaluate(3)["mean"])
+    hadamem.load({out!r}, env=vector)
+    vector.close()
+"""
 
 
-class Crafter(gymnasium.Env):
-    """crafter.Env has the old API: four values from step, one from reset, numpy's old random state."""
-
-    metadata = {"render_modes": ["rgb_array"]}
-
-    def __init__(self, render_mode=None):
-        import crafter
-
-        self.env, self.render_mode = crafter.Env(), render_mode
-        self.observation_space = spaces.Box(0, 255, (64, 64, 3), np.uint8)
-        self.action_space = spaces.Discrete(17)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.picture = self.env.reset()
-        return self.picture, {}
-
-    def step(self, action):
-        self.picture, reward, done, info = self.env.step(int(action))
-        return self.picture, float(reward), done, False, {}
-
-    def render(self):
-        return self.picture
-
-
-class Hybrid(gymnasium.Env):
-    """Choose one of three levers and pull it as far as it says, which was seen at first."""
-
-    observation_space = spaces.Box(-1, 1, (2,))
-    action_space = spaces.Tuple([spaces.Discrete(3), spaces.Box(-1, 1, (1,))])
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.lever, self.force, self.steps = int(self.np_random.integers(3)), self.np_random.uniform(-1, 1), 0
-        return np.array([self.lever - 1, self.force], np.float32), {}
-
-    def step(self, action):
-        lever, force = action
-        self.steps += 1
-        reward = float(lever == self.lever) - abs(float(force[0]) - self.force)
-        return np.zeros(2, np.float32), reward, self.steps == 8, False, {}
-
-
-class Connect(gymnasium.Env):
-    """PettingZoo's Connect Four against a player of random legal moves."""
-
-    metadata = {"render_modes": ["rgb_array"]}
-
-    def __init__(self, render_mode=None):
-        from pettingzoo.classic import connect_four_v3
-
-        self.env, self.render_mode = connect_four_v3.env(render_mode=render_mode), render_mode
-        self.action_space = spaces.Discrete(7)
-        self.observation_space = spaces.Dict(
-            observation=spaces.Box(0, 1, (6, 7, 2), np.int8), action_mask=spaces.Box(0, 1, (7,), np.int8)
-        )
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.env.reset(seed=seed)
-        return self.env.observe("player_0"), {}
-
-    def step(self, action):
-        self.env.step(int(action))
-        if not any(self.env.terminations.values()):
-            legal = np.flatnonzero(self.env.observe("player_1")["action_mask"])
-            self.env.step(int(self.np_random.choice(legal)))
-        over = any(self.env.terminations.values())
-        return self.env.observe("player_0"), float(self.env.rewards["player_0"]), over, False, {}
-
-    def render(self):
-        return self.env.render()
-'''
-
-
-@dataclass(kw_only=True)
-class Environments:
-    """Try environments that people have."""
+@dataclass
+class Options:
+    """Try environments and print the table."""
 
     only: tuple[str, ...] = ()
-    """those whose id holds one of these words; none: all"""
-    steps: int = 2048
-    """environment steps of each training"""
-    popgym: bool = True
-    """every id of POPGym, too, with 256 steps each"""
-    seconds: float = 240.0
-    """longest time of a command"""
-    out: pathlib.Path | None = None
-    """file for the table"""
+    """names of environments, or patterns; none: all"""
+    steps: int = 4096
+    """environment steps of each training; of each id of a family an eighth"""
+    data: pathlib.Path = WORK / "rows.json"
+    """file of the rows of the table; those that are there and are not tried now stay"""
+    page: pathlib.Path | None = None
+    """Markdown file into which the table is written"""
+    work: pathlib.Path = WORK
+    """folder of the runs and of what the commands said"""
 
 
-def main() -> None:
-    """Try them, one after the other."""
-    given = tyro.cli(Environments)
-    rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        (folder / "peers_worlds.py").write_text(_WORLDS)
-        sys.path.insert(0, name)
-        for case in CASES:
-            if given.only and not any(word in case.env for word in given.only):
-                continue
-            if (version := _version(case.package)) is None:
-                say(f"{case.env}: {case.package} is not installed")
-                continue
-            row = {"environment": case.env, "package": f"{case.package} {version}", "what": case.about}
-            row |= _try(case, folder, given) | {"options": " ".join(case.words)}
-            rows.append(row)
-            say(str(row))
-        if given.popgym and not given.only:
-            rows.append(_popgym(folder, given))
-    table = markdown_table(rows)
-    print(table)
-    if given.out is not None:
-        given.out.write_text(table + "\n")
+@dataclass
+class Outcome:
+    """What one environment gave. `watched` says what the page shows: frames, observations as pictures, or numbers."""
+
+    trained: bool = False
+    evaluated: bool = False
+    watched: str | None = None
+    speed: int | None = None
+    error: str = ""
+
+
+def main(options: Options) -> None:
+    known: dict[str, dict[str, str]] = json.loads(options.data.read_text()) if options.data.exists() else {}
+    for one in TRIES:
+        if options.only and not any(fnmatch.fnmatch(one.env, pattern) for pattern in options.only):
+            continue
+        if (version := _version(one.package)) is None:
+            print(f"{one.env}: skipped, {one.package} is not installed", flush=True)
+            continue
+        ids = _family(one.env)
+        steps = options.steps if len(ids) == 1 else options.steps // 8
+        outcomes = [_try(one, id, steps, options.work) for id in ids]
+        known[one.env] = _row(one, f"{one.package} {version}", outcomes)
+        print(f"| {' | '.join(known[one.env].values())} |", flush=True)
+        write_whole(options.data, json.dumps(known, indent=2) + "\n")
+    rows = [known[one.env] for one in TRIES if one.env in known]
+    if options.page is not None:
+        _write(options.page, rows)
+    print(f"\n{markdown_table(rows)}" if rows else "nothing was tried")
+
+
+def _family(env: str) -> list[str]:
+    if "*" not in env:
+        return [env]
+    return [row["name"] for row in list_tasks() if fnmatch.fnmatch(row["name"], env)]
 
 
 def _version(package: str) -> str | None:
@@ -196,86 +184,93 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _try(case: Case, folder: pathlib.Path, given: Environments) -> dict[str, str]:
-    run = folder / re.sub(r"\W", "-", case.env)
-    small = [
-        "--num-envs",
-        "8",
-        "--num-steps",
-        "32",
-        "--minibatches",
-        "2",
-        "--epochs",
-        "2",
-        "--memory-size",
-        "32",
-        "--threads",
-        "1",
-    ]
-    train = ["train", "--env", case.env, *case.words, "--memory", "gru", "--steps", str(given.steps), *small, "--out", str(run)]
-    trained = _hadamem(train, folder, given.seconds)
-    speed = re.findall(r"([\d,]+) steps/s", trained.stdout)
-    if trained.returncode:
-        return {"train": _problem(trained), "evaluate": "", "watch": "", "steps/s": ""}
-    played = _hadamem(["evaluate", str(run), "--episodes", "2", "--max-steps", "200"], folder, given.seconds)
-    watched = _hadamem(["watch", str(run), "--steps", "20"], folder, given.seconds)
-    frames = "yes" if "data:image" in _read(run / "watch.html") else "yes, without frames"
+def _try(one: Try, id: str, steps: int, work: pathlib.Path) -> Outcome:
+    folder = work / re.sub(r"\W+", "-", id)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    run, outcome = folder / "run", Outcome()
+    if one.program:
+        program = folder / "program.py"
+        program.write_text(PROGRAM.format(make=textwrap.indent(one.program, "    "), steps=steps, out=str(run)))
+        said = _call(one, folder, "program", str(program))
+        outcome.trained, outcome.evaluated = (run / "result.json").exists(), said is not None
+    else:
+        words = ("--env", id, *one.options, "--memory", "gru", "--steps", str(steps), "--threads", "1", "--out", str(run))
+        said = _call(one, folder, "train", "-m", "hadamem", "train", *words)
+        outcome.trained = said is not None
+        if outcome.trained:
+            outcome.evaluated = (
+                _call(one, folder, "evaluate", "-m", "hadamem", "evaluate", str(run), "--episodes", "3") is not None
+            )
+            if _call(one, folder, "watch", "-m", "hadamem", "watch", str(run)) is not None:
+                outcome.watched = _shown((run / "watch.html").read_text())
+    if speeds := re.findall(r"([\d,]+) steps/s", said or ""):
+        outcome.speed = int(speeds[-1].replace(",", ""))
+    failed = next((name for name in ("program", "train", "evaluate", "watch") if (folder / f"{name}.failed").exists()), None)
+    if failed:
+        outcome.error = f"{failed}: {(folder / f'{failed}.failed').read_text()}"
+        print(f"{id}: {outcome.error}", file=sys.stderr, flush=True)
+    return outcome
+
+
+def _call(one: Try, folder: pathlib.Path, name: str, *words: str) -> str | None:
+    """What a command of Python said; None if it failed, and then its last line is in a file."""
+    variables = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    variables |= dict(one.variables)
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, *words]
+    try:
+        done = subprocess.run(command, env=variables, cwd=folder, text=True, capture_output=True, timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        (folder / f"{name}.failed").write_text(f"not finished after {LONGEST} seconds")
+        return None
+    said = done.stdout + done.stderr
+    (folder / f"{name}.txt").write_text(said)
+    if done.returncode:
+        (folder / f"{name}.failed").write_text((done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1][:200])
+        return None
+    return said
+
+
+def _shown(page: str) -> str:
+    if '"caption": "frame"' in page:
+        return "frames"
+    return "numbers" if '"pictures": []' in page else "observations"
+
+
+def _row(one: Try, package: str, outcomes: list[Outcome]) -> dict[str, str]:
+    shown = sorted({outcome.watched for outcome in outcomes if outcome.watched})
+    speeds = [outcome.speed for outcome in outcomes if outcome.speed is not None]
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    some = one.env if len(outcomes) == 1 else f"{one.env}, all {len(outcomes)} ids"
+    options = f" `{' '.join(one.options)}`" if one.options else ""
+    variables = "".join(f" `{name}={value}`" for name, value in one.variables)
+    program = one.program != ""
     return {
-        "train": "yes",
-        "evaluate": _problem(played) or "yes",
-        "watch": _problem(watched) or frames,
-        "steps/s": speed[-1] if speed else "",
+        "environment": (some if program else f"`{one.env}`{some.removeprefix(one.env)}") + options,
+        "package": package,
+        "observation; action": one.spaces,
+        "train": _share([outcome.trained for outcome in outcomes]),
+        "evaluate": _share([outcome.evaluated for outcome in outcomes]),
+        "watch": "-" if program else " or ".join(shown) or "no",
+        "steps/s": "" if not speeds else f"{min(speeds):,}" + (f" to {max(speeds):,}" if len(speeds) > 1 else ""),
+        "remark": "; ".join(filter(None, [one.remark, variables.strip(), *dict.fromkeys(errors)])),
     }
 
 
-def _popgym(folder: pathlib.Path, given: Environments) -> dict[str, str]:
-    ids = list(_popgym_ids())
-    failed = []
-    for id in ids:
-        case = Case(id, "popgym", "")
-        made = make_vector(id, 2, seed=0)
-        made.reset()
-        made.close()
-        small = Environments(steps=256, seconds=given.seconds)
-        row = _try(case, folder, small)
-        if not (row["train"] == row["evaluate"] == "yes" and row["watch"].startswith("yes")):
-            failed.append(f"{id}: {row}")
-            say(failed[-1])
-    good = f"{len(ids) - len(failed)} of {len(ids)}"
-    version = f"popgym {_version('popgym')}"
-    row = {"environment": "every id of POPGym", "package": version, "what": "cards, memory games, mazes, control"}
-    return row | {"train": good, "evaluate": good, "watch": good, "steps/s": "", "options": ""}
+def _share(good: list[bool]) -> str:
+    if all(good):
+        return "yes"
+    return f"{sum(good)} of {len(good)}" if any(good) else "no"
 
 
-def _popgym_ids() -> Iterator[str]:
-    import gymnasium
-    import popgym  # noqa: F401  registers its ids
-
-    yield from sorted(id for id in gymnasium.registry if id.startswith("popgym-"))
-
-
-def _hadamem(words: list[str], folder: pathlib.Path, seconds: float) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MUJOCO_GL")}
-    environment |= {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "hadamem", *words]
-    try:
-        return subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", f"error: no end after {seconds:.0f} s")
-
-
-def _problem(done: subprocess.CompletedProcess[str]) -> str:
-    if not done.returncode:
-        return ""
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error")] or done.stderr.splitlines()[-1:]
-    return lines[-1][:200] if lines else f"ended with {done.returncode}"
-
-
-def _read(file: pathlib.Path) -> str:
-    return file.read_text() if file.exists() else ""
+def _write(page: pathlib.Path, rows: list[dict[str, str]]) -> None:
+    head, begin, rest = page.read_text().partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{page} needs the lines {BEGIN} and {END}, between which the table is written")
+    page.write_text(f"{head}{begin}\n{markdown_table(rows)}\n{end}{tail}")
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Options))

@@ -350,3 +350,26 @@ def test_a_policy_plays_only_in_the_spaces_it_was_trained_in(
         load_policy(path)
     with pytest.raises(ValueError, match=differing):
         train(config(env="Changing-v0", memory="gru", steps=320, env_options=options), path, resume=True)
+
+
+def test_triton_is_loaded_before_the_environments() -> None:
+    """An optimiser loads it later, and dies of the LLVM of a software renderer that an environment has loaded first."""
+    pytest.importorskip("triton")
+    code = """
+import sys, hadamem
+from gymnasium.envs.classic_control import CartPoleEnv
+
+class Seen(CartPoleEnv):
+    loaded = []
+
+    def __init__(self):
+        super().__init__()
+        self.loaded.append("triton" in sys.modules)
+
+agent = hadamem.PPO("gru", Seen, memory_size=8, num_envs=2, num_steps=8, minibatches=1)
+Seen.loaded.clear()
+agent.learn(16)
+assert Seen.loaded == [True, True], Seen.loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -213,11 +213,7 @@ def install(folder, name, requires, code):
 
 
 def test_a_package_for_which_gymnasium_is_an_extra_is_found_by_ids_that_begin_like_it(tmp_path, monkeypatch):
-    code = (
-        "import gymnasium\n"
-        "from gymnasium.envs.classic_control import CartPoleEnv\n"
-        "gymnasium.register('{}', CartPoleEnv)\n"
-    )
+    code = "import gymnasium\nfrom gymnasium.envs.classic_control import CartPoleEnv\ngymnasium.register('{}', CartPoleEnv)\n"
     install(tmp_path, "optio", "gymnasium>=1 ; extra == 'play'", code.format("OPT/Pole-v5"))
     install(tmp_path, "heavy", "gymnasium>=1 ; extra == 'rl'", "raise SystemExit('nobody asked for it')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -234,10 +230,10 @@ def test_a_package_that_cannot_be_imported_is_named_with_the_reason(tmp_path, mo
 
 def test_the_package_that_a_well_known_id_comes_with_is_named(monkeypatch):
     monkeypatch.setattr("hadamem.envs.tasks._has_package", lambda name: False)
-    with pytest.raises(ValueError, match="'NetHackNothing-v0'; such names come with .* not installed: pip install nle"):
+    with pytest.raises(ValueError, match=r"'NetHackNothing-v0'; such names come with .* not installed: pip install nle"):
         make_vector("NetHackNothing-v0", 1, 0)
     monkeypatch.setattr("hadamem.envs.tasks._has_package", lambda name: True)
-    with pytest.raises(ValueError, match="'NetHackNothing-v0'; (did you mean|hadamem.envs.list_tasks)"):
+    with pytest.raises(ValueError, match=r"'NetHackNothing-v0'; (did you mean|hadamem\.envs\.list_tasks)"):
         make_vector("NetHackNothing-v0", 1, 0)
 
 

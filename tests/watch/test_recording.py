@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
+import sys
+import types
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -176,6 +179,35 @@ def test_what_cannot_be_drawn_is_told_and_the_episode_goes_on(
     assert "only the first 4 steps" in last
     assert len(notes) == (note is not None)
     assert note is None or re.match(note, notes[0])
+
+
+@pytest.mark.parametrize(
+    ("imported", "variables", "chosen"),
+    [
+        (True, {}, "egl"),
+        (False, {}, None),  # importing it would fail where there is no EGL
+        (True, {"DISPLAY": ":0"}, None),
+        (True, {"MUJOCO_GL": "osmesa"}, "osmesa"),
+    ],
+)
+def test_mujoco_draws_without_a_screen(
+    monkeypatch: pytest.MonkeyPatch, imported: bool, variables: dict[str, str], chosen: str | None
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.setenv(name, "")  # to be put back afterwards, whatever is set here
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+    if imported:
+        monkeypatch.setitem(sys.modules, "mujoco", types.ModuleType("mujoco"))
+    found = []
+    made = drawn(
+        f"DrawnMujoco{len(gymnasium.registry)}-v0", draw=lambda t: found.append(os.environ.get("MUJOCO_GL")) or gray(t)
+    )
+    assert len(made.pictures) == 4
+    assert set(found) == {chosen}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import pathlib
@@ -36,6 +37,12 @@ from .sac import SAC
 
 _log = logging.getLogger("hadamem")
 _FEWEST_UPDATES = 50
+
+
+def _load_triton() -> None:
+    """Load Triton before the environments: optimisers load it, and it dies of the LLVM of a software renderer loaded before."""
+    with suppress(ImportError):
+        importlib.import_module("triton")
 
 
 def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any) -> VectorEnvironment:
@@ -209,6 +216,7 @@ def train(
         elif run is not None and (last := read_last_metrics(path)) is not None:
             step = f"{last['step']:,}"
             raise RunError(f"{path} has metrics up to step {step}, but no checkpoint.pt to go on from; begin a new run")
+        _load_triton()
         # where environments cannot be saved, a resumed run must not meet its first episodes again
         purpose = "environment" if saved is None else f"environment after {saved['agent']['step']}"
         env = make_environment(config, config.algorithm.num_envs, seed_for(config.seed, purpose))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -192,6 +193,7 @@ def _drawing_environment(config: TrainConfig, seed: int, made: Recording) -> Vec
             env = make_environment(config, 1, seed, render_mode="rgb_array")
         try:
             env.reset()
+            _draw_without_screen()
             made.rendered = _frame(env) is not None
         finally:
             _close(env)
@@ -202,6 +204,15 @@ def _drawing_environment(config: TrainConfig, seed: int, made: Recording) -> Vec
     except Exception as error:  # no screen, no graphics library, and whatever else may be wrong with drawing
         made.notes.append(f"frames are not drawn: {error}")
     return make_environment(config, 1, seed)
+
+
+def _draw_without_screen() -> None:
+    """Let MuJoCo draw by EGL where there is no screen: left alone, it takes GLFW, which fails only when it draws.
+
+    Only once it is imported: without EGL, importing it would fail for that choice.
+    """
+    if sys.platform == "linux" and "mujoco" in sys.modules and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 # What an environment without frames says: no such option, or no such method.
