@@ -1,7 +1,8 @@
 """Trains, evaluates and looks into an agent in environments of many packages, and prints a table of what worked.
 
 Every environment is tried as a user would: `hadamem train`, `hadamem evaluate` and `hadamem watch`, each in a process of its
-own and without a display; vectors of environments by a Python program. Packages that are not installed are skipped and named.
+own (those of a family in this one) and without a display; vectors of environments by a Python program. Packages that are not
+installed are skipped and named.
 
     python benchmarks/environments.py                                   # all, to the terminal
     python benchmarks/environments.py --only 'ALE/*' --steps 1024
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib.metadata
+import io
 import json
 import os
 import pathlib
@@ -21,10 +23,12 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 import tyro
 
+from hadamem.cli.main import run_command
 from hadamem.envs import list_tasks
 from hadamem.run import write_whole
 from hadamem.text import markdown_table
@@ -41,11 +45,12 @@ class Try:
 
     Attributes:
         env: its id; a family "popgym-*" stands for all ids that match; for a `program`, what the table calls it.
-        package: the distribution that has it.
+        package: the distributions that have it, with commas between.
         spaces: observation and action, in words.
         options: further words of `hadamem train`.
         program: for a vector of environments: makes one, as `vector`, of `num_envs` environments.
         variables: of the process, such as those that let a renderer do without a display.
+        part: the training has so many times fewer steps, where the environment is slow.
         remark: what a reader must know.
     """
 
@@ -55,6 +60,7 @@ class Try:
     options: tuple[str, ...] = ()
     program: str = ""
     variables: tuple[tuple[str, str], ...] = ()
+    part: int = 1
     remark: str = ""
 
 
@@ -63,23 +69,35 @@ HEADLESS = (("PYGLET_HEADLESS", "true"),)
 VECTOR = "import gymnasium\nvector = gymnasium.make_vec('CartPole-v1', num_envs=8, vectorization_mode='{}')"
 
 TRIES = (
-    Try("popgym-*", "popgym", "all of POPGym's kinds"),
+    Try("popgym-*", "popgym", "all of POPGym's kinds", part=8),
     Try("CartPole-v1", "gymnasium", "vector; choice of 2"),
     Try("hadamem/CartPoleNoVel-v0", "gymnasium", "vector; choice of 2", remark="positions only"),
     Try("hadamem/TMazePassive-v0", "hadamem", "vector; choice of 4", remark="stepped in one array"),
     Try("Taxi-v4", "gymnasium", "one number of 500; choice of 6", remark='mask in `info["action_mask"]`'),
-    Try("CarRacing-v3", "box2d", "picture 96 x 96 x 3; Box of 3", ("--gray", "--resize", "48", "48", "--frame-skip", "4")),
+    Try(
+        "CarRacing-v3",
+        "gymnasium, box2d",
+        "picture 96 x 96 x 3; Box of 3",
+        ("--gray", "--resize", "48", "48", "--frame-skip", "4"),
+        part=4,
+    ),
     Try("MiniGrid-MemoryS7-v0", "minigrid", "Dict of a grid of codes, a direction, a text; choice of 7"),
     Try("ALE/Pong-v5", "ale-py", "picture 210 x 160 x 3; choice of 6", PICTURES),
-    Try("MiniWorld-OneRoom-v0", "miniworld", "picture 60 x 80 x 3; choice of 3", variables=HEADLESS),
-    Try("HalfCheetah-v5", "mujoco", "vector; Box of 6"),
-    Try("Hopper-v5", "mujoco", "vector; Box of 3"),
-    Try("PointMaze_UMaze-v3", "gymnasium-robotics", "Dict with goals; Box of 2"),
-    Try("FetchReach-v4", "gymnasium-robotics", "Dict with goals; Box of 4"),
-    Try("highway-fast-v0", "highway-env", "table 5 x 5; choice of 5"),
-    Try("parking-v0", "highway-env", "Dict with goals; Box of 2"),
+    Try("MiniWorld-OneRoom-v0", "miniworld", "picture 60 x 80 x 3; choice of 3", variables=HEADLESS, part=2),
+    Try("HalfCheetah-v5", "gymnasium, mujoco", "vector; Box of 6"),
+    Try("Hopper-v5", "gymnasium, mujoco", "vector; Box of 3"),
+    Try("PointMaze_UMaze-v3", "gymnasium-robotics, mujoco", "Dict with goals; Box of 2"),
+    Try("FetchReach-v4", "gymnasium-robotics, mujoco", "Dict with goals; Box of 4", remark="fails with MuJoCo 4"),
+    Try("highway-fast-v0", "highway-env", "table 5 x 5; choice of 5", part=8),
+    Try("parking-v0", "highway-env", "Dict with goals; Box of 2", part=4),
     Try("FlappyBird-v0", "flappy-bird-gymnasium", "vector of 180; choice of 2"),
-    Try("NetHackScore-v0", "nle", "Dict of 14 parts, 30,000 numbers; choice of 23"),
+    Try(
+        "NetHackScore-v0",
+        "nle",
+        "Dict of 14 parts; choice of 23",
+        ("--observe", "blstats", "chars", "message"),
+        remark="all parts are 148,046 numbers; it asks for gymnasium 1.2.0: `pip install --no-deps nle`",
+    ),
     Try(
         "sb3_contrib.common.envs:InvalidActionEnvDiscrete",
         "sb3-contrib",
@@ -131,7 +149,7 @@ class Options:
     only: tuple[str, ...] = ()
     """names of environments, or patterns; none: all"""
     steps: int = 4096
-    """environment steps of each training; of each id of a family an eighth"""
+    """environment steps of each training; slow environments have fewer"""
     data: pathlib.Path = WORK / "rows.json"
     """file of the rows of the table; those that are there and are not tried now stay"""
     page: pathlib.Path | None = None
@@ -156,13 +174,14 @@ def main(options: Options) -> None:
     for one in TRIES:
         if options.only and not any(fnmatch.fnmatch(one.env, pattern) for pattern in options.only):
             continue
-        if (version := _version(one.package)) is None:
-            print(f"{one.env}: skipped, {one.package} is not installed", flush=True)
+        try:
+            package = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in one.package.split(", "))
+        except importlib.metadata.PackageNotFoundError as error:
+            print(f"{one.env}: skipped, {error.name} is not installed", flush=True)
             continue
-        ids = _family(one.env)
-        steps = options.steps if len(ids) == 1 else options.steps // 8
-        outcomes = [_try(one, id, steps, options.work) for id in ids]
-        known[one.env] = _row(one, f"{one.package} {version}", outcomes)
+        steps = options.steps // one.part
+        outcomes = [_try(one, id, steps, options.work) for id in _family(one.env)]
+        known[one.env] = _row(one, package, steps, outcomes)
         print(f"| {' | '.join(known[one.env].values())} |", flush=True)
         write_whole(options.data, json.dumps(known, indent=2) + "\n")
     rows = [known[one.env] for one in TRIES if one.env in known]
@@ -177,13 +196,6 @@ def _family(env: str) -> list[str]:
     return [row["name"] for row in list_tasks() if fnmatch.fnmatch(row["name"], env)]
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _try(one: Try, id: str, steps: int, work: pathlib.Path) -> Outcome:
     folder = work / re.sub(r"\W+", "-", id)
     shutil.rmtree(folder, ignore_errors=True)
@@ -196,13 +208,11 @@ def _try(one: Try, id: str, steps: int, work: pathlib.Path) -> Outcome:
         outcome.trained, outcome.evaluated = (run / "result.json").exists(), said is not None
     else:
         words = ("--env", id, *one.options, "--memory", "gru", "--steps", str(steps), "--threads", "1", "--out", str(run))
-        said = _call(one, folder, "train", "-m", "hadamem", "train", *words)
+        said = _hadamem(one, folder, "train", *words)
         outcome.trained = said is not None
         if outcome.trained:
-            outcome.evaluated = (
-                _call(one, folder, "evaluate", "-m", "hadamem", "evaluate", str(run), "--episodes", "3") is not None
-            )
-            if _call(one, folder, "watch", "-m", "hadamem", "watch", str(run)) is not None:
+            outcome.evaluated = _hadamem(one, folder, "evaluate", str(run), "--episodes", "3") is not None
+            if _hadamem(one, folder, "watch", str(run)) is not None:
                 outcome.watched = _shown((run / "watch.html").read_text())
     if speeds := re.findall(r"([\d,]+) steps/s", said or ""):
         outcome.speed = int(speeds[-1].replace(",", ""))
@@ -211,6 +221,20 @@ def _try(one: Try, id: str, steps: int, work: pathlib.Path) -> Outcome:
         outcome.error = f"{failed}: {(folder / f'{failed}.failed').read_text()}"
         print(f"{id}: {outcome.error}", file=sys.stderr, flush=True)
     return outcome
+
+
+def _hadamem(one: Try, folder: pathlib.Path, *words: str) -> str | None:
+    """What a command of hadamem said, see `_call`. For one of many ids it need not be started anew."""
+    if "*" not in one.env:
+        return _call(one, folder, words[0], "-m", "hadamem", *words)
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            run_command(words)
+    except Exception as error:
+        (folder / f"{words[0]}.failed").write_text(f"{type(error).__name__}: {error}")
+        return None
+    return said.getvalue()
 
 
 def _call(one: Try, folder: pathlib.Path, name: str, *words: str) -> str | None:
@@ -227,7 +251,8 @@ def _call(one: Try, folder: pathlib.Path, name: str, *words: str) -> str | None:
     said = done.stdout + done.stderr
     (folder / f"{name}.txt").write_text(said)
     if done.returncode:
-        (folder / f"{name}.failed").write_text((done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1][:200])
+        reasons = [line for line in done.stderr.splitlines() if re.match(r"error:|[\w.]*Error\b", line)]
+        (folder / f"{name}.failed").write_text([f"exit status {done.returncode}", *reasons][-1][:200])
         return None
     return said
 
@@ -238,7 +263,7 @@ def _shown(page: str) -> str:
     return "numbers" if '"pictures": []' in page else "observations"
 
 
-def _row(one: Try, package: str, outcomes: list[Outcome]) -> dict[str, str]:
+def _row(one: Try, package: str, steps: int, outcomes: list[Outcome]) -> dict[str, str]:
     shown = sorted({outcome.watched for outcome in outcomes if outcome.watched})
     speeds = [outcome.speed for outcome in outcomes if outcome.speed is not None]
     errors = [outcome.error for outcome in outcomes if outcome.error]
@@ -253,6 +278,7 @@ def _row(one: Try, package: str, outcomes: list[Outcome]) -> dict[str, str]:
         "train": _share([outcome.trained for outcome in outcomes]),
         "evaluate": _share([outcome.evaluated for outcome in outcomes]),
         "watch": "-" if program else " or ".join(shown) or "no",
+        "steps": f"{steps:,}",
         "steps/s": "" if not speeds else f"{min(speeds):,}" + (f" to {max(speeds):,}" if len(speeds) > 1 else ""),
         "remark": "; ".join(filter(None, [one.remark, variables.strip(), *dict.fromkeys(errors)])),
     }

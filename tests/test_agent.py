@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 
 import hadamem
 from hadamem.cli.main import run_command
@@ -137,6 +137,23 @@ def test_an_agent_on_a_vector_of_environments() -> None:
     assert agent.evaluate(12)["mean"] == 5
     agent.learn(300)
     vector.step(vector.action_space.sample())  # it is still open
+
+
+class Narrow(VectorWrapper):
+    """Its spaces are those of a single environment, as EnvPool's are."""
+
+    def __init__(self, env: SyncVectorEnv) -> None:
+        super().__init__(env)
+        self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_vector_that_has_the_spaces_of_a_single_environment(mode: AutoresetMode) -> None:
+    env = make_vector(Narrow(SyncVectorEnv([lambda: Count(cut=2)] * 3, autoreset_mode=mode)), 3, 0)
+    env.reset()
+    assert env.random_actions().shape == (3,)
+    cut = [step.final_obs for step in (env.step(env.random_actions()) for _ in range(3)) if step.final_obs is not None]
+    assert [final.tolist() for final in cut] == [[[2]] * 3]
 
 
 class Broken(Count):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import iterate
+from gymnasium.vector.utils import batch_space, iterate
 
 from .border import raise_as_theirs
 
@@ -25,7 +25,9 @@ class ForeignVector(VectorEnv):
     def __init__(self, id: str, env: VectorEnv) -> None:
         self.id, self.env, self.num_envs = id, env, env.num_envs
         self.single_observation_space, self.single_action_space = env.single_observation_space, env.single_action_space
-        self.observation_space, self.action_space = env.observation_space, env.action_space
+        # not its own: EnvPool's are those of a single environment
+        self.observation_space = batch_space(env.single_observation_space, self.num_envs)
+        self.action_space = batch_space(env.single_action_space, self.num_envs)
         self.mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.metadata = dict(env.metadata) | {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode = env.render_mode
