@@ -82,7 +82,7 @@ TRIES = (
         part=4,
     ),
     Try("MiniGrid-MemoryS7-v0", "minigrid", "Dict of a grid of codes, a direction, a text; choice of 7"),
-    Try("ALE/Pong-v5", "ale-py", "picture 210 x 160 x 3; choice of 6", PICTURES),
+    Try("ALE/Pong-v5", "ale-py", "picture 210 x 160 x 3; choice of 6", PICTURES, part=2),
     Try("MiniWorld-OneRoom-v0", "miniworld", "picture 60 x 80 x 3; choice of 3", variables=HEADLESS, part=2),
     Try("HalfCheetah-v5", "gymnasium, mujoco", "vector; Box of 6"),
     Try("Hopper-v5", "gymnasium, mujoco", "vector; Box of 3"),
@@ -126,6 +126,7 @@ TRIES = (
         "envpool",
         "4 pictures 84 x 84; choice of 6",
         program="import envpool\nvector = envpool.make_gymnasium('Pong-v5', num_envs=8)",
+        part=4,
     ),
 )
 

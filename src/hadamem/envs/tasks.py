@@ -164,10 +164,9 @@ def unknown(id: str) -> ValueError:
     package = next((package for start, package in _PACKAGES.items() if typed.startswith(start)), None)
     if package is not None and not _has_package(package):
         hint = f"such names come with a package that is not installed: pip install {package}"
-    if _FAILED:
-        failed = ", ".join(f"{module} ({text})" for module, text in _FAILED.items())
-        hint += f" Not looked into, because importing it failed: {failed}"
-    return ValueError(f"unknown environment {id!r}; {hint}")
+    failed = ", ".join(f"{module} ({text})" for module, text in _FAILED.items())
+    or_else = f", or one of a package that cannot be imported: {failed}" if failed else ""
+    return ValueError(f"unknown environment {id!r}{or_else}; {hint}")
 
 
 def _popgym_rows() -> list[dict[str, Any]]:
