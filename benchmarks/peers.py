@@ -135,6 +135,8 @@ class Peers:
     """environment steps of each run; none: those of rl-baselines3-zoo, 100,000 or 300,000"""
     data: pathlib.Path = pathlib.Path("runs/peers.json")
     """file of results, written after each run; those that are in it already are not made again"""
+    only_print: bool = False
+    """print what is in --data, and make no run"""
 
     def __post_init__(self) -> None:
         if unknown := set(self.tasks) - set(SETTINGS):
@@ -238,6 +240,8 @@ def main() -> None:
         for task in options.tasks
         for contender in options.contenders
     ]
+    if options.only_print:
+        asked = [key for key in asked if key in done]
     compiled = {PEER}
     for key in asked:
         if key not in done:
