@@ -193,7 +193,11 @@ def test_a_lost_terminal_leaves_a_checkpoint(tmp_path: pathlib.Path, monkeypatch
         return iterate(self, on_step)
 
     monkeypatch.setattr(PPO, "iterate", hang_up)
-    assert not train(config(checkpoint_every=1000.0), tmp_path / "run")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which tests may run, ignores it
+    try:
+        assert not train(config(checkpoint_every=1000.0), tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert read_checkpoint(tmp_path / "run")["agent"]["step"] == 160
 
 

@@ -7,8 +7,8 @@ import pathlib
 import shutil
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import pytest
+from matplotlib.figure import Figure
 
 from hadamem.agents.config import TrainConfig
 from hadamem.agents.ppo import PPOConfig
@@ -82,7 +82,9 @@ def test_the_list_is_filtered_and_reads_no_whole_metrics(
         runs([str(tmp_path / "bert")])
 
 
-def test_a_damaged_run_is_left_out_and_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_run_is_left_out_and_said(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     train_once(CONFIG, tmp_path / "good")
     for name, file, text in (
         ("config", "config.json", '{"config": {"env": 3}, "versions": {}}'),
@@ -93,11 +95,11 @@ def test_a_damaged_run_is_left_out_and_said(tmp_path: pathlib.Path, capsys: pyte
         (tmp_path / name / file).write_text(text)
     (tmp_path / "lost.run.json").write_text("{}")
     for paths in ([tmp_path], sorted(tmp_path.iterdir())):
+        caplog.clear()
         runs([str(path) for path in paths])
-        said = capsys.readouterr()
-        assert "1 run " in said.out
+        assert "1 run " in capsys.readouterr().out
         for name in ("config/config.json", "cut/config.json", "numbers/metrics.jsonl", "lost.run.json"):
-            assert f"left out: {tmp_path / name}: " in said.err
+            assert f"left out: {tmp_path / name}: " in caplog.text
     with pytest.raises(RunError, match="of another version"):
         runs([str(tmp_path / "cut")])
 
@@ -113,11 +115,12 @@ def test_what_is_printed_is_as_it_is(tmp_path: pathlib.Path, capsys: pytest.Capt
 
 
 def test_plot_draws_a_panel_for_each_task(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plt, "close", lambda figure: None)
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
     names = {"a": {}, "b": {"seed": 1}, "c": {"env_options": ("corridor_length=4",)}}
     for name, changes in names.items():
         train_once(replace(CONFIG, **changes), tmp_path / name)
     draw_curves([tmp_path / name for name in names], tmp_path / "curves.png", "entropy")
-    panels = {axes.get_title(): [text.get_text() for text in axes.get_legend().get_texts()] for axes in plt.gcf().axes}
+    panels = {axes.get_title(): [text.get_text() for text in axes.get_legend().get_texts()] for axes in drawn[0].axes}
     task = "hadamem/TMazePassive corridor_length="
     assert panels == {f"{task}3": ["mlp, seed 0", "mlp, seed 1"], f"{task}4": ["mlp"]}

@@ -56,8 +56,8 @@ def _typed(value: Any) -> str:
 
 
 def equations(name: str) -> str:
-    """The indented lines of a memory's docstring that stand before its arguments."""
-    text = inspect.cleandoc(memory_class(name).__doc__ or "").split("\nArgs:")[0]
+    """The indented lines of a memory's docstring that stand before its example and arguments."""
+    text = re.split(r"\n(?:Example|Args):", inspect.cleandoc(memory_class(name).__doc__ or ""))[0]
     lines = re.findall(r"^    (.*)$", text, re.MULTILINE)
     return "\n".join(lines)
 
