@@ -186,7 +186,8 @@ def _row(memory: str, L: int, recalled: dict[str, Any], played: dict[str, Any], 
     def outcome(made: dict[str, Any], score: str, enough: float) -> str:
         if "stopped" in made:
             return f"out of {made['stopped']}"
-        return "diverged" if made["diverged"] else "learned" if made[score] >= enough else "not learned"
+        learned = made[score] is not None and made[score] >= enough  # None: no iteration was made in the time there was
+        return "diverged" if made["diverged"] else "learned" if learned else "not learned"
 
     return {
         "memory": memory,
