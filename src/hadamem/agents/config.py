@@ -59,7 +59,8 @@ class TrainConfig:
     device: str = "cpu"
     """device that the networks run on: cpu, cuda, cuda:1, ..."""
     threads: int | None = None
-    """number of processor threads to use; None: all"""
+    """number of processor threads to use; None: one where a gradient step is small, for which more only wait for each other,
+    else all"""
     checkpoint_every: float = 20.0
     """seconds between checkpoints"""
     evaluate_every: int | None = None

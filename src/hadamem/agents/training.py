@@ -37,6 +37,7 @@ from .sac import SAC
 
 _log = logging.getLogger("hadamem")
 _FEWEST_UPDATES = 50
+_SMALL_WORK = 1e9  # steps of a minibatch times weights; at about 5e7, two threads were slower than one on two free cores
 
 
 def _load_triton() -> None:
@@ -207,8 +208,7 @@ def train(
     with ExitStack() as stack:
         run = stack.enter_context(Run.open(path)) if resume else None
         check_device(config.device)
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.manual_seed(seed_for(config.seed, "network"))
         saved = read_checkpoint(path, config.device) if run is not None and has_checkpoint(path) else None
         if saved is not None:
@@ -228,6 +228,7 @@ def train(
         if saved is not None:
             env.require(saved.get("spaces", env.described))
         agent = make_agent(config, env, path)
+        torch.set_num_threads(config.threads or _usual_threads(config, agent.policy))
         seconds, metrics = 0.0, {"return": float("nan")}
         if saved is not None:
             with _fitting(path):
@@ -271,6 +272,15 @@ def train(
         if complete:
             run.finish({"steps": agent.step, "seconds": seconds, "return": _or_none(metrics["return"])})
     return complete
+
+
+def _usual_threads(config: TrainConfig, policy: Policy) -> int:
+    """One where a gradient step is small; else all."""
+    batch = config.sac.batch_size * config.sac.num_steps if config.sac is not None else 0  # about
+    if config.ppo is not None:
+        batch = config.ppo.num_envs * config.ppo.num_steps // config.ppo.minibatches
+    small = batch * sum(weight.numel() for weight in policy.parameters()) < _SMALL_WORK
+    return 1 if small else torch.get_num_threads()
 
 
 def _check_steps(steps: int, done: int, path: pathlib.Path) -> None:
