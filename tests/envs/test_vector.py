@@ -230,6 +230,17 @@ def test_a_package_that_cannot_be_imported_is_named_with_the_reason(tmp_path, mo
         make_vector("Dioramas-Room-v0", 1, 0)
 
 
+def test_the_package_that_is_known_to_have_an_id_is_imported_first(tmp_path, monkeypatch):
+    code = (
+        "import gymnasium\nfrom gymnasium.envs.classic_control import CartPoleEnv\ngymnasium.register('Zork-v0', CartPoleEnv)\n"
+    )
+    install(tmp_path, "zork", "gymnasium>=1", "raise SystemExit('it is only named like it')")
+    install(tmp_path, "adventures", "gymnasium>=1", code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("hadamem.envs.tasks._PACKAGES", {"zork": "adventures"})
+    assert make_vector("Zork-v0", 1, 0).reset().shape == (1, 4)
+
+
 def test_the_package_that_a_well_known_id_comes_with_is_named(monkeypatch):
     monkeypatch.setattr("hadamem.envs.tasks._has_package", lambda name: False)
     with pytest.raises(ValueError, match=r"'NetHackNothing-v0'; such names come with .* not installed: pip install nle"):

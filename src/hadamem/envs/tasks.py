@@ -117,18 +117,23 @@ def _is_registered(name: str) -> bool:
 
 
 def _search(name: str) -> None:
-    """Import installed packages that need Gymnasium, the most similarly named first, until one of them registers `name`.
+    """Import installed packages that need Gymnasium until one of them registers `name`.
 
-    A package that can do without it, as ale-py can, is imported if `name` begins like it: among these are large ones that have
-    nothing to do with environments.
+    One that is known to have it is the first; the others follow, the most similarly named first. A package that can do without
+    Gymnasium, as ale-py can, is imported if `name` begins like it: among these are large ones that have nothing to do with
+    environments.
     """
-    modules = []
+    modules: list[str] = []
+    first: list[str] = []
     words = name.casefold()
+    known = _package_of(name)
     for package in importlib.metadata.distributions():
         needs = [need for need in package.requires or [] if re.match(r"gymnasium\b", need, re.IGNORECASE)]
         if any("extra ==" not in need for need in needs) or (needs and words.startswith(package.name.casefold()[:3])):
-            modules += (package.read_text("top_level.txt") or package.name.replace("-", "_")).split()
-    for module in sorted(modules, key=lambda module: -difflib.SequenceMatcher(None, module.casefold(), words).ratio()):
+            names = (package.read_text("top_level.txt") or package.name.replace("-", "_")).split()
+            (first if package.name.casefold().replace("_", "-") == known else modules).extend(names)
+    modules.sort(key=lambda module: -difflib.SequenceMatcher(None, module.casefold(), words).ratio())
+    for module in first + modules:
         try:
             _import(module)
         except Exception as error:  # whatever is wrong with a package that nobody asked for
@@ -161,7 +166,7 @@ def unknown(id: str) -> ValueError:
     near = [folded[name] for name in difflib.get_close_matches(typed, folded, n=4, cutoff=0.5)]
     near = [f"{_MODULES[name]}:{name}" if name in _MODULES else name for name in near]
     hint = f"did you mean {', '.join(near)}?" if near else "hadamem.envs.list_tasks() names those there are"
-    package = next((package for start, package in _PACKAGES.items() if typed.startswith(start)), None)
+    package = _package_of(typed)
     if package is not None and not _has_package(package):
         hint = f"such names come with a package that is not installed: pip install {package}"
     failed = ", ".join(f"{module} ({text})" for module, text in _FAILED.items())
@@ -199,6 +204,11 @@ def _row(name: str, observation: str, action: str, max_steps: int | None, source
 def _newest(spec: EnvSpec) -> EnvSpec:
     same = [s for s in gymnasium.registry.values() if (s.namespace, s.name) == (spec.namespace, spec.name)]
     return max(same, key=lambda s: s.version or 0)
+
+
+def _package_of(name: str) -> str | None:
+    """The package to install for an id, where it is one of those that are often asked for."""
+    return next((package for start, package in _PACKAGES.items() if name.casefold().startswith(start)), None)
 
 
 def _has_package(name: str) -> bool:
