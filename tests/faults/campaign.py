@@ -56,13 +56,17 @@ KINDS = {
 def attempt(kind: str, seed: int) -> str | None:
     """One try; an exception that it lets through is a failure, too."""
     torch.set_num_threads(1)
-    logging.getLogger("hadamem").setLevel(logging.CRITICAL)
+    log = logging.getLogger("hadamem")
+    level = log.level
     with tempfile.TemporaryDirectory(prefix="fault-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        log.setLevel(logging.CRITICAL)
         try:
             return KINDS[kind].run(seed, pathlib.Path(folder))
         except Exception:
             return traceback.format_exc()
+        finally:
+            log.setLevel(level)
 
 
 def attempts(kind: str, seeds: Sequence[int]) -> list[tuple[int, str]]:
