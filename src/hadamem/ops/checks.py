@@ -62,17 +62,17 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"backend is {backend!r}; it must be one of {', '.join(BACKENDS)}")
 
 
-def check_tensors(given: Mapping[str, tuple[Tensor, str]], sizes: Mapping[str, int], kind: str = "floating point") -> None:
+def check_tensors(tensors: Mapping[str, tuple[Tensor, str]], sizes: Mapping[str, int], kind: str = "floating point") -> None:
     """A ValueError unless all have the shape, device and dtype that they must have.
 
     Args:
-        given: tensors by name, each with the letters of its dimensions. The first says device and dtype. "start" is of
+        tensors: tensors by name, each with the letters of its dimensions. The first says device and dtype. "start" is of
             bool, and "state" may be wider or narrower than the others.
         sizes: of the letters.
         kind: of numbers, "floating point" or "complex".
     """
-    first, (like, _) = next(iter(given.items()))
-    for name, (tensor, dims) in given.items():
+    first, (like, _) = next(iter(tensors.items()))
+    for name, (tensor, dims) in tensors.items():
         shape = tuple(sizes[d] for d in dims)
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be ({', '.join(dims)}) = {shape}")

@@ -63,10 +63,10 @@ def delta_memory(
     return h.to(dtype), last
 
 
-def _check(given: dict[str, Tensor | None]) -> None:
+def _check(tensors: dict[str, Tensor | None]) -> None:
     sizes: dict[str, int] = {}
     for name, dims in _DIMENSIONS.items():
-        tensor = given[name]
+        tensor = tensors[name]
         if tensor is None:
             continue
         if tensor.dim() == len(dims):

@@ -253,7 +253,7 @@ def nearest(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
-def take(typing_context: Any, array: Any, index: Any) -> Any:
+def fetch_add(typing_context: Any, array: Any, index: Any) -> Any:
     """Count array[index] up by one and return what it was, as one step that no other thread can come between."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:

@@ -122,13 +122,13 @@ def _check(
     if len(factors) != len(wanted):
         need = ", ".join(f"{name} ({', '.join(dims)})" for name, dims in wanted.items()) or "none"
         raise ValueError(f"factors has {len(factors)} tensors; calibration {calibration!r} takes {need}")
-    given = {"a": (a, "BTV"), "k": (k, "BTK"), "q": (q, "BTK")}
-    given |= {f"factor {name}": (f, dims) for f, (name, dims) in zip(factors, wanted.items(), strict=True)}
+    tensors = {"a": (a, "BTV"), "k": (k, "BTK"), "q": (q, "BTK")}
+    tensors |= {f"factor {name}": (f, dims) for f, (name, dims) in zip(factors, wanted.items(), strict=True)}
     if start is not None:
-        given["start"] = (start, "BT")
+        tensors["start"] = (start, "BT")
     if state is not None:
-        given["state"] = (state, "BVK")
-    checks.check_tensors(given, sizes)
+        tensors["state"] = (state, "BVK")
+    checks.check_tensors(tensors, sizes)
     checks.check_fused(backend, "a", a)
 
 

@@ -24,7 +24,9 @@ import numpy as np
 from numba import carray, cfunc, njit
 from numba.core import event
 
-from ..simd import LANES, as_pointer, at, load, load_pair, splat, stamp, store, store_totals, take, wait_for
+from .. import call as _call
+from ..call import counters, flags, floats, floats_from, places
+from ..simd import LANES, at, fetch_add, load, load_pair, splat, stamp, store, store_totals, wait_for
 from . import cpu_parts
 from .cpu_parts import (
     COLUMN,
@@ -53,37 +55,23 @@ from .cpu_parts import (
 
 CHUNK = 32  # steps between checkpoints of M: C and M of a group for that long should fit the first-level cache
 
-# What a kernel is called with: numbers, then the addresses of its tensors from _FIRST on. Plain numbers cost nothing to hand
-# over to a thread, and need no lock of Python's there. The first two count: threads that came, units of work taken.
-_THREADS, _NEXT, _UNITS, _SPLITS, _STEPS, _T, _V, _K, _SPACE, _SPACE_SIZE, _DONE, _FIRST = range(12)
-_ARGUMENTS = _FIRST + 15
-_ANY_SIZE = 2**40  # kernels count places themselves; these arrays never check
+# What a kernel is called with. The first two count: threads that came, units of work begun. `counters` are one for every
+# sequence and chunk: how many shares of its rows have added their part to what all rows share.
+_NUMBERS = ("threads", "begun", "units", "splits", "chunk", "T", "V", "K", "space", "space_size", "counters")
+_INPUTS = ("left", "right", "a", "k", "q", "start")
+FORWARD = places(*_NUMBERS, *_INPUTS, "state", "h", "last", "saved")
+BACKWARD = places(
+    *_NUMBERS, *_INPUTS, "saved", "dh", "dlast", "dleft", "dright", "da", "dk", "dq", "dstate"
+)  # fmt: skip
+_FORWARD_SIZE, _BACKWARD_SIZE = len(FORWARD), len(BACKWARD)
 _ZERO = np.float32(0)
 
 
 @njit(**OPTIONS)
-def floats(given, n):
-    """The n-th tensor of the arguments, as a flat array of float32."""
-    return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.float32)
-
-
-@njit(**OPTIONS)
-def flags(given, n):
-    """The n-th tensor of the arguments, bool, as a flat array of bytes."""
-    return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.uint8)
-
-
-@njit(**OPTIONS)
-def counters(given):
-    """One for every sequence and chunk: how many shares of its rows have added their part to what all rows share."""
-    return carray(as_pointer(given[_DONE]), (_ANY_SIZE,), np.int64)
-
-
-@njit(**OPTIONS)
-def work_space_of(given):
+def work_space_of(call):
     """The scratch memory of the thread that asks."""
-    thread = take(given, _THREADS)
-    return carray(as_pointer(given[_SPACE] + 4 * thread * given[_SPACE_SIZE]), (_ANY_SIZE,), np.float32)
+    thread = fetch_add(call, FORWARD.threads)
+    return floats_from(call[FORWARD.space] + 4 * thread * call[FORWARD.space_size])
 
 
 @functools.cache
@@ -130,16 +118,18 @@ def space_size(kind: int, backward: bool, steps: int, V: int, K: int) -> int:
 
 
 def _build(kind: int) -> tuple[Any, Any]:
-    version = stamp(cpu_parts.__file__)
+    version = stamp(cpu_parts.__file__, _call.__file__)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def forward(pointer):
-        given = carray(pointer, _ARGUMENTS if version else 0)
-        splits, chunk, T, V, K = given[_SPLITS], given[_STEPS], given[_T], given[_V], given[_K]
-        left, right, a, k, q = floats(given, 0), floats(given, 1), floats(given, 2), floats(given, 3), floats(given, 4)
-        start, M0 = flags(given, 5), floats(given, 6)
-        h, M1, saved, save = floats(given, 7), floats(given, 8), floats(given, 9), given[_FIRST + 9] != 0
-        S = work_space_of(given)
+        call = carray(pointer, _FORWARD_SIZE if version else 0)
+        splits, chunk = call[FORWARD.splits], call[FORWARD.chunk]
+        T, V, K = call[FORWARD.T], call[FORWARD.V], call[FORWARD.K]
+        left, right, a = floats(call, FORWARD.left), floats(call, FORWARD.right), floats(call, FORWARD.a)
+        k, q, start = floats(call, FORWARD.k), floats(call, FORWARD.q), flags(call, FORWARD.start)
+        M0, h, M1 = floats(call, FORWARD.state), floats(call, FORWARD.h), floats(call, FORWARD.last)
+        saved, save = floats(call, FORWARD.saved), call[FORWARD.saved] != 0
+        S = work_space_of(call)
         R = ROWS
         paired, whole, size = columns_of(kind, K)
         groups = (V + R - 1) // R
@@ -150,8 +140,8 @@ def _build(kind: int) -> tuple[Any, Any]:
         sm = sh + chunk * VP
         sc = sm + groups * size
         zero = splat(_ZERO)
-        unit = take(given, _NEXT)
-        while unit < given[_UNITS]:
+        unit = fetch_add(call, FORWARD.begun)
+        while unit < call[FORWARD.units]:
             b, share = unit // splits, unit % splits
             i0, i1 = groups * share // splits * R, groups * (share + 1) // splits * R
             inside = min(i1, V) - i0
@@ -204,19 +194,20 @@ def _build(kind: int) -> tuple[Any, Any]:
                         store_totals(S, sh + t * VP + i, h0, h1, h2, h3, h01, h23)
                 copy(S, sh + i0, VP, 1, h, row * V + i0, V, 1, steps, inside, inside)
             unpack_rows(kind, S, sm, M1, (b * V + i0) * K, K, inside)
-            unit = take(given, _NEXT)
+            unit = fetch_add(call, FORWARD.begun)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def backward(pointer):
-        given = carray(pointer, _ARGUMENTS if version else 0)
-        splits, chunk, T, V, K = given[_SPLITS], given[_STEPS], given[_T], given[_V], given[_K]
-        left, right, a, k, q = floats(given, 0), floats(given, 1), floats(given, 2), floats(given, 3), floats(given, 4)
-        start, saved, dh, dM1 = flags(given, 5), floats(given, 6), floats(given, 7), floats(given, 8)
-        dleft, dright, da, dk, dq = (
-            floats(given, 9), floats(given, 10), floats(given, 11), floats(given, 12), floats(given, 13)
-        )  # fmt: skip
-        dM0, done = floats(given, 14), counters(given)
-        S = work_space_of(given)
+        call = carray(pointer, _BACKWARD_SIZE if version else 0)
+        splits, chunk = call[BACKWARD.splits], call[BACKWARD.chunk]
+        T, V, K = call[BACKWARD.T], call[BACKWARD.V], call[BACKWARD.K]
+        left, right, a = floats(call, BACKWARD.left), floats(call, BACKWARD.right), floats(call, BACKWARD.a)
+        k, q, start = floats(call, BACKWARD.k), floats(call, BACKWARD.q), flags(call, BACKWARD.start)
+        saved, dh, dM1 = floats(call, BACKWARD.saved), floats(call, BACKWARD.dh), floats(call, BACKWARD.dlast)
+        dleft, dright, da = floats(call, BACKWARD.dleft), floats(call, BACKWARD.dright), floats(call, BACKWARD.da)
+        dk, dq, dM0 = floats(call, BACKWARD.dk), floats(call, BACKWARD.dq), floats(call, BACKWARD.dstate)
+        done = counters(call, BACKWARD.counters)
+        S = work_space_of(call)
         R = ROWS
         paired, whole, size = columns_of(kind, K)
         groups = (V + R - 1) // R
@@ -230,8 +221,8 @@ def _build(kind: int) -> tuple[Any, Any]:
         se = sd + groups * size
         sg = se + groups * size
         zero = splat(_ZERO)
-        unit = take(given, _NEXT)
-        while unit < given[_UNITS]:
+        unit = fetch_add(call, BACKWARD.begun)
+        while unit < call[BACKWARD.units]:
             b, share = unit // splits, unit % splits
             i0, i1 = groups * share // splits * R, groups * (share + 1) // splits * R
             inside = min(i1, V) - i0
@@ -369,10 +360,10 @@ def _build(kind: int) -> tuple[Any, Any]:
                     unpack_steps(kind, S, sx + 3 * LANES, 6 * KP, 6, dright, row * K, K, steps, share > 0)
                 unpack_steps(kind, S, sx + 4 * LANES, 6 * KP, 6, dk, row * K, K, steps, share > 0)
                 unpack_steps(kind, S, sx + 5 * LANES, 6 * KP, 6, dq, row * K, K, steps, share > 0)
-                take(done, b * chunks + n)
+                fetch_add(done, b * chunks + n)
             unpack_rows(kind, S, sd, dM0, (b * V + i0) * K, K, inside)
             if kind == EXP:
                 unpack_rows(kind, S, sg, dright, (b * V + i0) * K, K, inside)
-            unit = take(given, _NEXT)
+            unit = fetch_add(call, BACKWARD.begun)
 
     return forward, backward

@@ -65,12 +65,12 @@ def _check(decay: Tensor, x: Tensor, start: Tensor | None, state: Tensor | None,
     if x.dim() != 3 or 0 in x.shape:
         raise ValueError(f"x has shape {tuple(x.shape)}; it must be (B, T, N) with no dimension zero")
     sizes = dict(zip("BTN", x.shape, strict=True))
-    given = {"x": (x, "BTN"), "decay": (decay, "N" if decay.dim() == 1 else "BTN")}
+    tensors = {"x": (x, "BTN"), "decay": (decay, "N" if decay.dim() == 1 else "BTN")}
     if start is not None:
-        given["start"] = (start, "BT")
+        tensors["start"] = (start, "BT")
     if state is not None:
-        given["state"] = (state, "BN")
-    checks.check_tensors(given, sizes, "complex" if x.is_complex() else "floating point")
+        tensors["state"] = (state, "BN")
+    checks.check_tensors(tensors, sizes, "complex" if x.is_complex() else "floating point")
     checks.check_fused(backend, "x", x)
 
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit
 
+from .. import call as _call
+from ..call import flags, floats, places
 from ..simd import (
     LANES,
-    as_pointer,
+    fetch_add,
     load,
     load_first,
     multiply_complex,
@@ -24,29 +26,16 @@ from ..simd import (
     stamp,
     store,
     store_first,
-    take,
 )
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
 _ZERO = np.float32(0)
 
-# What a kernel is called with: numbers, then the addresses of its tensors. The first counts the units taken; W is the number of
-# floats in a step of one sequence.
-_NEXT, _UNITS, _SPLITS, _T, _W, _FIRST = range(6)
-_ARGUMENTS = _FIRST + 8
-_ANY_SIZE = 2**40  # kernels count places themselves; these arrays never check
-
-
-@njit(**_OPTIONS)
-def _floats(given, n):
-    """The n-th tensor of the arguments, as a flat array of float32."""
-    return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.float32)
-
-
-@njit(**_OPTIONS)
-def _flags(given, n):
-    """The n-th tensor of the arguments, as a flat array of bool."""
-    return carray(as_pointer(given[_FIRST + n]), (_ANY_SIZE,), np.bool_)
+# What a kernel is called with. The first counts the units of work begun; W is the number of floats in a step of one sequence.
+_NUMBERS = ("begun", "units", "splits", "T", "W")
+FORWARD = places(*_NUMBERS, "decay", "x", "start", "state", "y")
+BACKWARD = places(*_NUMBERS, "decay", "start", "state", "y", "dy", "ddecay", "dx", "dstate")
+_FORWARD_SIZE, _BACKWARD_SIZE = len(FORWARD), len(BACKWARD)
 
 
 @njit(**_OPTIONS)
@@ -109,18 +98,17 @@ def _fill_zero(out, o, size):
 @functools.cache
 def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
     """The forward and the backward kernel as native functions; `constant` is a decay that has no time."""
-    version = stamp()
+    version = stamp(_call.__file__)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def forward(pointer):
-        given = carray(pointer, _ARGUMENTS if version else 0)
-        splits, T, W = given[_SPLITS], given[_T], given[_W]
-        decay, x, start, state, y = (
-            _floats(given, 0), _floats(given, 1), _flags(given, 2), _floats(given, 3), _floats(given, 4)
-        )  # fmt: skip
+        call = carray(pointer, _FORWARD_SIZE if version else 0)
+        splits, T, W = call[FORWARD.splits], call[FORWARD.T], call[FORWARD.W]
+        decay, x, start = floats(call, FORWARD.decay), floats(call, FORWARD.x), flags(call, FORWARD.start)
+        state, y = floats(call, FORWARD.state), floats(call, FORWARD.y)
         vectors = (W + LANES - 1) // LANES
-        unit = take(given, _NEXT)
-        while unit < given[_UNITS]:
+        unit = fetch_add(call, FORWARD.begun)
+        while unit < call[FORWARD.units]:
             b, share = unit // splits, unit % splits
             j = vectors * share // splits * LANES
             size = min(W, vectors * (share + 1) // splits * LANES) - j
@@ -133,19 +121,18 @@ def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
                     _advance(is_complex, decay, d, state, b * W + j, x, y, row, size)
                 else:
                     _advance(is_complex, decay, d, y, row - W, x, y, row, size)
-            unit = take(given, _NEXT)
+            unit = fetch_add(call, FORWARD.begun)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def backward(pointer):
-        given = carray(pointer, _ARGUMENTS if version else 0)
-        splits, T, W = given[_SPLITS], given[_T], given[_W]
-        decay, start, state, y, dy = (
-            _floats(given, 0), _flags(given, 1), _floats(given, 2), _floats(given, 3), _floats(given, 4)
-        )  # fmt: skip
-        ddecay, dx, dstate = _floats(given, 5), _floats(given, 6), _floats(given, 7)
+        call = carray(pointer, _BACKWARD_SIZE if version else 0)
+        splits, T, W = call[BACKWARD.splits], call[BACKWARD.T], call[BACKWARD.W]
+        decay, start, state = floats(call, BACKWARD.decay), flags(call, BACKWARD.start), floats(call, BACKWARD.state)
+        y, dy, ddecay = floats(call, BACKWARD.y), floats(call, BACKWARD.dy), floats(call, BACKWARD.ddecay)
+        dx, dstate = floats(call, BACKWARD.dx), floats(call, BACKWARD.dstate)
         vectors = (W + LANES - 1) // LANES
-        unit = take(given, _NEXT)
-        while unit < given[_UNITS]:
+        unit = fetch_add(call, BACKWARD.begun)
+        while unit < call[BACKWARD.units]:
             b, share = unit // splits, unit % splits
             j = vectors * share // splits * LANES
             size = min(W, vectors * (share + 1) // splits * LANES) - j
@@ -170,6 +157,6 @@ def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
                 first = b * T * W + j
                 d = j if constant else first
                 _pull(is_complex, decay, d, dx, first, dx, first, dstate, b * W + j, size, False)
-            unit = take(given, _NEXT)
+            unit = fetch_add(call, BACKWARD.begun)
 
     return forward, backward
