@@ -15,7 +15,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from hadamem.cli.main import COMMANDS
+from hadamem.cli.main import COMMANDS, main
 from hadamem.recipes.presets import PRESETS
 
 SMALL = ("--steps", "640", "--num-envs", "4", "--num-steps", "40", "--minibatches", "2", "--epochs", "1", "--threads", "1")
@@ -268,10 +268,18 @@ def test_lists(tmp_path: pathlib.Path) -> None:
         (["train", "--stepz", "3"], ["--stepz", "--steps"]),
     ],
 )
-def test_bad_input_is_answered(arguments: list[str], words: list[str]) -> None:
-    done = hadamem(*arguments, code=2)
+def test_bad_input_is_answered(
+    arguments: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["hadamem", *arguments])
+    monkeypatch.setenv("COLUMNS", "160")
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    done = capsys.readouterr()
+    assert leaving.value.code == 2
+    assert "Traceback" not in done.err
     for word in words:
-        assert word.lower() in (done.stdout + done.stderr).lower()
+        assert word.lower() in (done.out + done.err).lower()
 
 
 def test_the_list_of_commands_is_the_help_without_a_command() -> None:
