@@ -44,24 +44,24 @@ def _plain(x: Tensor) -> Tensor:
 
 
 @njit(**_OPTIONS)
-def floats_from(address):
+def floats_from(address: int) -> Any:
     """What is in memory from an address on, as a flat array of float32."""
     return carray(as_pointer(address), (_ANY_SIZE,), np.float32)
 
 
 @njit(**_OPTIONS)
-def floats(call, place):
+def floats(call: Any, place: int) -> Any:
     """The tensor at a place of a call, as a flat array of float32."""
     return floats_from(call[place])
 
 
 @njit(**_OPTIONS)
-def flags(call, place):
+def flags(call: Any, place: int) -> Any:
     """The tensor at a place of a call, bool, as a flat array of bytes."""
     return carray(as_pointer(call[place]), (_ANY_SIZE,), np.uint8)
 
 
 @njit(**_OPTIONS)
-def counters(call, place):
+def counters(call: Any, place: int) -> Any:
     """The counters at a place of a call, as a flat array of int64."""
     return carray(as_pointer(call[place]), (_ANY_SIZE,), np.int64)
