@@ -11,8 +11,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from .actions import Actions as Actions  # it was once defined here: code that imports it from here goes on working
-
 Kind = Literal["vector", "image"]
 Channels = Literal["first", "last"]
 _SMALLEST_SCREEN = 16  # pixels: a smaller image is taken for a grid of cells
