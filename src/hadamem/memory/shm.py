@@ -115,8 +115,8 @@ class SHM(Memory):
         backend: of `hadamem.ops.hadamard_memory`.
 
     State: "memory" (B, heads * H, H), one matrix below the other, and "clock" (B,) int64, which starts at a random draw and
-    never resets. With a convolution also "inputs" (B, convolution - 1, D); with lag_heads or mirror_heads also "position" (B,)
-    int64, the steps of the episode so far.
+    never resets. With a convolution also "inputs" (B, convolution - 1, D); with lag_heads or mirror_heads also "steps" (B,)
+    int64, those of the episode so far.
     """
 
     paper: ClassVar[str] = "Le et al. 2025, arXiv:2410.10132"
@@ -196,7 +196,7 @@ class SHM(Memory):
         memory = self._wide_zeros(batch_size, self.heads * self.memory_size, self.memory_size)
         state = {"memory": memory, "clock": torch.randint(2**62, (batch_size,)).to(memory.device)}
         if self.relations[2] < self.heads:
-            state["position"] = torch.zeros_like(state["clock"])
+            state["steps"] = torch.zeros_like(state["clock"])
         if self.convolution is not None:
             state["inputs"] = self._zeros(batch_size, self.convolution.width - 1, self.input_size)
         return state
@@ -220,9 +220,9 @@ class SHM(Memory):
         v = torch.sigmoid(gate) * v
         clock = state["clock"][:, None] + torch.arange(x.shape[1], device=x.device)
         calibration, factors = self._factors(maps, clock)
-        if "position" in state:
-            position = episode_steps(start, state["position"])
-            after["position"] = position[:, -1] + 1
+        if "steps" in state:
+            position = episode_steps(start, state["steps"])
+            after["steps"] = position[:, -1] + 1
             k, q = self._by_relation(k, position, position), self._by_relation(q, position, -position)
         else:
             k, q = self._by_content(k), self._by_content(q)
