@@ -52,7 +52,8 @@ def turned(x: Tensor, position: Tensor) -> Tensor:
         return x
     speed = 2 * torch.arange(heads * pairs, device=x.device).unflatten(0, (pairs, heads)).T + 1
     period = 4 * heads * pairs  # of the position: angles are exact, however long an episode is
-    angle = (position[:, None, :, None] * speed[:, None]) % period * (2 * math.pi / period)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    angle = ((position[:, None, :, None] * speed[:, None]) % period).to(wide) * (2 * math.pi / period)
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b, rest = F.normalize(x, dim=-1, eps=1e-3).split([pairs, pairs, x.shape[-1] - 2 * pairs], dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], dim=-1)
