@@ -56,9 +56,9 @@ def test_three_lines(tmp_path: pathlib.Path) -> None:
 
 def test_the_same_run_as_the_command_lines(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["--env", "CartPole-v1", "--memory", "shm", "--memory-size", "8", "--memory-options", "heads=2", "--steps", "1024"]
+    words = ["--env", "CartPole-v1", "--memory", "shm", "--memory-size", "8", "--memory-options", "rows=64", "--steps", "1024"]
     run_command(["train", *words, "--gamma", "0.9", "--seed", "3", "--out", "words"])
-    hadamem.PPO("shm", "CartPole-v1", memory_size=8, memory_options={"heads": 2}, gamma=0.9, seed=3).learn(1024, out="python")
+    hadamem.PPO("shm", "CartPole-v1", memory_size=8, memory_options={"rows": 64}, gamma=0.9, seed=3).learn(1024, out="python")
     runs = [
         [{k: v for k, v in line.items() if "second" not in k} for line in read_metrics(tmp_path / name)]
         for name in ("words", "python")

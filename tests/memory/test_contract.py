@@ -30,6 +30,8 @@ CASES |= {
     "shm neural C": ("shm", {"calibration": "neural"}),
     "shm heads, convolution": ("shm", {"heads": 3, "convolution": 4, "theta": "learned"}),
     "shm two heads": ("shm", {"heads": 2}),
+    "shm lags": ("shm", {"heads": 3, "lag_heads": 2, "theta": "centred"}),
+    "shm lags, mirror": ("shm", {"heads": 3, "lag_heads": 1, "mirror_heads": 1}),
     "shm parallel": ("shm", {"backend": "parallel"}),
     "shm centred": ("shm", {"theta": "centred"}),
     "shm reference": ("shm", {"backend": "reference"}),

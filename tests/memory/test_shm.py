@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hadamem import SHM
 from hadamem.memory import parse_options
-from hadamem.memory.shm import hashed_rows
+from hadamem.memory.shm import hashed_rows, turned
 
 
 def released(memory: SHM, x: Tensor, rows: Tensor) -> Tensor:
@@ -179,3 +179,52 @@ def test_a_centred_theta_lets_no_entry_grow_whatever_was_learned(theta: str, gro
         rows = memory._theta(clock)[0][[int((numbers == row).nonzero()[0]) for row in range(memory.rows)]]
         C = 1 + torch.tanh(torch.einsum("rv,bk->rbvk", rows, torch.randn(20, 12).double()))
     assert bool((C.log().sum(dim=0) > 0).any()) == grows
+
+
+@pytest.mark.parametrize(("heads", "size"), [(1, 16), (4, 8), (3, 6)])
+def test_turned_vectors_tell_all_positions_of_a_period_apart(heads: int, size: int) -> None:
+    pairs = heads * size // 2
+    x = torch.ones(1, heads, 2 * pairs, size, dtype=torch.float64)
+    first = 2**40  # far into an episode nothing is rounded away
+    k = turned(x, first + torch.arange(2 * pairs)[None])
+    product = torch.einsum("bhik,bhjk->ij", k, k)
+    torch.testing.assert_close(product, heads * torch.eye(2 * pairs, dtype=torch.float64))
+    backwards = turned(x, -first - torch.arange(2 * pairs)[None])
+    sums = torch.einsum("bhik,bhjk->ij", k, backwards)  # depends on i + j
+    torch.testing.assert_close(sums[1:, :-1], sums[:-1, 1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "mirrored", "finds"),
+    [
+        ({"lag_heads": 2}, False, True),
+        ({}, False, False),
+        ({"mirror_heads": 2}, True, True),
+        ({"lag_heads": 2}, True, False),
+    ],
+)
+def test_heads_that_turn_find_what_was_written_by_when_it_was(options: dict, mirrored: bool, finds: bool) -> None:
+    torch.manual_seed(0)
+    memory = SHM(5, 16, 16, theta="centred", table_scale=0.1, read_norm=True, heads=2, **options)
+    read = torch.nn.Linear(16, 4)
+    parameters = [*memory.parameters(), *read.parameters()]
+    optimiser = torch.optim.Adam(parameters, lr=1e-2)
+    right = []
+    for _ in range(120):
+        cards = torch.randint(4, (32, 24))
+        if mirrored:  # the first half, backwards
+            asked = torch.arange(24) >= 12
+            shown = F.one_hot(cards, 4) * ~asked[:, None]
+            answer = cards.flip(1)
+        else:  # that of nine steps ago
+            asked = torch.arange(24) >= 9
+            shown = F.one_hot(cards, 4)
+            answer = cards.roll(9, 1)
+        x = torch.cat([shown, asked[:, None].expand(32, 24, 1)], dim=-1).float()
+        logits = read(memory(x)[0])[:, asked]
+        loss = F.cross_entropy(logits.flatten(0, 1), answer[:, asked].flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        right.append((logits.argmax(-1) == answer[:, asked]).float().mean().item())
+    assert (sum(right[-10:]) / 10 > 0.8) == finds

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..ops import hadamard_memory
 from .base import Memory, State
 from .convolution import CausalConvolution
+from .window import episode_steps
 
 Theta = Literal["random", "centred", "fixed", "learned"]
 FeatureMap = Literal["relu_sum", "softmax"]
@@ -31,6 +32,31 @@ def hashed_rows(clock: Tensor, rows: int) -> Tensor:
     x = ((x ^ (x >> 15)) * 0x735A2D97) & mask
     x = x ^ (x >> 15)
     return (x * rows) >> 32
+
+
+def turned(x: Tensor, position: Tensor) -> Tensor:
+    """Unit vectors whose pairs of numbers are turned by a position, each pair at a speed of its own.
+
+    The speeds of the N pairs of all heads are (j + 1/2) pi / N, so that for two vectors that were equal before, the product
+    summed over the heads is largest where the positions are equal, and 0 wherever they differ by less than 2 N.
+
+    Args:
+        x: (B, heads, T, H).
+        position: (B, T) int64.
+
+    Returns:
+        (B, heads, T, H); of an odd H, the last number is not turned.
+    """
+    heads, pairs = x.shape[1], x.shape[-1] // 2
+    if heads == 0:
+        return x
+    speed = 2 * torch.arange(heads * pairs, device=x.device).unflatten(0, (pairs, heads)).T + 1
+    period = 4 * heads * pairs  # of the position: angles are exact, however long an episode is
+    wide = torch.promote_types(x.dtype, torch.float32)
+    angle = ((position[:, None, :, None] * speed[:, None]) % period).to(wide) * (2 * math.pi / period)
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    a, b, rest = F.normalize(x, dim=-1, eps=1e-3).split([pairs, pairs, x.shape[-1] - 2 * pairs], dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], dim=-1)
 
 
 class SHM(Memory):
@@ -78,6 +104,11 @@ class SHM(Memory):
         read_scale: first weight of that norm. Far below 1 the shortcut speaks first, and the memory as it proves useful.
         shortcut: add a linear map of the (normalised) input to h, as the released agents do.
         heads: matrices side by side, each with its own maps of x; 1 is the paper.
+        lag_heads: so many of the heads find what was written by how many steps ago that was: their k and q are unit vectors
+            turned with time (rotary positions, Su et al. 2021, arXiv:2104.09864), so that k_s . q_t depends on t - s, and tells
+            lags of less than lag_heads * H steps apart. 0 is the paper.
+        mirror_heads: so many more of them turn q the other way, so that k_s . q_t depends on t + s: they read backwards what
+            was written forwards. 0 is the paper.
         convolution: width of a causal convolution over the normalised input, in front of the maps, with silu after it; 0 (the
             paper) for none.
         clamp: keep every entry of M within +-clamp, by clamping after each step; None (the paper) for no bound. The released
@@ -85,7 +116,8 @@ class SHM(Memory):
         backend: of `hadamem.ops.hadamard_memory`.
 
     State: "memory" (B, heads * H, H), one matrix below the other, and "clock" (B,) int64, which starts at a random draw and
-    never resets. With a convolution also "inputs" (B, convolution - 1, D).
+    never resets. With a convolution also "inputs" (B, convolution - 1, D); with lag_heads or mirror_heads also "steps" (B,)
+    int64, those of the episode so far.
     """
 
     paper: ClassVar[str] = "Le et al. 2025, arXiv:2410.10132"
@@ -107,6 +139,8 @@ class SHM(Memory):
         read_scale: float = 1.0,
         shortcut: bool = False,
         heads: int = 1,
+        lag_heads: int = 0,
+        mirror_heads: int = 0,
         convolution: int = 0,
         clamp: float | None = None,
         backend: str = "auto",
@@ -124,11 +158,18 @@ class SHM(Memory):
                 raise ValueError(f"{name} is {size}; it must be at least 1")
         if convolution < 0:
             raise ValueError(f"convolution is {convolution}; it must be at least 0")
+        if lag_heads < 0 or mirror_heads < 0 or lag_heads + mirror_heads > heads:
+            raise ValueError(
+                f"lag_heads is {lag_heads} and mirror_heads {mirror_heads}; together they must be at most heads = {heads}"
+            )
+        if lag_heads + mirror_heads and memory_size < 2:
+            raise ValueError(f"memory_size is {memory_size}; with lag_heads or mirror_heads it must be at least 2")
         if clamp is not None and not clamp > 0:
             raise ValueError(f"clamp is {clamp}; it must be greater than 0, or None")
         self.clamp = clamp
         self.memory_size, self.calibration, self.theta, self.rows = memory_size, calibration, theta, rows
         self.feature_map, self.heads, self.backend = feature_map, heads, backend
+        self.relations = [lag_heads, mirror_heads, heads - lag_heads - mirror_heads]  # heads by how k and q find each other
         H = memory_size
         self.norm = nn.LayerNorm(input_size) if input_norm else nn.Identity()
         self.convolution = CausalConvolution(input_size, convolution) if convolution else None
@@ -155,6 +196,8 @@ class SHM(Memory):
         """An empty memory, and a clock at a random draw from torch's global generator."""
         memory = self._wide_zeros(batch_size, self.heads * self.memory_size, self.memory_size)
         state = {"memory": memory, "clock": torch.randint(2**62, (batch_size,)).to(memory.device)}
+        if self.relations[2] < self.heads:
+            state["steps"] = torch.zeros_like(state["clock"])
         if self.convolution is not None:
             state["inputs"] = self._zeros(batch_size, self.convolution.width - 1, self.input_size)
         return state
@@ -176,11 +219,18 @@ class SHM(Memory):
             after["inputs"] = inputs.to(state["inputs"].dtype)
         k, q, v, gate, *maps = self._by_head(self.project(x)).split(self.sizes, dim=-1)
         v = torch.sigmoid(gate) * v
-        calibration, factors = self._factors(maps, state["clock"][:, None] + torch.arange(x.shape[1], device=x.device))
+        clock = state["clock"][:, None] + torch.arange(x.shape[1], device=x.device)
+        calibration, factors = self._factors(maps, clock)
+        if "steps" in state:
+            position = episode_steps(start, state["steps"])
+            after["steps"] = position[:, -1] + 1
+            k, q = self._by_relation(k, position, position), self._by_relation(q, position, -position)
+        else:
+            k, q = self._by_content(k), self._by_content(q)
         h, memory = hadamard_memory(
             v,
-            self._features(k).to(v.dtype),  # under autocast, softmax and the table are float32
-            self._features(q).to(v.dtype),
+            k.to(v.dtype),  # under autocast, softmax and the table are float32
+            q.to(v.dtype),
             calibration=calibration,
             factors=[factor.to(v.dtype) for factor in factors],
             start=start.repeat_interleave(self.heads, dim=0) if self.heads > 1 else start,
@@ -218,7 +268,13 @@ class SHM(Memory):
         rows = torch.zeros_like(clock) if self.theta == "fixed" else hashed_rows(clock, self.rows)
         return F.embedding(rows, self.table - self.table.mean(dim=0) if self.theta == "centred" else self.table)
 
-    def _features(self, x: Tensor) -> Tensor:
+    def _by_relation(self, x: Tensor, lag: Tensor, mirror: Tensor) -> Tensor:
+        """k or q, (B * heads, T, H), from its map; `lag` and `mirror` (B, T): positions for the heads that are turned."""
+        of_lag, of_mirror, of_content = x.unflatten(0, (-1, self.heads)).split(self.relations, dim=1)
+        heads = [turned(of_lag, lag), turned(of_mirror, mirror), self._by_content(of_content)]
+        return torch.cat(heads, dim=1).flatten(0, 1)
+
+    def _by_content(self, x: Tensor) -> Tensor:
         if self.feature_map == "softmax":
             return torch.softmax(x, dim=-1)
         x = torch.relu(x)

@@ -50,6 +50,8 @@ _SHM = {
     "size": 32,
     "options": (
         "heads=4",
+        "lag_heads=2",
+        "mirror_heads=2",
         "feature_map=softmax",
         "theta=centred",
         "table_scale=0.1",

@@ -166,6 +166,7 @@ def _choices(config: TrainConfig, memory: str) -> dict[str, list[str]]:
     """For each option of the memory that is sought, the values as texts, the default one first."""
     decided = {option.partition("=")[0] for option in memory.split()[1:]}
     usual = parse_options(config.memory, config.memory_options)
+    turned = usual.get("lag_heads", 0) + usual.get("mirror_heads", 0)  # are among the heads of shm
     found = {}
     for name, parameter in memory_options(config.memory).items():
         if name in decided | _NOT_SOUGHT:
@@ -175,7 +176,7 @@ def _choices(config: TrainConfig, memory: str) -> dict[str, list[str]]:
         elif parameter.annotation is bool:
             values = (False, True)
         else:
-            values = _NUMBERS.get(name, ())
+            values = [value for value in _NUMBERS.get(name, ()) if name != "heads" or value >= turned]
         if values:
             texts = [str(value).lower() for value in (usual.get(name, parameter.default), *values)]
             found[name] = list(dict.fromkeys(texts))
