@@ -34,6 +34,7 @@ from . import bench
 from . import sweep as experiments
 from .compare import compare
 from .console import console, make_table, print_rows, print_table, say, write_json
+from .deploy import pack
 from .progress import show_progress
 from .study import study
 from .tune import tune
@@ -255,6 +256,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "watch": watch,
+    "pack": pack,
     "plot": plot,
     "compare": compare,
     "showcase": showcase,

@@ -106,6 +106,7 @@ class Encoder:
         self.leaves: tuple[Leaf, ...] = ()
         self.unclear: list[str] = []  # pictures of which neither shape nor option says where the channels are
         self._plan: list[tuple[tuple[Any, ...], Leaf, Write]] = []
+        self._spaces: list[spaces.Space] = []  # of the leaves
         self.offset = offset
         for part in _parts(space, (), name, channels):
             leaf = Leaf(_leaf_name(name, part.path), part.kind, part.shape, offset, part.unit, part.measured)
@@ -114,6 +115,7 @@ class Encoder:
             offset += leaf.size
             self.leaves += (leaf,)
             self._plan.append((part.path, leaf, part.write))
+            self._spaces.append(_at(space, part.path))
             if part.unclear:
                 self.unclear.append(leaf.name)
         self.end = offset
@@ -129,6 +131,33 @@ class Encoder:
             for key in path:
                 value = value[key]
             value = np.asarray(value)
+            if value.dtype.kind == "f" and (wrong := first_not_finite(value)) is not None:
+                raise InvalidValueError(wrong[0], f"{leaf.name} holds {value[wrong]}; it must be a finite float32")
+            write(value, out[:, leaf.columns])
+
+    def write_checked(self, observations: Any, out: np.ndarray, single: bool) -> None:
+        """As `write`, of what nobody has looked at: N observations, or, if `single`, one of them as its environment gives it.
+
+        Raises:
+            InvalidValueError: see `write`.
+            ValueError: a part is missing, or has another shape or type than its space.
+        """
+        N = len(out)
+        for (path, leaf, write), space in zip(self._plan, self._spaces, strict=True):
+            value = observations
+            try:
+                for key in path:
+                    value = value[key]
+                value = np.asarray(value)
+            except (IndexError, KeyError, TypeError, ValueError):
+                raise ValueError(f"the observation has no {leaf.name}, which is to be in {space}") from None
+            if single:
+                value = value[None]
+            if value.shape != (N, *(space.shape or ())):
+                given, wanted = (value.shape[1:], space.shape) if single else (value.shape, (N, *(space.shape or ())))
+                raise ValueError(f"{leaf.name} has shape {given}; it must have {wanted}, for {space}")
+            if value.dtype != (dtype := np.dtype(space.dtype)) and not np.can_cast(value.dtype, dtype, "same_kind"):
+                raise ValueError(f"{leaf.name} is {value.dtype}, but its space is {space}")
             if value.dtype.kind == "f" and (wrong := first_not_finite(value)) is not None:
                 raise InvalidValueError(wrong[0], f"{leaf.name} holds {value[wrong]}; it must be a finite float32")
             write(value, out[:, leaf.columns])
@@ -156,6 +185,12 @@ class _Part(NamedTuple):
 
 def _leaf_name(name: str, path: tuple[Any, ...]) -> str:
     return ".".join([name, *map(str, path)])
+
+
+def _at(space: spaces.Space, path: tuple[Any, ...]) -> spaces.Space:
+    for key in path:
+        space = space[key]  # type: ignore[index]  # a Dict or Tuple, since the path was found there
+    return space
 
 
 def _parts(space: spaces.Space, path: tuple[Any, ...], name: str, channels: Channels | None) -> Iterator[_Part]:
