@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..agents.config import TrainConfig, load_config
 from ..agents.training import check_device, fitting, make_environment, make_policy
@@ -42,12 +43,13 @@ def read_trained(path: pathlib.Path, device: str = "cpu", env: str | None = None
         ValueError: it is neither, it is damaged, or the environment has other spaces.
     """
     check_device(device)
+    named: dict[str, Any] = {} if env is None else {"env": env}
     if is_packed(path):
         packed = read_packed(path)
         config, weights, interface, steps = packed.config, packed.weights, packed.interface, packed.steps
-        file = path
+        config, file = replace(config, **named), path
     else:
-        config, checkpoint = load_config(path), read_checkpoint(path)
+        config, checkpoint = replace(load_config(path), **named), read_checkpoint(path)
         weights, steps = checkpoint["agent"]["policy"], checkpoint["agent"]["step"]
         file = path / "checkpoint.pt"
         if "interface" in checkpoint:
@@ -55,7 +57,6 @@ def read_trained(path: pathlib.Path, device: str = "cpu", env: str | None = None
                 interface = Interface.from_json(checkpoint["interface"])
         else:
             interface = _interface_of_old(path, config, checkpoint.get("spaces"))
-    config = replace(config, env=env or config.env)
     if env is not None:
         made = make_environment(config, 1, 0)
         try:
