@@ -106,7 +106,8 @@ class Encoder:
         self.leaves: tuple[Leaf, ...] = ()
         self.unclear: list[str] = []  # pictures of which neither shape nor option says where the channels are
         self._plan: list[tuple[tuple[Any, ...], Leaf, Write]] = []
-        self._spaces: list[spaces.Space] = []  # of the leaves
+        self.sources: list[tuple[spaces.Space, Picture | None]] = []  # of the leaves, in their order
+        self.paths: list[tuple[Any, ...]] = []  # to them
         self.offset = offset
         for part in _parts(space, (), name, channels):
             leaf = Leaf(_leaf_name(name, part.path), part.kind, part.shape, offset, part.unit, part.measured)
@@ -115,7 +116,8 @@ class Encoder:
             offset += leaf.size
             self.leaves += (leaf,)
             self._plan.append((part.path, leaf, part.write))
-            self._spaces.append(_at(space, part.path))
+            self.paths.append(part.path)
+            self.sources.append((_at(space, part.path), part.picture))
             if part.unclear:
                 self.unclear.append(leaf.name)
         self.end = offset
@@ -143,7 +145,7 @@ class Encoder:
             ValueError: a part is missing, or has another shape or type than its space.
         """
         N = len(out)
-        for (path, leaf, write), space in zip(self._plan, self._spaces, strict=True):
+        for (path, leaf, write), (space, _) in zip(self._plan, self.sources, strict=True):
             value = observations
             try:
                 for key in path:
@@ -181,6 +183,14 @@ class _Part(NamedTuple):
     unit: float | None
     measured: bool = False
     unclear: bool = False
+    picture: "Picture | None" = None
+
+
+class Picture(NamedTuple):
+    """How a picture becomes columns: whether its last axis counts channels, and what its values are multiplied with."""
+
+    channels_last: bool
+    scale: float
 
 
 def _leaf_name(name: str, path: tuple[Any, ...]) -> str:
@@ -301,4 +311,4 @@ def _image(space: spaces.Box, path: tuple[Any, ...], channels: Channels | None) 
     # a grid of codes, such as MiniGrid's 0 to 10, uses a small part of the range of its bytes
     codes = brightest is None or min(shape[1:]) < _SMALLEST_SCREEN
     unit = scale if space.dtype == np.uint8 else None
-    return _Part(path, "image", shape, write, unit, codes, unclear=channels is None and unclear)
+    return _Part(path, "image", shape, write, unit, codes, channels is None and unclear, Picture(last, scale))

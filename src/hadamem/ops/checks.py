@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import importlib.util
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -32,6 +34,7 @@ def _keys(*names: str) -> int:
 
 _TRANSFORM_KEYS, _STAND_IN_KEYS = _keys(*_TRANSFORMED), _keys(*_TRANSFORMED, *_WITHOUT_MEMORY)
 
+_plain = contextvars.ContextVar("plain", default=False)
 _fitted: set[tuple[Any, ...]] = set()
 
 
@@ -97,8 +100,27 @@ def check_fused(backend: str, name: str, tensor: Tensor) -> None:
         )
 
 
+@contextlib.contextmanager
+def plain_operators() -> Iterator[None]:
+    """Inside, in this thread, the fused backends give way to "reference": what records the call then finds torch's operators
+    only, which other runtimes know."""
+    before = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(before)
+
+
+def wide_arithmetic(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Inside, autocast is off for tensors on its device. Where it is off already this is nothing, which exports understand."""
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()
+
+
 def pick(backend: str, tensor: Tensor) -> str:
     """The backend that "auto" means for such tensors (half types already widened); any other name as it is."""
+    if _plain.get() and backend != "parallel":
+        return "reference"
     if backend != "auto":
         return backend
     return _FUSED.get(tensor.device.type, "reference") if tensor.dtype in _SINGLE else "reference"
