@@ -34,7 +34,7 @@ from . import bench
 from . import sweep as experiments
 from .compare import compare
 from .console import console, make_table, print_rows, print_table, say, write_json
-from .deploy import pack
+from .deploy import export, pack
 from .progress import show_progress
 from .study import study
 from .tune import tune
@@ -257,6 +257,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": evaluate,
     "watch": watch,
     "pack": pack,
+    "export": export,
     "plot": plot,
     "compare": compare,
     "showcase": showcase,

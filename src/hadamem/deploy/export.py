@@ -1,4 +1,4 @@
-"""A policy for other runtimes: one step of it as a graph, in ONNX or by torch.export, checked against PyTorch before it counts."""
+"""A policy for other runtimes: one step of it as a graph, in ONNX or by torch.export, played beside PyTorch before it counts."""
 
 from __future__ import annotations
 
@@ -120,7 +120,10 @@ def export_torch(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> fl
         return {name: output.numpy() for name, output in zip(step.outputs, outputs, strict=True)}
 
     difference = _checked(trained, step, play, steps)
-    said = described(trained) | {"inputs": json.dumps([field.name for field in step.inputs]), "outputs": json.dumps(step.outputs)}
+    said = described(trained) | {
+        "inputs": json.dumps([field.name for field in step.inputs]),
+        "outputs": json.dumps(step.outputs),
+    }
     beside = path.with_name(f".{path.name}.part.pt2")
     try:
         torch.export.save(program, beside, extra_files={"hadamem.json": json.dumps(said)})
@@ -134,8 +137,8 @@ def _checked(trained: Trained, step: Step, play: Play, steps: int) -> float:
     difference, where = largest_difference(trained, step, play, steps)
     if not difference <= TOLERANCE:
         raise ExportError(
-            f"the exported {trained.config.memory} differs from PyTorch by {difference:.1e} in {where}; up to {TOLERANCE:.0e} is "
-            "allowed, so nothing was written"
+            f"the exported {trained.config.memory} differs from PyTorch by {difference:.1e} in {where}; up to {TOLERANCE:.0e} "
+            "is allowed, so nothing was written"
         )
     return difference
 
@@ -162,7 +165,7 @@ def largest_difference(trained: Trained, step: Step, play: Play, steps: int) -> 
     for t in range(steps):
         start = rng.random(_ROWS) < (1 if t == 0 else _RESETS)
         reward = rng.normal(size=_ROWS).astype(np.float32)
-        seen, rows, inputs = _observations(step, rng)
+        rows, inputs = _observations(step, rng)
         if interface.reward:
             inputs["reward"] = reward
         rows[:, interface.history] = history
@@ -170,7 +173,7 @@ def largest_difference(trained: Trained, step: Step, play: Play, steps: int) -> 
             rows[:, -1] = reward
         rows[start, interface.history] = 0
         parameters, state = policy.distribution(torch.from_numpy(rows)[:, None], state, torch.from_numpy(start)[:, None])
-        own, outputs = step.actions(parameters[:, 0])
+        _, outputs = step.actions(parameters[:, 0])
         wanted = dict(zip(step.actions.names, outputs, strict=True))
         wanted |= {f"new_state.{name}": torch.from_numpy(_plain(leaf)) for name, leaf in state.items()}
         played = interface.actions.to_environment(policy.head.mode(parameters[:, 0]).numpy())
@@ -186,8 +189,8 @@ def largest_difference(trained: Trained, step: Step, play: Play, steps: int) -> 
     return worst, where
 
 
-def _observations(step: Step, rng: np.random.Generator) -> tuple[list[Any], np.ndarray, dict[str, np.ndarray]]:
-    """Random ones: as their environment gives them, as rows of the network's columns, and as inputs of the step."""
+def _observations(step: Step, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Random ones: as rows of the network's columns, and as inputs of the step."""
     interface = step.interface
     seen = [interface.observation.sample() for _ in range(_ROWS)]
     rows = np.zeros((_ROWS, interface.layout.size), np.float32)
@@ -204,7 +207,7 @@ def _observations(step: Step, rng: np.random.Generator) -> tuple[list[Any], np.n
                 for key in path:
                     value = value[key]
                 inputs.setdefault(field.name, []).append(value)
-    return seen, rows, {name: np.stack(values) for name, values in inputs.items()}
+    return rows, {name: np.stack(values) for name, values in inputs.items()}
 
 
 def _random_mask(counts: list[int], rng: np.random.Generator) -> np.ndarray:

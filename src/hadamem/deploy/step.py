@@ -36,9 +36,10 @@ class Field(NamedTuple):
 class Step(nn.Module):
     """inputs -> outputs, tensors (N, ...) in the order of `inputs` and `outputs`, for any N.
 
-    Inputs: "obs" or "obs.KEY" for the leaves of an observation, in the types of their spaces; "reward" (of the previous step) and
-    "mask" (1 for each legal choice) for policies that were trained with them; "start" (bool: the first step of an episode, at
-    which the state does not count); "state.NAME" for the leaves of the state. Where `start` is true they may be zeros.
+    Inputs: "obs" or "obs.KEY" for the leaves of an observation, in the types of their spaces; "reward" (of the previous step)
+    and "mask" (true for each legal choice) for policies that were trained with them; "start" (bool: the first step of an
+    episode, at which the state does not count); "state.NAME" for the leaves of the state. Where `start` is true, these may be
+    zeros.
 
     Outputs: "action" or "action.KEY", the most likely action as the environment takes it; of each of its parts the parameters
     of the distribution, "logits" (of illegal choices -1e9), or "mean" and "std" of a normal distribution, which is cut at the
@@ -117,7 +118,9 @@ class _Rows(nn.Module):
         for i, (part, _) in enumerate(self.parts):
             if isinstance(part, spaces.Discrete | spaces.MultiDiscrete):
                 counts = np.atleast_1d(part.n if isinstance(part, spaces.Discrete) else part.nvec).ravel().tolist()
-                starts = np.broadcast_to(part.start, (len(counts),) if isinstance(part, spaces.Discrete) else part.shape).ravel()
+                starts = np.broadcast_to(
+                    part.start, (len(counts),) if isinstance(part, spaces.Discrete) else part.shape
+                ).ravel()
                 digit = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
                 value = torch.cat([torch.arange(count) + int(start) for count, start in zip(counts, starts, strict=True)])
                 self.register_buffer(f"digit{i}", digit, persistent=False)
@@ -195,5 +198,3 @@ def _distribution(head: nn.Module, parameters: Tensor) -> Sequence[Tensor]:
 
 def _dtype(space: spaces.Space) -> torch.dtype:
     return torch.from_numpy(np.zeros(1, space.dtype)).dtype
-
-
