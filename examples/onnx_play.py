@@ -2,7 +2,8 @@
 
 The file says by itself what it takes and gives. Inputs are the leaves of an observation ("obs", "obs.KEY"), "start" (true at
 the first step of an episode), the leaves of the policy's state ("state.NAME"), and, where it was trained with them, "reward"
-and "mask"; all have the batch first. Outputs are "action" (or "action.KEY") in the environment's own terms, and "new_state.NAME".
+and "mask"; all have the batch first. Outputs are "action" (or "action.KEY") in the environment's own terms, and
+"new_state.NAME".
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +10,10 @@ import torch
 from ..envs.interface import Interface, first_of
 from ..memory import State
 from ..networks import Policy
+from .fast import FastPolicy
 
 
-@dataclass(frozen=True)
-class ActingState:
+class ActingState(NamedTuple):
     """What a policy carries from one step to the next, of N rows. It is never changed: keep it, and go on from it again.
 
     Attributes:
@@ -37,14 +36,18 @@ class Acting:
     """
 
     def __init__(self, policy: Policy, interface: Interface) -> None:
-        self.policy, self.interface = policy, interface
+        self.policy, self.interface, self._fast = policy, interface, FastPolicy(policy)
         self.device = next(policy.parameters()).device
         self.state: ActingState | None = None
+        self._width, self._on_cpu = interface.layout.size, self.device.type == "cpu"
         self._begins: np.ndarray = np.ones(1, np.bool_)  # (N,), the next observation is the first of an episode
+        self._goes_on: np.ndarray = np.zeros(1, np.bool_)
 
     def clone(self) -> Acting:
         """One with the same weights, in no episode yet. It may act in another thread."""
-        return Acting(self.policy, self.interface)
+        other = Acting(self.policy, self.interface)
+        other._fast = self._fast
+        return other
 
     def reset(self, batch: int | None = None) -> None:
         """Episodes begin with the next observation: of one environment, or of `batch` side by side.
@@ -56,13 +59,13 @@ class Acting:
             raise ValueError(f"batch is {batch}; it must be at least 1, or None for single observations")
         if self.state is None or (len(self.state.history), self.state.single) != (batch or 1, batch is None):
             self.state = self.begin(batch)
-        self._begins = np.ones(batch or 1, np.bool_)
+        self._begins, self._goes_on = np.ones(batch or 1, np.bool_), np.zeros(batch or 1, np.bool_)
 
     def begin(self, batch: int | None = None) -> ActingState:
         """The state before the first observation: of one environment, or of `batch` side by side."""
         N = batch or 1
-        width = self.interface.layout.size - self.interface.history.start
-        return ActingState(self.policy.initial_state(N), np.zeros((N, width), np.float32), batch is None)
+        told = np.zeros((N, self._width - self.interface.history.start), np.float32)
+        return ActingState(self.policy.initial_state(N), told, batch is None)
 
     def act(self, observation: Any, reward: Any = None, mask: Any = None, start: Any = None, greedy: bool = True) -> Any:
         """The action for an observation, from the state kept here; see `hadamem.Agent.act`."""
@@ -73,7 +76,7 @@ class Acting:
         if start is not None:
             begins = begins | self._starts(start, len(begins))
         action, self.state = self.step(observation, self.state, begins, reward, mask, greedy)
-        self._begins = np.zeros_like(begins)
+        self._begins = self._goes_on
         return action
 
     def step(
@@ -85,20 +88,23 @@ class Acting:
             The action, and the state to go on with.
         """
         interface, single, N = self.interface, state.single, len(state.history)
-        rows = np.empty((N, interface.layout.size), np.float32)
+        rows = np.empty((N, self._width), np.float32)
         interface.write(observation, rows, single)
         interface.write_mask(observation, mask, rows, single)
-        if state.history.shape[1]:
+        told = interface.history.start < self._width
+        if told:
             rows[:, interface.history] = state.history
             if interface.reward:
                 rows[:, -1] = self._rewards(reward, begins)
             rows[begins, interface.history] = 0
         with torch.inference_mode():
-            inputs = torch.from_numpy(rows).to(self.device), state.memory, torch.from_numpy(begins).to(self.device)
-            chosen, memory = self.policy.act(*inputs, greedy)
-        actions = interface.actions.to_environment(chosen.cpu().numpy())
+            seen, starts = torch.from_numpy(rows), torch.from_numpy(begins)
+            if not self._on_cpu:
+                seen, starts = seen.to(self.device), starts.to(self.device)
+            chosen, memory = self._fast.act(seen, state.memory, starts, greedy)
+        actions = interface.actions.to_environment(chosen.numpy() if self._on_cpu else chosen.cpu().numpy())
         history = state.history
-        if history.shape[1]:
+        if told:
             interface.write_previous(actions, 0, rows)
             history = rows[:, interface.history]
         return first_of(actions) if single else actions, ActingState(memory, history, single)

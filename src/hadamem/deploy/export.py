@@ -1,4 +1,4 @@
-"""A policy for other runtimes: one step of it as a graph, in ONNX or by torch.export, played beside PyTorch before it counts."""
+"""A policy for other runtimes: one step of it as a graph, in ONNX or by torch.export, once it has played beside PyTorch."""
 
 from __future__ import annotations
 

@@ -67,10 +67,10 @@ class Step(nn.Module):
             fields.append(Field("reward", (), torch.float32))
         if interface.mask != "none":
             fields.append(Field("mask", (sum(interface.actions.counts),), torch.bool))
-        leaves = [(name, leaf.shape[1:], leaf.dtype) for name, leaf in state.items()]
+        leaves = [(name, tuple(leaf.shape[1:]), leaf.dtype) for name, leaf in state.items()]
         if self.previous:
             leaves.append((PREVIOUS, (self.previous.size,), torch.float32))
-        states = [Field(f"state.{name}", tuple(shape), dtype) for name, shape, dtype in leaves]
+        states = [Field(f"state.{name}", shape, dtype) for name, shape, dtype in leaves]
         self.inputs = [*fields, Field("start", (), torch.bool), *states]
         self.outputs = [*self.actions.names, *(f"new_{field.name}" for field in states)]
 

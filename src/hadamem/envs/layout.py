@@ -4,8 +4,10 @@ An observation, however nested, becomes one row of numbers: its leaves stand sid
 columns belong to which leaf and which of them are images. Letters: N environments, D columns.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,12 +36,12 @@ class Leaf:
     measured: bool = False
     mask: bool = False
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of columns."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
-    @property
+    @cached_property
     def columns(self) -> slice:
         """Where this leaf stands in a row."""
         return slice(self.offset, self.offset + self.size)
@@ -51,7 +53,7 @@ class Layout:
 
     leaves: tuple[Leaf, ...]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Width D of a row."""
         return sum(leaf.size for leaf in self.leaves)

@@ -102,7 +102,7 @@ def check_fused(backend: str, name: str, tensor: Tensor) -> None:
 
 @contextlib.contextmanager
 def plain_operators() -> Iterator[None]:
-    """Inside, in this thread, the fused backends give way to "reference": what records the call then finds torch's operators
+    """Inside, in this thread, the fused backends give way to "parallel": what records the call then finds torch's operators
     only, which other runtimes know."""
     before = _plain.set(True)
     try:
@@ -119,8 +119,8 @@ def wide_arithmetic(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
 
 def pick(backend: str, tensor: Tensor) -> str:
     """The backend that "auto" means for such tensors (half types already widened); any other name as it is."""
-    if _plain.get() and backend != "parallel":
-        return "reference"
+    if _plain.get() and backend != "reference":
+        return "parallel"
     if backend != "auto":
         return backend
     return _FUSED.get(tensor.device.type, "reference") if tensor.dtype in _SINGLE else "reference"
