@@ -274,6 +274,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "bench recall": bench.bench_recall,
     "bench memories": bench.bench_memories,
     "bench returns": bench.bench_returns,
+    "bench act": bench.bench_act,
+    "bench export": bench.bench_export,
     "bench compile": bench.bench_compile,
 }
 

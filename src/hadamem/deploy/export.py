@@ -76,7 +76,7 @@ def export_onnx(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> flo
     """
     with _installed():
         import onnx  # noqa: F401
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     trained, step = recorded.trained, recorded.step
     with _quiet(), torch.no_grad():
@@ -92,9 +92,7 @@ def export_onnx(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> flo
             raise ExportError(f"{trained.config.memory} cannot be exported to ONNX: {_cause(error)}") from error
     program.model.metadata_props.update(described(trained))
     content = program.model_proto.SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = session_of(content)
     taken = {node.name for node in session.get_inputs()}
 
     def play(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -104,6 +102,15 @@ def export_onnx(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> flo
     difference = _checked(trained, step, play, steps)
     write_whole(path, memoryview(content))
     return difference
+
+
+def session_of(content: bytes) -> Any:
+    """An ONNX model in ONNX Runtime, on one thread of the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def export_torch(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> float:
