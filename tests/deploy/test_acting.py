@@ -147,6 +147,13 @@ def test_the_interface_has_the_columns_of_the_environment(game: type[Game], join
     assert (interface.layout, interface.described, interface.history) == (env.layout, env.described, env._history)
 
 
+@pytest.mark.parametrize("id", ["popgym-RepeatPreviousEasy-v0", "hadamem/Wind-v0", "hadamem/VisualMatch-v0", "Pendulum-v1"])
+def test_the_interface_of_batched_tasks_too(id: str) -> None:
+    env = make_vector(id, 2, 0)
+    interface = type(env.interface).from_json(json.loads(json.dumps(env.interface.to_json(), allow_nan=False)))
+    assert (interface.layout, interface.described) == (env.layout, env.described)
+
+
 def test_what_is_wrong_is_said_in_a_line(tmp_path: pathlib.Path) -> None:
     agent = trained(MaskInside, tmp_path / "run", "gru", inputs=("obs", "reward"))
     good, _ = MaskInside().reset(seed=0)

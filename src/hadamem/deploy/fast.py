@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..memory import State
+from ..memory import Memory, State
 from ..networks import Policy
 from ..ops.checks import plain_operators
 
@@ -31,7 +31,8 @@ class _OneStep(nn.Module):
 class FastPolicy:
     """`Policy.act` for a single row on the CPU.
 
-    Where TorchScript is not there, or gives other numbers, the policy itself is called as always.
+    Where TorchScript is not there, or gives other numbers, and where a memory is of another package, which may look at numbers
+    to decide what it does, the policy itself is called as always.
 
     Args:
         policy: whose weights do not change from now on.
@@ -58,6 +59,9 @@ class FastPolicy:
         if len(obs) != 1 or obs.device.type != "cpu":
             return
         self._tried, names = True, list(state)
+        memories = [module for module in self.policy.modules() if isinstance(module, Memory)]
+        if any(type(memory).__module__.partition(".")[0] != "hadamem" for memory in memories):
+            return
         given = obs, start, *state.values()
         try:
             with warnings.catch_warnings(), plain_operators():
@@ -71,4 +75,5 @@ class FastPolicy:
         except Exception as error:  # whatever a version of torch, or the memory of another package, makes of it
             _log.info("acting goes the slow way, TorchScript cannot record this policy: %s", error)
             return
-        self._run, self._names = run, names
+        self._names = names
+        self._run = run  # last: another thread may look
