@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import importlib.util
 import operator
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ def _keys(*names: str) -> int:
 
 _TRANSFORM_KEYS, _STAND_IN_KEYS = _keys(*_TRANSFORMED), _keys(*_TRANSFORMED, *_WITHOUT_MEMORY)
 
-_plain = contextvars.ContextVar("plain", default=False)
+_plain, _plain_lock = 0, threading.Lock()
 _fitted: set[tuple[Any, ...]] = set()
 
 
@@ -102,13 +102,16 @@ def check_fused(backend: str, name: str, tensor: Tensor) -> None:
 
 @contextlib.contextmanager
 def plain_operators() -> Iterator[None]:
-    """Inside, in this thread, the fused backends give way to "parallel": what records the call then finds torch's operators
-    only, which other runtimes know."""
-    before = _plain.set(True)
+    """Inside, the fused backends give way to "parallel": what records the call then finds torch's operators only, which other
+    runtimes know. Other threads take the longer way, too, for so long."""
+    global _plain  # a number, which TorchDynamo can read
+    with _plain_lock:
+        _plain += 1
     try:
         yield
     finally:
-        _plain.reset(before)
+        with _plain_lock:
+            _plain -= 1
 
 
 def wide_arithmetic(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
@@ -119,7 +122,7 @@ def wide_arithmetic(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
 
 def pick(backend: str, tensor: Tensor) -> str:
     """The backend that "auto" means for such tensors (half types already widened); any other name as it is."""
-    if _plain.get() and backend != "reference":
+    if _plain and backend != "reference":
         return "parallel"
     if backend != "auto":
         return backend
