@@ -22,7 +22,8 @@ def hadamard_memory(
     if a.shape[1] == 1:  # acting: a single operator more would be felt
         M = torch.where(start[..., None], 0, state)[:, None] * calibration_matrix(calibration, factors)
         M = M + a[..., :, None] * k[..., None, :]
-        return (M @ q[..., None]).squeeze(-1), M.squeeze(1)
+        last = M.squeeze(1)  # gradients need it as it is now
+        return (M @ q[..., None]).squeeze(-1), last.clone() if torch.is_grad_enabled() else last
     M = _states(calibration_matrix(calibration, factors), a[..., :, None] * k[..., None, :], start[:, :, None, None], state)
     return torch.einsum("btvk,btk->btv", M, q), M[:, -1].clone()
 
