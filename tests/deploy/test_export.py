@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,6 +33,16 @@ from hadamem.networks.actor_critic import NetworkConfig
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "onnx_play.py"
 TINY = PPOConfig(network=NetworkConfig(embed_size=8, hidden_size=8, memory_output_size=8, position_code=False))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_registry() -> Iterator[None]:
+    """torch reads the sources of all ONNX functions anew for every export, which takes a third of these tests' time."""
+    with pytest.MonkeyPatch.context() as patch:
+        with contextlib.suppress(ImportError, AttributeError):  # it is torch's own affair where they are
+            registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+            patch.setattr(registry, "from_torchlib", staticmethod(functools.cache(registry.from_torchlib)))
+        yield
 
 
 def untrained(game: type[Game], memory: str, options: tuple[str, ...] = (), **more: Any) -> Trained:
