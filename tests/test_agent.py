@@ -94,7 +94,7 @@ def test_an_environment_and_a_function_that_makes_one(tmp_path: pathlib.Path) ->
         saved = tmp_path / agent.env / "config.json"
         saved.write_text(saved.read_text().replace(agent.env, "python.Gone-1"))  # as another program sees it
         with pytest.raises(ValueError, match=r"was an object of the Python program.*hadamem.load\(path, env=...\)"):
-            hadamem.load(tmp_path / agent.env)
+            hadamem.load(tmp_path / agent.env).evaluate(4)
         assert hadamem.load(tmp_path / agent.env, env).evaluate(4)["mean"] == 3
 
 

@@ -7,18 +7,22 @@ agent.evaluate()
 
 from __future__ import annotations
 
+import copy
 import difflib
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from .agents.config import TrainConfig, load_config, seed_for
+import numpy as np
+
+from .agents.config import TrainConfig, seed_for
 from .agents.ppo import PPOConfig
-from .agents.training import evaluate_task, load_policy, train
+from .agents.training import evaluate_task, train
 from .cli.progress import show_progress
+from .deploy import Acting, ActingState, Trained, read_trained
 from .envs.from_python import id_of, vector_of
 from .memory import memory_class
 from .recipes.file import merge_options
@@ -66,7 +70,9 @@ class Agent:
             memory_options = [f"{name}={value}" for name, value in memory_options.items()]
         self._memory_options = tuple(memory_options)
         self._own_folder: tempfile.TemporaryDirectory[str] | None = None
-        self.path: pathlib.Path | None = None  # of the run, once there is one
+        self.path: pathlib.Path | None = None  # of the run, once there is one, or of a packed policy
+        self._acting: Acting | None = None
+        self._trained: Trained | None = None
         self.config = self._configure(None)
 
     def learn(self, steps: int, out: str | pathlib.Path | None = None) -> dict[str, Any]:
@@ -82,7 +88,13 @@ class Agent:
 
         Returns:
             The metrics of the last iteration.
+
+        Raises:
+            RuntimeError: the agent is of a packed file, in which there is nothing to learn on with.
         """
+        if self.path is not None and self.path.is_file():
+            raise RuntimeError(f"{self.path} holds a policy and no run: to learn on, load the folder that it was packed from")
+        self._acting = self._trained = None
         if self.path is None:
             self.config = self._configure(steps)
             if out is None:
@@ -100,7 +112,9 @@ class Agent:
     @property
     def steps(self) -> int:
         """Environment steps learned from so far."""
-        return 0 if self.path is None else read_checkpoint(self.path)["agent"]["step"]
+        if self.path is None:
+            return 0
+        return self._read().steps if self.path.is_file() else read_checkpoint(self.path)["agent"]["step"]
 
     def evaluate(self, episodes: int | None = None, *, greedy: bool = True, seed: int = 0) -> dict[str, Any]:
         """Play whole episodes.
@@ -113,21 +127,110 @@ class Agent:
         Returns:
             What `hadamem evaluate --json` writes: mean, std, ci95, episodes, mean_length, and what the task tells beside.
         """
-        policy, config = load_policy(self._trained(), self.config.device, self.env)
-        return evaluate_task(config, policy, seed_for(seed, "evaluation"), episodes, greedy=greedy)
+        policy = self._read().policy
+        return evaluate_task(self.config, policy, seed_for(seed, "evaluation"), episodes, greedy=greedy)
 
-    def save(self, path: str | pathlib.Path) -> None:
-        """Write the run to a folder, which `load` and every command of `hadamem` can open.
+    def act(
+        self,
+        observation: Any,
+        *,
+        reward: Any = None,
+        mask: Any = None,
+        start: Any = None,
+        greedy: bool = True,
+    ) -> Any:
+        """The action for an observation, both in the environment's own spaces. What the agent remembers it keeps by itself.
+
+        The environment is not needed. The weights and the statistics that normalise observations stay as they are. The previous
+        action is known here; the previous reward has to be told to a policy that was trained with it.
+
+        Example:
+            >>> agent = PPO("gru", "CartPole-v1", memory_size=8, num_envs=4, num_steps=16, minibatches=1)
+            >>> metrics = agent.learn(128)
+            >>> agent.act([0.0, 0.1, 0.0, -0.1]) in (0, 1)
+            True
+
+        Args:
+            observation: one, as `env.step` returns it; after `reset(batch=N)` N of them, as a vector environment of Gymnasium
+                returns them.
+            reward: of the previous step, a number, in a batch (N,); for policies whose inputs have it. The first of an episode
+                does not count.
+            mask: of legal actions, in one of the forms that environments give, in a batch N of them; for policies that were
+                trained with masks, unless they are part of the observation.
+            start: (N,) bool, which observations of a batch are the first of an episode. After `reset` all are.
+            greedy: the most likely action instead of one drawn by torch's generator.
+
+        Returns:
+            The action, in a batch N of them, as the environment takes it.
 
         Raises:
-            FileExistsError: the folder is there already.
+            ValueError: the observation is not in its space, or a reward or mask is missing or wrong; nothing has happened then.
+            RuntimeError: the agent has learned nothing yet.
         """
-        shutil.copytree(self._trained(), path)
+        return self._player().act(observation, reward, mask, start, greedy)
 
-    def _trained(self) -> pathlib.Path:
+    def reset(self, batch: int | None = None) -> None:
+        """An episode begins with the next observation: of one environment, or in each of `batch` environments side by side."""
+        self._player().reset(batch)
+
+    def act_from(
+        self,
+        state: ActingState | None,
+        observation: Any,
+        *,
+        reward: Any = None,
+        mask: Any = None,
+        greedy: bool = True,
+    ) -> tuple[Any, ActingState]:
+        """As `act` for one observation, with the state passed in and out instead of kept.
+
+        Args:
+            state: that the call before returned, which is not changed; None: an episode begins.
+            observation, reward, mask, greedy: see `act`.
+
+        Returns:
+            The action, and the state for the next call.
+        """
+        player, begins = self._player(), np.full(1, state is None)
+        return player.step(observation, player.begin() if state is None else state, begins, reward, mask, greedy)
+
+    def clone(self) -> Self:
+        """An agent with the same weights, not copied, and what it remembers of its own: for another episode or thread."""
+        self._player()
+        other = copy.copy(self)
+        assert self._acting is not None
+        other._acting = self._acting.clone()
+        return other
+
+    def save(self, path: str | pathlib.Path) -> None:
+        """Write the run to a folder, which `load` and every command of `hadamem` can open; of a packed policy, its file.
+
+        Raises:
+            FileExistsError: there is something already.
+        """
+        if (source := self._source()).is_dir():
+            shutil.copytree(source, path)
+        elif pathlib.Path(path).exists():
+            raise FileExistsError(f"{path} is there already")
+        else:
+            shutil.copyfile(source, path)
+
+    def _source(self) -> pathlib.Path:
         if self.path is None:
             raise RuntimeError("the agent has learned nothing yet; call learn(steps) first")
         return self.path
+
+    def _read(self) -> Trained:
+        """The policy, read once."""
+        if self._trained is None:
+            self._trained = read_trained(self._source(), self.config.device)
+        return self._trained
+
+    def _player(self) -> Acting:
+        if self._acting is None:
+            trained = self._read()
+            self._acting = Acting(trained.policy, trained.interface)
+        return self._acting
 
     def _configure(self, steps: int | None) -> TrainConfig:
         """The preset for so many steps, with the options in it."""
@@ -160,21 +263,24 @@ class SAC(Agent):
     _algorithm = "sac"
 
 
-def load(path: str | pathlib.Path, env: Any = None) -> Agent:
-    """The agent of a run folder, to evaluate it or let it learn on.
+def load(path: str | pathlib.Path, env: Any = None, device: str = "cpu") -> Agent:
+    """The agent of a run folder, to act with it, evaluate it or let it learn on; or of a file that `hadamem pack` made, to act
+    with it and evaluate it. To act, the environment need not be there.
 
     Args:
-        path: of the folder.
+        path: of either.
         env: the environment, see `Agent`; None: the one that the run was trained on, unless only a program can make it.
+        device: of the policy, to act and evaluate; learning goes on where it was.
 
     Raises:
-        ValueError: it is no run folder, or the environment has other spaces than those of the policy.
+        ValueError: it is neither, or the environment has other spaces than those of the policy.
     """
-    config = load_config(pathlib.Path(path))
+    path = pathlib.Path(path)
+    trained = read_trained(path, device, None if env is None else id_of(env))
+    config = trained.config
     made = PPO if config.agent == "ppo" else SAC
-    agent = made(config.memory, config.env if env is None else env)
-    agent.path, agent.config = pathlib.Path(path), replace(config, env=agent.env)
-    load_policy(agent.path, env=agent.env)  # what does not fit is said now
+    agent = made(config.memory, config.env)
+    agent.path, agent.config, agent._trained = path, config, trained
     return agent
 
 

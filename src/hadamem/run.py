@@ -64,8 +64,8 @@ def on_disk(path: pathlib.Path) -> Iterator[None]:
         raise DiskFullError(f"the disk is full: {path} cannot be written; free some space on it") from error
 
 
-def write_whole(path: pathlib.Path, content: str) -> None:
-    """Write a text file so that a reader sees the old one or the new one, never a part.
+def write_whole(path: pathlib.Path, content: str | memoryview) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
 
     Raises:
         DiskFullError: the old one is still there.

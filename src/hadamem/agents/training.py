@@ -18,6 +18,7 @@ import torch
 
 from ..envs import VectorEnvironment, make_vector, tasks
 from ..envs.changes import Changes
+from ..envs.interface import Interface
 from ..memory import parse_options
 from ..networks import ActorCritic, MemoryChoice, Policy, SoftActor, TwinCritic
 from ..run import (
@@ -67,7 +68,7 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any)
     )
 
 
-def make_policy(config: TrainConfig, env: VectorEnvironment) -> Policy:
+def make_policy(config: TrainConfig, env: VectorEnvironment | Interface) -> Policy:
     """The network that acts, untrained, on its device."""
     policy: Policy
     if config.ppo is not None:
@@ -147,21 +148,21 @@ def load_policy(path: pathlib.Path, device: str = "cpu", env: str | None = None)
     made.require(checkpoint.get("spaces", made.described))
     policy = make_policy(config, made)
     made.close()
-    with _fitting(path):
+    with fitting(path / "checkpoint.pt"):
         policy.load_state_dict(checkpoint["agent"]["policy"])
     return policy.eval(), config
 
 
 @contextmanager
-def _fitting(path: pathlib.Path) -> Iterator[None]:
-    """Inside, what the checkpoint of a run folder holds is put to use; a RunError where it does not fit the configuration."""
+def fitting(file: pathlib.Path) -> Iterator[None]:
+    """Inside, what a checkpoint holds is put to use; a RunError where it does not fit the configuration."""
     try:
         yield
     except (RunError, torch.OutOfMemoryError):
         raise
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         problem = f"it does not fit the configuration ({type(error).__name__}: {first_line(error)})"
-        raise RunError.damaged(path / "checkpoint.pt", problem) from error
+        raise RunError.damaged(file, problem) from error
 
 
 def few_updates(config: TrainConfig) -> str | None:
@@ -231,7 +232,7 @@ def train(
         torch.set_num_threads(config.threads or _usual_threads(config, agent.policy))
         seconds, metrics = 0.0, {"return": float("nan")}
         if saved is not None:
-            with _fitting(path):
+            with fitting(path / "checkpoint.pt"):
                 agent.load_state_dict(saved["agent"])
                 _set_random_state(saved["random"])
             seconds = saved["seconds"]
@@ -247,8 +248,11 @@ def train(
         update = stack.enter_context(_shown(progress(f"{config.memory} on {config.env}", config.steps, agent.step)))
         stop = stack.enter_context(_stop())
 
+        interface = env.interface.to_json()
+
         def save() -> None:
-            run.save({"agent": agent.state_dict(), "spaces": env.described, "random": _random_state(), "seconds": seconds})
+            made_for = {"spaces": env.described, "interface": interface}
+            run.save({"agent": agent.state_dict(), **made_for, "random": _random_state(), "seconds": seconds})
 
         if saved is None:
             save()  # from its first moment on, a run that is killed can go on

@@ -115,6 +115,36 @@ class BenchMemories(Bench):
 
 
 @dataclass
+class Act(BenchMemories):
+    """Measure a step of acting with memories at their default size, on one thread."""
+
+    memories: tuple[str, ...] = ("shm", "gru", "lru", "gpt", "mlp")
+    """by name"""
+
+
+def bench_act(arguments: Sequence[str]) -> None:
+    """Measure a step of acting, beside the policy's own forward pass"""
+    from ..bench import deploy
+
+    given = tyro.cli(Act, args=arguments, prog="hadamem bench act")
+    with console.status("") as status:
+        rows = deploy.measure_act(given.memories, status.update)
+    print_rows("µs for a step on one thread, medians: agent.act, and the policy's forward pass and choice alone", rows)
+    write_json(given.json, rows)
+
+
+def bench_export(arguments: Sequence[str]) -> None:
+    """Export every memory, and play it beside PyTorch"""
+    from ..bench import deploy
+
+    given = tyro.cli(BenchMemories, args=arguments, prog="hadamem bench export")
+    with console.status("") as status:
+        rows = deploy.measure_export(given.memories, status.update)
+    print_rows("largest difference from PyTorch over 200 steps with resets; a step in ONNX Runtime", deploy.shown(rows))
+    write_json(given.json, rows)
+
+
+@dataclass
 class Recall(BenchMemories):
     """Train every memory on three toys of recall, and compare what it learned with what is known about it."""
 

@@ -34,6 +34,7 @@ from . import bench
 from . import sweep as experiments
 from .compare import compare
 from .console import console, make_table, print_rows, print_table, say, write_json
+from .deploy import export, pack
 from .progress import show_progress
 from .study import study
 from .tune import tune
@@ -255,6 +256,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "watch": watch,
+    "pack": pack,
+    "export": export,
     "plot": plot,
     "compare": compare,
     "showcase": showcase,
@@ -271,6 +274,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "bench recall": bench.bench_recall,
     "bench memories": bench.bench_memories,
     "bench returns": bench.bench_returns,
+    "bench act": bench.bench_act,
+    "bench export": bench.bench_export,
     "bench compile": bench.bench_compile,
 }
 

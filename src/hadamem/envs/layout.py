@@ -4,8 +4,10 @@ An observation, however nested, becomes one row of numbers: its leaves stand sid
 columns belong to which leaf and which of them are images. Letters: N environments, D columns.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,12 +36,12 @@ class Leaf:
     measured: bool = False
     mask: bool = False
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of columns."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
-    @property
+    @cached_property
     def columns(self) -> slice:
         """Where this leaf stands in a row."""
         return slice(self.offset, self.offset + self.size)
@@ -51,7 +53,7 @@ class Layout:
 
     leaves: tuple[Leaf, ...]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Width D of a row."""
         return sum(leaf.size for leaf in self.leaves)
@@ -106,6 +108,8 @@ class Encoder:
         self.leaves: tuple[Leaf, ...] = ()
         self.unclear: list[str] = []  # pictures of which neither shape nor option says where the channels are
         self._plan: list[tuple[tuple[Any, ...], Leaf, Write]] = []
+        self.sources: list[tuple[spaces.Space, Picture | None]] = []  # of the leaves, in their order
+        self.paths: list[tuple[Any, ...]] = []  # to them
         self.offset = offset
         for part in _parts(space, (), name, channels):
             leaf = Leaf(_leaf_name(name, part.path), part.kind, part.shape, offset, part.unit, part.measured)
@@ -114,6 +118,8 @@ class Encoder:
             offset += leaf.size
             self.leaves += (leaf,)
             self._plan.append((part.path, leaf, part.write))
+            self.paths.append(part.path)
+            self.sources.append((_at(space, part.path), part.picture))
             if part.unclear:
                 self.unclear.append(leaf.name)
         self.end = offset
@@ -129,6 +135,33 @@ class Encoder:
             for key in path:
                 value = value[key]
             value = np.asarray(value)
+            if value.dtype.kind == "f" and (wrong := first_not_finite(value)) is not None:
+                raise InvalidValueError(wrong[0], f"{leaf.name} holds {value[wrong]}; it must be a finite float32")
+            write(value, out[:, leaf.columns])
+
+    def write_checked(self, observations: Any, out: np.ndarray, single: bool) -> None:
+        """As `write`, of what nobody has looked at: N observations, or, if `single`, one of them as its environment gives it.
+
+        Raises:
+            InvalidValueError: see `write`.
+            ValueError: a part is missing, or has another shape or type than its space.
+        """
+        N = len(out)
+        for (path, leaf, write), (space, _) in zip(self._plan, self.sources, strict=True):
+            value = observations
+            try:
+                for key in path:
+                    value = value[key]
+                value = np.asarray(value)
+            except (IndexError, KeyError, TypeError, ValueError):
+                raise ValueError(f"the observation has no {leaf.name}, which is to be in {space}") from None
+            if single:
+                value = value[None]
+            if value.shape != (N, *(space.shape or ())):
+                given, wanted = (value.shape[1:], space.shape) if single else (value.shape, (N, *(space.shape or ())))
+                raise ValueError(f"{leaf.name} has shape {given}; it must have {wanted}, for {space}")
+            if value.dtype != (dtype := np.dtype(space.dtype)) and not np.can_cast(value.dtype, dtype, "same_kind"):
+                raise ValueError(f"{leaf.name} is {value.dtype}, but its space is {space}")
             if value.dtype.kind == "f" and (wrong := first_not_finite(value)) is not None:
                 raise InvalidValueError(wrong[0], f"{leaf.name} holds {value[wrong]}; it must be a finite float32")
             write(value, out[:, leaf.columns])
@@ -152,10 +185,24 @@ class _Part(NamedTuple):
     unit: float | None
     measured: bool = False
     unclear: bool = False
+    picture: "Picture | None" = None
+
+
+class Picture(NamedTuple):
+    """How a picture becomes columns: whether its last axis counts channels, and what its values are multiplied with."""
+
+    channels_last: bool
+    scale: float
 
 
 def _leaf_name(name: str, path: tuple[Any, ...]) -> str:
     return ".".join([name, *map(str, path)])
+
+
+def _at(space: spaces.Space, path: tuple[Any, ...]) -> spaces.Space:
+    for key in path:
+        space = space[key]  # type: ignore[index]  # a Dict or Tuple, since the path was found there
+    return space
 
 
 def _parts(space: spaces.Space, path: tuple[Any, ...], name: str, channels: Channels | None) -> Iterator[_Part]:
@@ -266,4 +313,4 @@ def _image(space: spaces.Box, path: tuple[Any, ...], channels: Channels | None) 
     # a grid of codes, such as MiniGrid's 0 to 10, uses a small part of the range of its bytes
     codes = brightest is None or min(shape[1:]) < _SMALLEST_SCREEN
     unit = scale if space.dtype == np.uint8 else None
-    return _Part(path, "image", shape, write, unit, codes, unclear=channels is None and unclear)
+    return _Part(path, "image", shape, write, unit, codes, channels is None and unclear, Picture(last, scale))

@@ -41,26 +41,31 @@ class MaskReader:
         return info.get(KEY) if isinstance(info, dict) else None
 
     def checked(self, mask: Any) -> np.ndarray:
-        """What was said, as a new array (sum of counts,) uint8.
+        """What was said, as a new array; see `checked_mask`."""
+        return checked_mask(self._space, self._counts, mask)
 
-        Raises:
-            ValueError: it is no mask for this action space, or allows no action.
-        """
-        if mask is None:
-            raise ValueError(f"there is no {KEY}, though there was one before")
-        try:
-            flat = flat_mask(self._space, mask).astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{KEY} is no mask of {self._space}: {error}") from None
-        if flat.shape != (sum(self._counts),):
-            raise ValueError(f"{KEY} has {flat.size} numbers; {self._space} has {sum(self._counts)} choices")
-        legal = flat == 1
-        if not (legal | (flat == 0)).all():
-            raise ValueError(f"{KEY} holds {flat[~legal & (flat != 0)][0]}; it must hold 1 for legal choices and 0 for others")
-        for place, group in enumerate(np.split(legal, np.cumsum(self._counts)[:-1])):
-            if not group.any():
-                raise ValueError(f"{KEY} allows none of the {len(group)} choices of the action's integer {place}")
-        return legal.astype(np.uint8)
+
+def checked_mask(space: spaces.Space, counts: list[int], mask: Any) -> np.ndarray:
+    """A mask of the actions of a space, as a new array (sum of counts,) uint8.
+
+    Raises:
+        ValueError: it is no mask for this action space, or allows no action.
+    """
+    if mask is None:
+        raise ValueError(f"there is no {KEY}, though there was one before")
+    try:
+        flat = flat_mask(space, mask).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{KEY} is no mask of {space}: {error}") from None
+    if flat.shape != (sum(counts),):
+        raise ValueError(f"{KEY} has {flat.size} numbers; {space} has {sum(counts)} choices")
+    legal = flat == 1
+    if not (legal | (flat == 0)).all():
+        raise ValueError(f"{KEY} holds {flat[~legal & (flat != 0)][0]}; it must hold 1 for legal choices and 0 for others")
+    for place, group in enumerate(np.split(legal, np.cumsum(counts)[:-1])):
+        if not group.any():
+            raise ValueError(f"{KEY} allows none of the {len(group)} choices of the action's integer {place}")
+    return legal.astype(np.uint8)
 
 
 def masked_by_key(observation: spaces.Space, action: spaces.Space) -> bool:

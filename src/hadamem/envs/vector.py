@@ -14,6 +14,7 @@ from .actions import Actions
 from .batched import BatchedTask, generator_state, set_generator_state
 from .border import Environments, gather, notice, place
 from .infos import at_goal, inner_returns, success
+from .interface import Interface
 from .layout import Channels, Encoder, InvalidValueError, Layout, Leaf, first_not_finite
 from .masks import KEY
 from .parts import seen_parts
@@ -99,6 +100,7 @@ class VectorEnvironment:
 
         if inputs is None:
             inputs = ("obs", *_needed_inputs(env))
+        self._chosen = tuple(name for name in INPUTS if name in inputs), joint_actions, observe, channels
         self._obs_input = Encoder(self.observation_space, channels=channels) if "obs" in inputs else None
         if self._obs_input:
             _notice_of(id, self._obs_input, left_out)
@@ -132,6 +134,12 @@ class VectorEnvironment:
         """
         words = {leaf.name: f"{leaf.kind} of shape {leaf.shape}, unit {leaf.unit}" for leaf in self.layout.leaves}
         return words | {"action space": str(self.action_space)}
+
+    @property
+    def interface(self) -> Interface:
+        """Its spaces and columns alone, with which a policy can act without it."""
+        observation, action = self._env.single_observation_space, self._env.single_action_space
+        return Interface.of(observation, action, self.layout.mask is not None, *self._chosen)
 
     def require(self, described: dict[str, str]) -> None:
         """Check that a policy that was trained where `described` was this can play here.

@@ -163,7 +163,7 @@ def current_weights(module: nn.Module, *names: str) -> list[Tensor]:
 
 def clamped(parameter: Tensor, low: float, high: float) -> Tensor:
     """A parameter kept within bounds. Beyond them it still has the gradient that leads back; torch.clamp has none there."""
-    return _Clamped.apply(parameter, low, high)
+    return _Clamped.apply(parameter, low, high) if torch.is_grad_enabled() else parameter.clamp(low, high)
 
 
 class _Clamped(torch.autograd.Function):

@@ -58,7 +58,7 @@ class _Recurrent(Memory):
     def _run(self, x: Tensor, states: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """x (T, B, D) to y (T, B, H) and the last states."""
         ys, stacked = [], [s[None].contiguous() for s in states]
-        pieces = 1 + len(x) * states[0].numel() // _PIECE if x.device.type == "cpu" else 1
+        pieces = 1 + len(x) * states[0].numel() // _PIECE if x.device.type == "cpu" and len(x) > 1 else 1
         for piece in x.chunk(pieces):
             before = stacked if len(stacked) > 1 else stacked[0]
             y, *stacked = self.fused(piece, before, weights, True, 1, 0.0, self.training, False, False)

@@ -234,18 +234,21 @@ class SHM(Memory):
             calibration=calibration,
             factors=[factor.to(v.dtype) for factor in factors],
             start=start.repeat_interleave(self.heads, dim=0) if self.heads > 1 else start,
-            state=state["memory"].unflatten(1, (self.heads, -1)).flatten(0, 1),
+            state=state["memory"].unflatten(1, (self.heads, -1)).flatten(0, 1) if self.heads > 1 else state["memory"],
             clamp=self.clamp,
             backend=self.backend,
         )
-        h = self.read_norm(h).unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
+        h = self.read_norm(h)
+        if self.heads > 1:
+            h = h.unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
+            memory = memory.unflatten(0, (-1, self.heads)).flatten(1, 2)
         if self.shortcut is not None:
             h = h + self.shortcut(x)
-        return self.output(h), {"memory": memory.unflatten(0, (-1, self.heads)).flatten(1, 2), **after}
+        return self.output(h), {"memory": memory, **after}
 
     def _by_head(self, x: Tensor) -> Tensor:
         """(B, T, heads * N) -> (B * heads, T, N)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1)
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1) if self.heads > 1 else x
 
     def _factors(self, maps: list[Tensor], clock: Tensor) -> tuple[str, list[Tensor]]:
         """The calibration as `hadamard_memory` knows it, and its factors, from the maps of x and the clock (B, T)."""

@@ -16,6 +16,8 @@ def episode_steps(start: Tensor, before: Tensor) -> Tensor:
         start: (B, T) bool, the first step of an episode.
         before: the same number for the first step, as far as it is not a start: (B,) or (1,), int64.
     """
+    if start.shape[1] == 1:
+        return torch.where(start, 0, before[:, None])
     t = torch.arange(start.shape[1], device=start.device)
     return t - torch.where(start, t, -before[:, None]).cummax(dim=1).values
 

@@ -108,6 +108,16 @@ class ActorCritic(Policy):
         Returns:
             action parameters (B, T, head.size), values (B, T), the state after the last step.
         """
+        x, state = self._features(obs, state, start)
+        return self.legal(self.actor(x), obs), self.value(self.critic(x)), state
+
+    def distribution(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        """See Policy."""
+        x, state = self._features(obs, state, start)
+        return self.legal(self.actor(x), obs), state
+
+    def _features(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        """What both heads see, (B, T, hidden_size), and the state after the last step."""
         x = self.encoder(self.normaliser(obs))
         steps = episode_steps(start, state["position"])
         position = steps[:, -1] + 1
@@ -115,5 +125,4 @@ class ActorCritic(Policy):
             x = self.position(x, steps)
         memory_state = {name: leaf for name, leaf in state.items() if name != "position"}
         x, memory_state = self.memory(self.before(x), memory_state, start)
-        x = self.after(x)
-        return self.legal(self.actor(x), obs), self.value(self.critic(x)), {"position": position, **memory_state}
+        return self.after(x), {"position": position, **memory_state}

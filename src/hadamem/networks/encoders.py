@@ -76,5 +76,7 @@ class PositionCode(nn.Module):
     def forward(self, x: Tensor, steps: Tensor) -> Tensor:
         """x (B, T, size), steps (B, T) int64 -> (B, T, size)."""
         angle = steps[..., None] * self.frequency
-        code = torch.cat([angle.sin(), angle.cos()], dim=-1)[..., : x.shape[-1]]
+        code = torch.cat([angle.sin(), angle.cos()], dim=-1)
+        if x.shape[-1] % 2:
+            code = code[..., :-1]
         return torch.lerp(x, code, clamped(self.mix, 0, 1))

@@ -37,6 +37,8 @@ class Categorical(nn.Module):
 
     def mode(self, parameters: Tensor) -> Tensor:
         """The most likely actions (..., K)."""
+        if len(self.counts) == 1:
+            return parameters.argmax(dim=-1, keepdim=True)
         return torch.stack([logits.argmax(dim=-1) for logits in parameters.split(self.counts, dim=-1)], dim=-1)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:

@@ -29,9 +29,14 @@ class Policy(nn.Module, ABC):
     def initial_state(self, batch_size: int) -> State:
         """Before the first observation."""
 
+    def distribution(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        """As `forward`, without what only learning needs: the parameters and the state."""
+        parameters, *_, state = self(obs, state, start)
+        return parameters, state
+
     @torch.no_grad()
     def act(self, obs: Tensor, state: State, start: Tensor, greedy: bool) -> tuple[Tensor, State]:
         """One step: observations (B, D) and start (B,) to actions (B, K), the most likely ones or random ones."""
-        parameters, *_, state = self(obs[:, None], state, start[:, None])
+        parameters, state = self.distribution(obs[:, None], state, start[:, None])
         choose = self.head.mode if greedy else self.head.sample
         return choose(parameters[:, 0]), state

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import operator
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -32,6 +34,7 @@ def _keys(*names: str) -> int:
 
 _TRANSFORM_KEYS, _STAND_IN_KEYS = _keys(*_TRANSFORMED), _keys(*_TRANSFORMED, *_WITHOUT_MEMORY)
 
+_plain, _plain_lock = 0, threading.Lock()
 _fitted: set[tuple[Any, ...]] = set()
 
 
@@ -97,8 +100,30 @@ def check_fused(backend: str, name: str, tensor: Tensor) -> None:
         )
 
 
+@contextlib.contextmanager
+def plain_operators() -> Iterator[None]:
+    """Inside, the fused backends give way to "parallel": what records the call then finds torch's operators only, which other
+    runtimes know. Other threads take the longer way, too, for so long."""
+    global _plain  # a number, which TorchDynamo can read
+    with _plain_lock:
+        _plain += 1
+    try:
+        yield
+    finally:
+        with _plain_lock:
+            _plain -= 1
+
+
+def wide_arithmetic(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Inside, autocast is off for tensors on its device. Where it is off already this is nothing, which exports understand."""
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()
+
+
 def pick(backend: str, tensor: Tensor) -> str:
     """The backend that "auto" means for such tensors (half types already widened); any other name as it is."""
+    if _plain and backend != "reference":
+        return "parallel"
     if backend != "auto":
         return backend
     return _FUSED.get(tensor.device.type, "reference") if tensor.dtype in _SINGLE else "reference"

@@ -55,7 +55,7 @@ def delta_memory(
     start = torch.zeros(B, T, dtype=torch.bool, device=v.device) if start is None else start
     state = torch.zeros(B, V, k.shape[2], dtype=wide, device=v.device) if state is None else state
     v, k, q, beta, log_decay, state = (x.to(wide) for x in (v, k, q, beta, log_decay, state))
-    with torch.autocast(v.device.type, enabled=False):
+    with checks.wide_arithmetic(v):
         if T == 1:
             h, last = reference.delta_memory(v, k, q, beta, log_decay, start, state)
         else:

@@ -19,6 +19,11 @@ def hadamard_memory(
     calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     """See reference.hadamard_memory."""
+    if a.shape[1] == 1:  # acting: a single operator more would be felt
+        M = torch.where(start[..., None], 0, state)[:, None] * calibration_matrix(calibration, factors)
+        M = M + a[..., :, None] * k[..., None, :]
+        last = M.squeeze(1)  # gradients need it as it is now
+        return (M @ q[..., None]).squeeze(-1), last.clone() if torch.is_grad_enabled() else last
     M = _states(calibration_matrix(calibration, factors), a[..., :, None] * k[..., None, :], start[:, :, None, None], state)
     return torch.einsum("btvk,btk->btv", M, q), M[:, -1].clone()
 
@@ -37,6 +42,8 @@ def clamped_hadamard_memory(
 
 def linear_recurrence(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
     """See reference.linear_recurrence."""
+    if x.shape[1] == 1:
+        return torch.where(start, 0, state)[:, None] * decay + x
     return _states(decay, x, start[:, :, None], state)
 
 

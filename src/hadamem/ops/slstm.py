@@ -37,7 +37,7 @@ def slstm(
     Returns:
         h (B, T, N, d), and h, c, n, m after the last step. Computed in the dtype of `state`; h in that of `x`.
     """
-    with torch.autocast(x.device.type, enabled=False):
+    with checks.wide_arithmetic(x):
         run = _SLSTM.apply if checks.values_known(x, recurrent, start, state) else reference.slstm
         h, last = run(x.to(state.dtype), recurrent.to(state.dtype), start, state, exponential_forget)
     return h.to(x.dtype), last

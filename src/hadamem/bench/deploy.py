@@ -1,0 +1,109 @@
+"""What a step of acting costs, and whether every memory can be exported."""
+
+from __future__ import annotations
+
+import pathlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from ..agents.config import TrainConfig
+from ..agents.training import make_policy
+from ..deploy import Acting, Trained
+from ..deploy.export import ExportError, Recorded, export_onnx, export_torch, record, session_of
+from ..envs.interface import Interface
+
+_ROUNDS, _CALLS, _WARM = 60, 20, 100
+_SHAPE = 4  # numbers in an observation; there are two actions, as in CartPole
+
+
+def untrained(memory: str, seed: int = 0) -> Trained:
+    """A policy of PPO with a memory at its default size, for observations like CartPole's."""
+    torch.manual_seed(seed)
+    interface = Interface(spaces.Box(-1, 1, (_SHAPE,)), spaces.Discrete(2))
+    config = TrainConfig(memory=memory, env="CartPole-v1")
+    return Trained(make_policy(config, interface).eval(), config, interface, 0)
+
+
+def measure_act(memories: Sequence[str], on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Microseconds for a step on one thread: `Agent.act`, and the policy's own forward pass and the choice of an action."""
+    rows, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for memory in memories:
+            on_progress(memory)
+            trained = untrained(memory)
+            acting, policy = Acting(trained.policy, trained.interface), trained.policy
+            observation = np.linspace(-1, 1, _SHAPE, dtype=np.float32)
+            acting.act(observation)
+            obs, start, state = torch.from_numpy(observation)[None], torch.zeros(1, dtype=torch.bool), policy.initial_state(1)
+
+            def forward(policy: Any = policy, obs: Any = obs, state: Any = state, start: Any = start) -> None:
+                policy.act(obs, state, start, True)
+
+            def act(acting: Acting = acting, observation: Any = observation) -> None:
+                acting.act(observation)
+
+            act_us, forward_us = _medians([act, forward])
+            rows.append({"memory": memory, "act_us": act_us, "forward_us": forward_us})
+    finally:
+        torch.set_num_threads(threads)
+    return rows
+
+
+def measure_export(memories: Sequence[str], on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The largest difference from PyTorch over 200 steps with resets in both formats, the size of the ONNX file, and
+    microseconds for a step in ONNX Runtime on one thread; where it cannot be exported, the reason in the place of a number."""
+    rows = []
+    for memory in memories:
+        on_progress(memory)
+        row: dict[str, Any] = {"memory": memory, "onnx": None, "torch": None, "onnx_kb": None, "onnx_runtime_us": None}
+        with tempfile.TemporaryDirectory() as folder:
+            onnx, torch_file = pathlib.Path(folder) / "policy.onnx", pathlib.Path(folder) / "policy.pt2"
+            try:
+                recorded = record(untrained(memory))
+                row["onnx"] = export_onnx(recorded, onnx)
+                row["torch"] = export_torch(recorded, torch_file)
+                row |= {"onnx_kb": onnx.stat().st_size / 1e3, "onnx_runtime_us": _in_onnx_runtime(recorded, onnx)}
+            except ExportError as error:
+                row["onnx"] = str(error)
+        rows.append(row)
+    return rows
+
+
+def shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """The rows of `measure_export`, to be printed."""
+    numbers = {"onnx": "{:.0e}", "torch": "{:.0e}", "onnx_kb": "{:.0f}", "onnx_runtime_us": "{:.0f}"}
+    return [
+        {name: numbers[name].format(value) if isinstance(value, float) else str(value or "-") for name, value in row.items()}
+        for row in rows
+    ]
+
+
+def _in_onnx_runtime(recorded: Recorded, file: pathlib.Path) -> float:
+    session = session_of(file.read_bytes())
+    taken = {node.name for node in session.get_inputs()}
+    fields = [field for field in recorded.step.inputs if field.name in taken]
+    inputs = {field.name: torch.zeros(1, *field.shape, dtype=field.dtype).numpy() for field in fields}
+    return _medians([lambda: session.run(None, inputs)])[0]
+
+
+def _medians(functions: Sequence[Callable[[], Any]]) -> list[float]:
+    """The median time of a call of each, in microseconds; they take turns, so that all meet the same machine."""
+    times: list[list[float]] = [[] for _ in functions]
+    for function in functions:
+        for _ in range(_WARM):
+            function()
+    for _ in range(_ROUNDS):
+        for function, seconds in zip(functions, times, strict=True):
+            begin = time.perf_counter()
+            for _ in range(_CALLS):
+                function()
+            seconds.append((time.perf_counter() - begin) / _CALLS)
+    return [statistics.median(seconds) * 1e6 for seconds in times]

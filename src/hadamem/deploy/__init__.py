@@ -1,0 +1,6 @@
+"""Trained policies in use: acting in the environment's own terms, one file for a policy, and other runtimes."""
+
+from .acting import Acting, ActingState
+from .trained import Trained, read_trained
+
+__all__ = ["Acting", "ActingState", "Trained", "read_trained"]

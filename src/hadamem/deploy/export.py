@@ -1,0 +1,271 @@
+"""A policy for other runtimes: one step of it as a graph, in ONNX or by torch.export, once it has played beside PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import pathlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..ops.checks import plain_operators
+from ..run import write_whole
+from .packed import described
+from .step import PREVIOUS, Step
+from .trained import Trained
+
+TOLERANCE = 1e-4  # of the largest difference, in units of the largest number if that is above 1
+_ROWS, _RESETS = 3, 0.1  # episodes side by side in the check, and how often each begins anew
+
+#: A step as a runtime plays it: tensors by name in, tensors by name out.
+Play = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+class ExportError(ValueError):
+    """A policy that cannot be exported, or plays otherwise than PyTorch does."""
+
+
+@dataclass
+class Recorded:
+    """A step of a policy, and the graph that `torch.export` made of it."""
+
+    trained: Trained
+    step: Step
+    program: torch.export.ExportedProgram
+
+
+def record(trained: Trained) -> Recorded:
+    """Have torch record one step of a policy, of any number of rows.
+
+    Raises:
+        ExportError: it cannot.
+    """
+    step = Step(trained.policy, trained.interface)
+    batch = torch.export.Dim("N", min=1)
+    example = tuple(torch.zeros(2, *field.shape, dtype=field.dtype) for field in step.inputs)
+    with _quiet(), plain_operators(), torch.no_grad():
+        step(*example)  # what is computed once is computed before it is recorded
+        try:
+            program = torch.export.export(step, example, dynamic_shapes=(tuple({0: batch} for _ in example),), strict=False)
+        except Exception as error:
+            raise ExportError(f"{trained.config.memory} cannot be exported by torch.export: {_cause(error)}") from error
+    return Recorded(trained, step, program)
+
+
+def export_onnx(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> float:
+    """Write a policy as an ONNX model of one step, and play it in ONNX Runtime beside PyTorch.
+
+    Args:
+        recorded: the policy.
+        path: of the file.
+        steps: how many are compared.
+
+    Returns:
+        The largest difference, see `largest_difference`.
+
+    Raises:
+        ExportError: an operator is not known to ONNX, or the difference is above TOLERANCE; nothing is written then.
+        ModuleNotFoundError: the extra "export" is not installed.
+    """
+    with _installed():
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    trained, step = recorded.trained, recorded.step
+    with _quiet(), torch.no_grad():
+        try:
+            program: Any = torch.onnx.export(
+                recorded.program,
+                dynamo=True,
+                input_names=[field.name for field in step.inputs],
+                output_names=step.outputs,
+                verbose=False,
+            )
+        except Exception as error:
+            raise ExportError(f"{trained.config.memory} cannot be exported to ONNX: {_cause(error)}") from error
+    program.model.metadata_props.update(described(trained))
+    content = program.model_proto.SerializeToString()
+    session = session_of(content)
+    taken = {node.name for node in session.get_inputs()}
+
+    def play(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = session.run(step.outputs, {name: value for name, value in inputs.items() if name in taken})
+        return dict(zip(step.outputs, outputs, strict=True))
+
+    difference = _checked(trained, step, play, steps)
+    write_whole(path, memoryview(content))
+    return difference
+
+
+def session_of(content: bytes) -> Any:
+    """An ONNX model in ONNX Runtime, on one thread of the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def export_torch(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> float:
+    """Write a policy as `torch.export.save` does, for `torch.export.load` and AOTInductor; otherwise as `export_onnx`.
+
+    The metadata is the file "hadamem.json" in it.
+    """
+    trained, step, program = recorded.trained, recorded.step, recorded.program
+    run: Any = program.module()
+
+    def play(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            outputs = run(*(torch.from_numpy(inputs[field.name]) for field in step.inputs))
+        return {name: output.numpy() for name, output in zip(step.outputs, outputs, strict=True)}
+
+    difference = _checked(trained, step, play, steps)
+    said = described(trained) | {
+        "inputs": json.dumps([field.name for field in step.inputs]),
+        "outputs": json.dumps(step.outputs),
+    }
+    beside = path.with_name(f".{path.name}.part.pt2")
+    try:
+        torch.export.save(program, beside, extra_files={"hadamem.json": json.dumps(said)})
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return difference
+
+
+def _checked(trained: Trained, step: Step, play: Play, steps: int) -> float:
+    difference, where = largest_difference(trained, step, play, steps)
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"the exported {trained.config.memory} differs from PyTorch by {difference:.1e} in {where}; up to {TOLERANCE:.0e} "
+            "is allowed, so nothing was written"
+        )
+    return difference
+
+
+@torch.no_grad()
+def largest_difference(trained: Trained, step: Step, play: Play, steps: int) -> tuple[float, str]:
+    """Play random observations with resets in another runtime and, by the policy's own code and kernels, in PyTorch.
+
+    Both carry their own state. Differences are absolute where the numbers of an output are within +-1, and else in units of the
+    largest.
+
+    Returns:
+        The largest difference, and the output that had it.
+    """
+    policy, interface = trained.policy.cpu(), trained.interface
+    rng = np.random.default_rng(0)
+    interface.observation.seed(0)
+    state = policy.initial_state(_ROWS)
+    mine = {f"state.{name}": _plain(leaf) for name, leaf in state.items()}
+    if step.previous:
+        mine[f"state.{PREVIOUS}"] = np.zeros((_ROWS, step.previous.size), np.float32)
+    history = np.zeros((_ROWS, interface.layout.size - interface.history.start), np.float32)
+    worst, where = 0.0, "nothing"
+    for t in range(steps):
+        start = rng.random(_ROWS) < (1 if t == 0 else _RESETS)
+        reward = rng.normal(size=_ROWS).astype(np.float32)
+        rows, inputs = _observations(step, rng)
+        if interface.reward:
+            inputs["reward"] = reward
+        rows[:, interface.history] = history
+        if interface.reward:
+            rows[:, -1] = reward
+        rows[start, interface.history] = 0
+        parameters, state = policy.distribution(torch.from_numpy(rows)[:, None], state, torch.from_numpy(start)[:, None])
+        _, outputs = step.actions(parameters[:, 0])
+        wanted = dict(zip(step.actions.names, outputs, strict=True))
+        wanted |= {f"new_state.{name}": torch.from_numpy(_plain(leaf)) for name, leaf in state.items()}
+        played = interface.actions.to_environment(policy.head.mode(parameters[:, 0]).numpy())
+        if step.previous:
+            interface.write_previous(played, 0, rows)
+            history = rows[:, interface.history].copy()
+            wanted[f"new_state.{PREVIOUS}"] = torch.from_numpy(history[:, : step.previous.size])
+        got = play({**inputs, "start": start, **mine})
+        mine = {name.removeprefix("new_"): value for name, value in got.items() if name.startswith("new_state.")}
+        for name, value in wanted.items():
+            if (difference := _difference(got[name], value.numpy())) > worst:
+                worst, where = difference, f"{name} at step {t}"
+    return worst, where
+
+
+def _observations(step: Step, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Random ones: as rows of the network's columns, and as inputs of the step."""
+    interface = step.interface
+    seen = [interface.observation.sample() for _ in range(_ROWS)]
+    rows = np.zeros((_ROWS, interface.layout.size), np.float32)
+    inputs: dict[str, list[Any]] = {}
+    for row, observation in zip(rows, seen, strict=True):
+        interface.write(observation, row[None], single=True)
+        if interface.mask != "none":
+            legal = _random_mask(interface.actions.counts, rng)
+            inputs.setdefault("mask", []).append(legal)
+            interface.write_mask(observation, legal, row[None], single=True)
+        if step.observation:
+            for path, field in zip(step.observation.paths, step.observation.fields, strict=True):
+                value = observation
+                for key in path:
+                    value = value[key]
+                inputs.setdefault(field.name, []).append(value)
+    return rows, {name: np.stack(values) for name, values in inputs.items()}
+
+
+def _random_mask(counts: list[int], rng: np.random.Generator) -> np.ndarray:
+    groups = [rng.random(count) < 0.5 for count in counts]
+    for group in groups:
+        group[rng.integers(len(group))] = True
+    return np.concatenate(groups)
+
+
+def _plain(leaf: Tensor) -> np.ndarray:
+    """As numpy array; complex numbers as pairs."""
+    return (torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf).numpy()
+
+
+def _difference(got: np.ndarray, wanted: np.ndarray) -> float:
+    if got.shape != wanted.shape:
+        return float("inf")
+    if got.dtype.kind != "f":
+        return float(np.count_nonzero(got != wanted))
+    same = got == wanted  # infinities, too
+    finite = wanted[np.isfinite(wanted)]
+    scale = max(1.0, float(np.abs(finite).max(initial=0)))
+    distance = np.abs(np.where(same, 0, got.astype(np.float64) - wanted)) / scale
+    return float("inf") if np.isnan(distance).any() else float(distance.max(initial=0))
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what went wrong at the bottom."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _installed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error.name} is not installed, which ONNX needs: pip install 'hadamem[export]'") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, torch's exporters do not tell what is of no use here."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

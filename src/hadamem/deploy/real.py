@@ -1,0 +1,84 @@
+"""Memories with complex states in real numbers, one step at a time, for runtimes that know no others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..memory import Memory, State
+from ..memory.diagonal import Diagonal
+from ..memory.ffm import FFM
+
+
+class _RealStep(Memory):
+    """One step of a memory whose state is one complex leaf (B, ...), here real (B, ..., 2): real and imaginary parts."""
+
+    name: str
+    decay: Tensor  # (..., 2)
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__(memory.input_size, memory.output_size)
+        ((self.name, leaf),) = memory.initial_state(1).items()
+        self.shape = leaf.shape[1:]
+
+    def initial_state(self, batch_size: int) -> State:
+        """Zeros."""
+        return {self.name: self._zeros(batch_size, *self.shape, 2)}
+
+    def turned(self, state: State, start: Tensor) -> Tensor:
+        """decay * state, and zero where an episode begins."""
+        before = torch.where(start.view(-1, *[1] * (len(self.shape) + 1)), 0, state[self.name])
+        real, imaginary = before.unbind(-1)
+        a, b = self.decay.unbind(-1)
+        return torch.stack([a * real - b * imaginary, a * imaginary + b * real], dim=-1)
+
+
+class RealDiagonal(_RealStep):
+    """`Diagonal`, with decay and gain as they are now."""
+
+    def __init__(self, memory: Diagonal) -> None:
+        super().__init__(memory)
+        decay, gain = memory.decay_and_gain()
+        write = torch.view_as_real(gain[:, None] * torch.view_as_complex(memory.write))  # (N, D, 2)
+        self.register_buffer("decay", torch.view_as_real(decay.resolve_conj()).clone())
+        self.register_buffer("write", write.transpose(1, 2).flatten(0, 1).clone())
+        self.read, self.skip = memory.read, memory.skip
+
+    def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        """See Memory."""
+        assert isinstance(self.write, Tensor)
+        h = self.turned(state, start) + F.linear(x[:, 0], self.write).unflatten(-1, (-1, 2))
+        return (self.read(h.flatten(-2)) + self.skip(x[:, 0]))[:, None], {self.name: h}
+
+
+class RealFFM(_RealStep):
+    """`FFM`, with its decay as it is now."""
+
+    def __init__(self, memory: FFM) -> None:
+        super().__init__(memory)
+        size = torch.exp(-memory.log_rate.exp())[:, None].expand(-1, memory.context_size)
+        decay = torch.polar(size.contiguous(), memory.frequency.expand(memory.trace_size, -1).contiguous())
+        self.register_buffer("decay", torch.view_as_real(decay).clone())
+        self.sizes, self.project, self.read = memory.sizes, memory.project, memory.read
+
+    def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        """See Memory."""
+        new, gate_in, through, gate_out = self.project(x[:, 0]).split(self.sizes, dim=-1)
+        real, imaginary = self.turned(state, start).unbind(-1)
+        traces = torch.stack([real + (new * torch.sigmoid(gate_in))[..., None], imaginary], dim=-1)
+        gate = torch.sigmoid(gate_out)
+        y = F.layer_norm(self.read(traces.flatten(1)), (self.output_size,)) * gate + through * (1 - gate)
+        return y[:, None], {self.name: traces}
+
+
+@torch.no_grad()
+def with_real_memories(module: nn.Module) -> None:
+    """Put these in the place of the memories that they stand for, anywhere in a module."""
+    for name, child in module.named_children():
+        if isinstance(child, Diagonal):
+            setattr(module, name, RealDiagonal(child))
+        elif isinstance(child, FFM):
+            setattr(module, name, RealFFM(child))
+        else:
+            with_real_memories(child)

@@ -1,0 +1,184 @@
+"""What stands between an environment and a policy, without the environment: its observations as rows, rows as its actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+from gymnasium import spaces
+
+from .actions import Actions
+from .described import space_from_json, space_to_json
+from .layout import Channels, Encoder, InvalidValueError, Layout, Leaf
+from .masks import KEY, checked_mask, masked_by_key
+from .parts import seen_parts
+
+#: Where the mask of legal actions is said: nowhere, under its key in the observation, or beside it.
+MaskPlace = Literal["none", "key", "beside"]
+
+
+class Interface:
+    """The columns of `VectorEnvironment`, and its actions, made of spaces alone. N observations, D columns.
+
+    Args:
+        observation: space of what is seen of a single environment; there may be more in its observations.
+        action: space of a single environment.
+        inputs: see `make_vector`, in their order.
+        mask: where it is said.
+        joint_actions: see `make_vector`.
+        channels: see `make_vector`.
+
+    Attributes:
+        layout: what the columns mean.
+        actions: from the agent's to the environment's.
+    """
+
+    def __init__(
+        self,
+        observation: spaces.Space,
+        action: spaces.Space,
+        inputs: Sequence[str] = ("obs",),
+        mask: MaskPlace = "none",
+        joint_actions: bool = False,
+        channels: Channels | None = None,
+    ) -> None:
+        self.observation, self.action, self.inputs, self.mask = observation, action, tuple(inputs), mask
+        self.joint_actions, self.channels = joint_actions, channels
+        self.actions = Actions(action, joint_actions)
+        self._seen = Encoder(observation, channels=channels) if "obs" in inputs else None
+        leaves = list(self._seen.leaves) if self._seen else []
+        self._mask: Leaf | None = None
+        if mask != "none":
+            self._mask = Leaf(f"obs.{KEY}", "vector", (self.actions.mask_size,), _end(leaves), unit=1.0, mask=True)
+            leaves.append(self._mask)
+        self.history = slice(_end(leaves), None)  # columns that tell of the previous step
+        self._previous = Encoder(action, "action", _end(leaves)) if "action" in inputs else None
+        leaves += self._previous.leaves if self._previous else ()
+        self.reward = "reward" in inputs
+        if self.reward:
+            leaves.append(Leaf("reward", "vector", (1,), _end(leaves), measured=True))
+        self.layout = Layout(tuple(leaves))
+
+    @classmethod
+    def of(
+        cls,
+        observation: spaces.Space,
+        action: spaces.Space,
+        masked: bool,
+        inputs: Sequence[str],
+        joint_actions: bool,
+        observe: Sequence[str],
+        channels: Channels | None,
+    ) -> Interface:
+        """From the spaces of a single environment as they are, and whether there are masks."""
+        seen, _ = seen_parts(observation, action, observe)
+        place: MaskPlace = "none" if not masked else "key" if masked_by_key(observation, action) else "beside"
+        return cls(seen, action, inputs, place, joint_actions, channels)
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """See `VectorEnvironment`."""
+        return self.actions.space
+
+    @property
+    def described(self) -> dict[str, str]:
+        """See `VectorEnvironment.described`."""
+        words = {leaf.name: f"{leaf.kind} of shape {leaf.shape}, unit {leaf.unit}" for leaf in self.layout.leaves}
+        return words | {"action space": str(self.actions.space)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that it was made of, in what `json` can write."""
+        return {
+            "observation": space_to_json(self.observation),
+            "action": space_to_json(self.action),
+            "inputs": list(self.inputs),
+            "mask": self.mask,
+            "joint_actions": self.joint_actions,
+            "channels": self.channels,
+        }
+
+    @classmethod
+    def from_json(cls, said: Any) -> Interface:
+        """What `to_json` was asked of.
+
+        Raises:
+            ValueError: it is nothing of that kind.
+        """
+        try:
+            if said["mask"] not in get_args(MaskPlace) or said["channels"] not in (*get_args(Channels), None):
+                raise ValueError(f"mask is {said['mask']!r} and channels are {said['channels']!r}")
+            observation, action = space_from_json(said["observation"]), space_from_json(said["action"])
+            return cls(observation, action, said["inputs"], said["mask"], bool(said["joint_actions"]), said["channels"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"the spaces cannot be read ({type(error).__name__}: {error})") from error
+
+    def write(self, observations: Any, rows: np.ndarray, single: bool) -> None:
+        """Write what is seen of observations into rows (N, D).
+
+        Args:
+            observations: nested as Gymnasium's vector environments nest them; or one, as its environment gives it.
+            rows: float32, written in place.
+            single: whether it is one.
+
+        Raises:
+            ValueError: they are not in the space; it says where and how.
+        """
+        if self._seen is None:
+            return
+        try:
+            self._seen.write_checked(observations, rows, single)
+        except InvalidValueError as error:
+            where = "" if single else f"row {error.row}: "
+            raise ValueError(f"{where}in the observation, {error}") from None
+
+    def write_mask(self, observations: Any, mask: Any, rows: np.ndarray, single: bool) -> None:
+        """Write the masks of legal actions into rows (N, D), if there are to be any.
+
+        Args:
+            observations: see `write`.
+            mask: of the action space, or N of them; None: the observations hold them, or there are none.
+            rows: float32, written in place.
+            single: whether it is one.
+
+        Raises:
+            ValueError: a mask is missing, not expected, or none of the action space.
+        """
+        if self._mask is None:
+            if mask is not None:
+                raise ValueError("mask is given, but the policy was trained without masks; leave it out")
+            return
+        if mask is None and self.mask == "key":
+            try:
+                mask = observations[KEY]
+            except (KeyError, IndexError, TypeError):
+                raise ValueError(f"the observation has no {KEY!r}, which it had in training; give it, or mask=") from None
+        if mask is None:
+            raise ValueError("the policy was trained with masks of legal actions; give the one of this observation as mask=")
+        counts = self.actions.counts
+        for i, row in enumerate(rows):
+            legal = checked_mask(self.action, counts, mask if single else _row(mask, i))
+            row[self._mask.columns] = self.actions.mask(legal[None])[0]
+
+    def write_previous(self, actions: Any, rewards: Any, rows: np.ndarray) -> None:
+        """Write the previous actions (as the environment got them, N of them) and rewards (N,) into rows (N, D)."""
+        if self._previous:
+            self._previous.write(actions, rows)
+        if self.reward:
+            rows[:, -1] = rewards
+
+
+def _end(leaves: Sequence[Leaf]) -> int:
+    return sum(leaf.size for leaf in leaves)
+
+
+def _row(batch: Any, i: int) -> Any:
+    """One element of a nested batch."""
+    if isinstance(batch, dict):
+        return {key: _row(part, i) for key, part in batch.items()}
+    return tuple(_row(part, i) for part in batch) if isinstance(batch, tuple) else batch[i]
+
+
+def first_of(batch: Any) -> Any:
+    """The first element of a nested batch."""
+    return _row(batch, 0)
