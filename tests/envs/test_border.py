@@ -218,7 +218,8 @@ def test_environments_of_different_spaces_are_refused():
 
 
 def test_a_limit_of_steps_truncates_episodes():
-    env = Environments("Scripted-v0", 2, lambda: Scripted(length=100), max_steps=3)
+    env = Environments("Scripted-v0", 2, lambda: Scripted(length=100))
+    env.cut_after(3)
     env.reset(seed=0)
     cut = [env.step(np.zeros(2, np.int64))[3].tolist() for _ in range(6)]
     assert cut == [[False] * 2, [False] * 2, [True] * 2] * 2

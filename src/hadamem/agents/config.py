@@ -56,6 +56,9 @@ class TrainConfig:
     then a policy can say "any of these but that one"; the more combinations, the longer it takes to try them"""
     batched: bool = True
     """whether to use the batched version of the task where there is one; it is faster and gives the same episodes"""
+    env_workers: int | None = None
+    """processes that step the environments side by side; 0: none, this process steps one after the other; None: what pays for
+    environments of this kind, found out at the start (not for batched tasks). Episodes are the same"""
     device: str = "cpu"
     """device that the networks run on: cpu, cuda, cuda:1, ..."""
     threads: int | None = None
@@ -78,7 +81,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         counts = ("steps", "memory_size", "threads", "evaluate_every", "evaluate_episodes", "frame_skip", "resize")
         check_fields(self, counts, at_least=1)
-        check_fields(self, ("seed", "checkpoint_every"), at_least=0)
+        check_fields(self, ("seed", "checkpoint_every", "env_workers"), at_least=0)
         if self.agent == "ppo" and self.ppo is None:
             self.ppo = PPOConfig()
         if self.agent == "sac" and self.sac is None:

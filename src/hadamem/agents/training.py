@@ -65,6 +65,7 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any)
         changes if changes != Changes() else None,
         config.observe,
         config.channels,
+        config.env_workers,
     )
 
 

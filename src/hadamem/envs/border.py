@@ -58,7 +58,11 @@ class Environments(VectorEnv):
         num_envs: N.
         make: makes one of them.
         observe: names of the parts of an observation that are read, see `seen_parts`; none: all.
-        max_steps: episodes are truncated after so many steps; None: only where the environment does it.
+        first: number of the first of them in messages.
+        batch: arrays that every batch of observations is written to, such as `create_empty_array` makes; None: new ones.
+
+    Attributes:
+        has_time_limit: whether Gymnasium cuts their episodes after some number of steps.
 
     Raises:
         EnvironmentFailedError: here, in `reset`, `step`, `render` and `close`, when an environment raises an exception.
@@ -71,9 +75,11 @@ class Environments(VectorEnv):
         num_envs: int,
         make: Callable[[], gymnasium.Env],
         observe: Sequence[str] = (),
-        max_steps: int | None = None,
+        first: int = 0,
+        batch: Any = None,
     ) -> None:
-        self.id, self.num_envs, self.max_steps = id, num_envs, max_steps
+        self.id, self.num_envs, self.first = id, num_envs, first
+        self._max_steps: int | None = None
         self.envs: list[gymnasium.Env] = []
         self._steps = [0] * num_envs  # of the episode that goes on
         for i in range(num_envs):
@@ -90,9 +96,11 @@ class Environments(VectorEnv):
                 self._fail(i, error, "when it was made")
             self.envs.append(env)
             for name in ("observation_space", "action_space"):
-                first, this = getattr(self.envs[0], name), getattr(env, name)
-                if this != first:
-                    raise ValueError(f"{id}: environment {i} has the {name} {this}, but environment 0 has {first}")
+                wanted, this = getattr(self.envs[0], name), getattr(env, name)
+                if this != wanted:
+                    raise ValueError(
+                        f"{id}: environment {first + i} has the {name} {this}, but environment {first} has {wanted}"
+                    )
         self.single_observation_space = self.envs[0].observation_space
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -102,7 +110,9 @@ class Environments(VectorEnv):
         self._seen, _ = seen_parts(self.single_observation_space, self.single_action_space, observe)
         self._masks = [MaskReader(env) for env in self.envs]
         self._masked: bool | None = None  # the first reset says whether there are masks
-        self._batch: Any = create_empty_array(self._seen, num_envs)
+        self._batch = create_empty_array(self._seen, num_envs) if batch is None else batch
+        spec = self.envs[0].spec
+        self.has_time_limit = spec is not None and bool(spec.max_episode_steps)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -139,8 +149,8 @@ class Environments(VectorEnv):
                 terminated = self._flag(i, "terminated", terminated)
             if type(truncated) is not bool:
                 truncated = self._flag(i, "truncated", truncated)
-            if terminated or truncated or self._steps[i] == self.max_steps:
-                flags[:, i] = terminated, truncated or self._steps[i] == self.max_steps
+            if terminated or truncated or self._steps[i] == self._max_steps:
+                flags[:, i] = terminated, truncated or self._steps[i] == self._max_steps
                 self._add(info, "final_obs", deepcopy(observation), i)  # it may write the next first one into the same array
                 self._read(own_info, ("at_goal", "success", "is_success", "inner_returns"), final_info, i)
                 with suppress(ValueError):  # an episode that is over need not have legal actions
@@ -155,6 +165,10 @@ class Environments(VectorEnv):
             info |= {"final_info": final_info, "_final_info": flags.any(0)}
         batch = self._gather(observations)
         return batch, self._gather_rewards(rewards), *flags, info
+
+    def cut_after(self, max_steps: int) -> None:
+        """Truncate all episodes after so many steps."""
+        self._max_steps = max_steps
 
     def render(self) -> tuple[Any, ...] | None:
         """What each environment draws, or None without a `render_mode`."""
@@ -204,7 +218,7 @@ class Environments(VectorEnv):
                 self._refuse(i, str(error))
 
     def _gather(self, observations: list[Any]) -> Any:
-        self._batch = gather(self._seen, observations, self._batch, lambda i: place(self.id, i, self._steps[i]))
+        self._batch = gather(self._seen, observations, self._batch, lambda i: self._place(i))
         return self._batch
 
     def _gather_rewards(self, rewards: list[Any]) -> np.ndarray:
@@ -240,11 +254,14 @@ class Environments(VectorEnv):
         info[name][i] = value
         info[f"_{name}"][i] = True
 
+    def _place(self, i: int) -> str:
+        return place(self.id, self.first + i, self._steps[i])
+
     def _refuse(self, i: int, text: str) -> NoReturn:
-        raise ValueError(f"{place(self.id, i, self._steps[i])}: {text}")
+        raise ValueError(f"{self._place(i)}: {text}")
 
     def _fail(self, i: int, error: Exception, when: str | None = None) -> NoReturn:
-        raise_as_theirs(f"{self.id}, environment {i}, {when}" if when else place(self.id, i, self._steps[i]), error)
+        raise_as_theirs(f"{self.id}, environment {self.first + i}, {when}" if when else self._place(i), error)
 
 
 def raise_as_theirs(where: str, error: Exception) -> NoReturn:

@@ -17,6 +17,7 @@ from .from_python import id_of, vector_of
 from .layout import Channels
 from .popgym import TASKS
 from .vector import INPUTS, VectorEnvironment
+from .workers import Make, WorkerEnvironments, try_one, usual_workers
 from .worlds import world
 
 
@@ -31,6 +32,7 @@ def make_vector(
     changes: Changes | None = None,
     observe: Sequence[str] = (),
     channels: Channels | None = None,
+    workers: int | None = None,
     **env_kwargs: Any,
 ) -> VectorEnvironment:
     """Make N environments of one kind.
@@ -56,6 +58,8 @@ def make_vector(
         changes: wrappers and what else is put around each environment; with any of these, tasks are not batched.
         observe: names of the parts of a nested observation that are seen, as "position" or "goal.position"; none: all.
         channels: whether the first or the last axis of pictures counts channels; None: their shapes tell.
+        workers: number of processes that step the environments; 0: this one; None: what pays for environments of this kind,
+            found out by some steps of one more. Not for batched tasks and vectors of environments. Episodes are the same.
         **env_kwargs: more of them, whose names are none of the above.
 
     Raises:
@@ -66,6 +70,8 @@ def make_vector(
         raise ValueError(f"num_envs is {num_envs}, but must be at least 1")
     if seed < 0:
         raise ValueError(f"seed is {seed}, but must not be negative")
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers is {workers}, but must be at least 0")
     if inputs is not None and (not inputs or not set(inputs) <= set(INPUTS)):
         raise ValueError(f"inputs are {list(inputs)}, but must be some of {list(INPUTS)}")
     id = id_of(env)
@@ -81,7 +87,7 @@ def make_vector(
         elif batched and changes is None and id in TASKS and not env_kwargs:
             vector = TASKS[id](num_envs)
         else:
-            vector = Environments(id, num_envs, partial(_make, tasks.load(id), env_kwargs, changes), observe)
+            vector = _one_by_one(id, num_envs, partial(_make, tasks.load(id), env_kwargs, changes), observe, workers)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         raise tasks.unknown(id) from error
     except TypeError as error:
@@ -93,6 +99,15 @@ def make_vector(
     except Exception:
         vector.close()
         raise
+
+
+def _one_by_one(id: str, num_envs: int, make: Make, observe: Sequence[str], workers: int | None) -> VectorEnv:
+    """Environments that are stepped one after the other, here or by workers."""
+    if num_envs > 1 and workers != 0 and (kind := try_one(repr((id, make)), id, make)) is not None:
+        workers = usual_workers(kind, num_envs) if workers is None else min(workers, num_envs)
+        if workers > 0:
+            return WorkerEnvironments(id, num_envs, workers, make, kind, observe)
+    return Environments(id, num_envs, make, observe)
 
 
 def _make(id: str, kwargs: dict[str, Any], changes: Changes | None) -> gymnasium.Env:

@@ -19,6 +19,7 @@ from .layout import Channels, Encoder, InvalidValueError, Layout, Leaf, first_no
 from .masks import KEY
 from .parts import seen_parts
 from .point import PointTask
+from .workers import WorkerEnvironments
 
 INPUTS = ("obs", "action", "reward")
 
@@ -107,7 +108,7 @@ class VectorEnvironment:
         leaves = list(self._obs_input.leaves) if self._obs_input else []
         # whether there are masks is known after the first reset, whose result the first call of `reset` hands out
         self._first: tuple[Any, dict[str, Any]] | None = None
-        if isinstance(env, Environments) and self._actions.counts:
+        if isinstance(env, Environments | WorkerEnvironments) and self._actions.counts:
             self._first = env.reset(seed=self._seed)
             self._seed = None
             if KEY in self._first[1]:
@@ -310,9 +311,9 @@ class VectorEnvironment:
         Returns:
             Whether that is so.
         """
-        if not isinstance(self._env, Environments) or (spec := self._env.envs[0].spec) is None or spec.max_episode_steps:
+        if not isinstance(self._env, Environments | WorkerEnvironments) or self._env.has_time_limit:
             return False
-        self._env.max_steps = max_steps
+        self._env.cut_after(max_steps)
         return True
 
     def render(self) -> tuple[Any, ...] | None:

@@ -10,7 +10,7 @@ from ..agents.config import TrainConfig
 from ..memory import memory_options
 from .presets import PRESETS, default_preset, preset_config
 
-_WHERE = {"device", "threads", "checkpoint_every"}  # of the machine, not of what is learned
+_WHERE = {"device", "threads", "env_workers", "checkpoint_every"}  # of the machine, not of what is learned
 
 
 def train_command(config: TrainConfig) -> str:

@@ -26,7 +26,7 @@ from .presets import PRESETS, default_preset, preset_config
 
 _AGENTS: dict[str, tuple[type, type]] = {"ppo": (PPOConfig, NetworkConfig), "sac": (SACConfig, SACNetworkConfig)}
 #: fields of one machine or of one run, not of what is learned
-_NOT_WRITTEN = {"device", "threads", "checkpoint_every", "seed", "evaluate_every", "evaluate_episodes"}
+_NOT_WRITTEN = {"device", "threads", "env_workers", "checkpoint_every", "seed", "evaluate_every", "evaluate_episodes"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,359 @@
+"""Environments in worker processes, for those whose steps take long.
+
+Each worker steps a share of the environments, one after the other, and writes their observations into memory that it shares
+with this process. Whatever is random is drawn as in one process, so that both give the same episodes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple, NoReturn
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space, create_shared_memory, read_from_shared_memory
+
+from .border import EnvironmentFailedError, Environments, notice
+from .parts import seen_parts
+
+Make = Callable[[], gymnasium.Env]
+
+#: A forked worker has all that this process has, functions and environments of a notebook included, and begins in milliseconds.
+_PROCESSES: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+_PATIENCE = 60.0  # seconds for which a worker may be silent before that is said
+_PROBE = 0.05, 20  # seconds, and steps, for which an environment is tried at the most
+_EXCHANGE = 2e-4  # seconds: what a step costs beside the environments' own time when it is shared out
+_GAIN = 0.7  # of the time in one process: workers must bring a step below it
+
+
+class WorkerDiedError(ChildProcessError):
+    """A worker process ended: it was killed, or an environment ended it."""
+
+
+class _TheirTracebackError(Exception):
+    """What an environment raised in a worker, as text: a traceback cannot leave its process."""
+
+
+class Kind(NamedTuple):
+    """What is known of environments of a kind once one was tried.
+
+    Attributes:
+        seconds: of a step.
+        waits: whether it waits for something in a step, such as another program, instead of computing.
+        observation_space, action_space, metadata, render_mode, has_time_limit: as those of `Environments`.
+    """
+
+    seconds: float
+    waits: bool
+    observation_space: gymnasium.Space
+    action_space: gymnasium.Space
+    metadata: dict[str, Any]
+    render_mode: str | None
+    has_time_limit: bool
+
+
+class WorkerEnvironments(VectorEnv):
+    """N environments of one kind, shared out among worker processes; else like `Environments`.
+
+    Args:
+        id: what they are called in messages.
+        num_envs: N.
+        workers: number of processes, at most N.
+        make: makes one environment.
+        kind: what `try_one` found of it.
+        observe: see `Environments`.
+
+    Raises:
+        EnvironmentFailedError: here, in `reset` and `step`, when an environment raises an exception.
+        ValueError: here, in `reset` and `step`, when what an environment gives is not what its spaces say.
+        WorkerDiedError: in `reset` and `step`.
+    """
+
+    def __init__(self, id: str, num_envs: int, workers: int, make: Make, kind: Kind, observe: Sequence[str] = ()) -> None:
+        self.id, self.num_envs, self.has_time_limit = id, num_envs, kind.has_time_limit
+        self.envs: list[_Worker] = []
+        self.single_observation_space, self.single_action_space = kind.observation_space, kind.action_space
+        self.render_mode, self.metadata = kind.render_mode, kind.metadata
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        seen, _ = seen_parts(self.single_observation_space, self.single_action_space, observe)
+        memory = create_shared_memory(seen, num_envs, _PROCESSES)
+        self._observation = read_from_shared_memory(seen, memory, num_envs)
+        bounds = [num_envs * i // workers for i in range(workers + 1)]
+        for begin, end in itertools.pairwise(bounds):
+            share = (id, num_envs, make, observe, seen, memory, begin, end)
+            self.envs.append(_Worker(id, begin, end, share))
+        for worker in self.envs:
+            worker.answer()
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """See `Environments`."""
+        assert not isinstance(seed, list)
+        for worker in self.envs:
+            worker.ask("reset", seed=None if seed is None else seed + worker.begin, options=options)
+        return self._observation, self._merge([worker.answer()[1] for worker in self.envs])
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """See `Environments`."""
+        for worker in self.envs:
+            worker.ask("step", _rows(actions, worker.begin, worker.end))
+        answers = [worker.answer() for worker in self.envs]
+        rewards, terminated, truncated = (np.concatenate([answer[n] for answer in answers]) for n in (1, 2, 3))
+        return self._observation, rewards, terminated, truncated, self._merge([answer[4] for answer in answers])
+
+    def cut_after(self, max_steps: int) -> None:
+        """See `Environments`."""
+        for worker in self.envs:
+            worker.ask("cut_after", max_steps)
+        for worker in self.envs:
+            worker.answer()
+
+    def render(self) -> tuple[Any, ...] | None:
+        """See `Environments`."""
+        if self.render_mode is None:
+            return None
+        for worker in self.envs:
+            worker.ask("render")
+        return tuple(picture for worker in self.envs for picture in worker.answer())
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the workers."""
+        for worker in self.envs:
+            worker.stop()
+
+    def _merge(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
+        """Infos of all workers as one of all environments: beside each name stands for which of them it is said."""
+        merged: dict[str, Any] = {}
+        for name in dict.fromkeys(name for info in infos for name in info if not name.startswith("_")):
+            there = [info.get(name) for info in infos]
+            if any(isinstance(part, dict) for part in there):
+                merged[name] = self._merge([part or {} for part in there])
+            else:
+                merged[name] = self._joined(there, None, object)
+            merged[f"_{name}"] = self._joined([info.get(f"_{name}") for info in infos], False, np.bool_)
+        return merged
+
+    def _joined(self, parts: Sequence[np.ndarray | None], default: Any, dtype: Any) -> np.ndarray:
+        joined = np.full(self.num_envs, default, dtype)
+        for worker, part in zip(self.envs, parts, strict=True):
+            if part is not None:
+                joined[worker.begin : worker.end] = part
+        return joined
+
+
+class _Worker:
+    """This process's side of a worker: environments `begin` to `end` of a vector."""
+
+    def __init__(self, id: str, begin: int, end: int, share: tuple[Any, ...]) -> None:
+        self.id, self.begin, self.end = id, begin, end
+        self._pipe, theirs = _PROCESSES.Pipe()
+        self._process = _PROCESSES.Process(target=_work, args=(theirs, os.getpid(), *share), daemon=True)
+        self._process.start()
+        theirs.close()  # so that the pipe ends when the worker does
+        self.stop = weakref.finalize(self, _end, self._process, self._pipe)  # at the latest before Python ends
+
+    def ask(self, method: str, *args: Any, **kwargs: Any) -> None:
+        """Have a method of its `Environments` called."""
+        with self._alive():
+            self._pipe.send((method, args, kwargs))
+
+    def answer(self) -> Any:
+        """What the method gave; what it raised is raised here."""
+        with self._alive():
+            if not self._pipe.poll(_PATIENCE):
+                notice(f"{self._name()} have not answered for {_PATIENCE:.0f} seconds; still waiting")
+            result, error = self._pipe.recv()
+        if error is None:
+            return result
+        problem, theirs = error
+        raise problem from (None if theirs is None else _TheirTracebackError(f"in a worker process\n{theirs}"))
+
+    def _name(self) -> str:
+        which = f"environment {self.begin}" if self.end == self.begin + 1 else f"environments {self.begin} to {self.end - 1}"
+        return f"{self.id}: {which} (process {self._process.pid})"
+
+    @contextlib.contextmanager
+    def _alive(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, ConnectionError) as error:
+            self._died(error)
+
+    def _died(self, error: Exception) -> NoReturn:
+        self._process.join(2.0)
+        code = self._process.exitcode
+        how = f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with exit code {code}"
+        raise WorkerDiedError(
+            f"{self._name()}: the worker process {how}; was it out of memory, or did the environment end it? "
+            "--env-workers 0 steps the environments in this process"
+        ) from error
+
+
+def _end(process: Any, pipe: Connection) -> None:
+    """End a worker; one that does not end by itself is killed."""
+    with contextlib.suppress(OSError):
+        pipe.send(None)
+    pipe.close()
+    process.join(2.0)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _work(
+    pipe: Connection,
+    parent: int,
+    id: str,
+    num_envs: int,
+    make: Make,
+    observe: Sequence[str],
+    seen: gymnasium.Space,
+    memory: Any,
+    begin: int,
+    end: int,
+) -> None:
+    """What a worker does: it calls the methods that it is told, until the pipe or its parent ends."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to all processes of a run: the parent answers, and ends this one
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    torch.set_num_threads(1)  # the team of threads that was there before a fork is not there after it
+    envs: Environments | None = None
+
+    def call(method: str, args: Any, kwargs: Any) -> Any:
+        nonlocal envs
+        if method == "make":
+            batch = _rows(read_from_shared_memory(seen, memory, num_envs), begin, end)
+            envs = Environments(id, end - begin, make, observe, first=begin, batch=batch)
+            return None
+        result = getattr(envs, method)(*args, **kwargs)
+        return (None, *result[1:]) if method in ("reset", "step") else result  # observations are in the shared memory
+
+    request: tuple[str, Any, Any] | None = ("make", (), {})
+    with contextlib.suppress(EOFError, ConnectionError):
+        while request is not None:
+            reply: tuple[Any, Any]
+            try:
+                reply = (call(*request), None)
+            except Exception as error:
+                reply = (None, _portable(error))
+            pipe.send(reply)
+            while not pipe.poll(1.0):
+                if os.getppid() != parent:
+                    return
+            request = pipe.recv()
+    if envs is not None:
+        envs.close()
+
+
+def _portable(error: Exception) -> tuple[Exception, str | None]:
+    """An error as it can be sent, and the traceback in the environment's code if it is one of that."""
+    if isinstance(error, EnvironmentFailedError):
+        cause = error.__cause__
+        return EnvironmentFailedError(str(error)), "" if cause is None else "".join(traceback.format_exception(cause))
+    known = (ValueError, gymnasium.error.Error)
+    return (type(error)(str(error)), None) if type(error) in known else (RuntimeError(f"{type(error).__name__}: {error}"), None)
+
+
+def _rows(batch: Any, begin: int, end: int) -> Any:
+    """A share of a batch of actions or observations, without a copy."""
+    if isinstance(batch, dict):
+        return {name: _rows(part, begin, end) for name, part in batch.items()}
+    if isinstance(batch, tuple) and any(isinstance(part, np.ndarray | dict | tuple) for part in batch):
+        return tuple(_rows(part, begin, end) for part in batch)
+    return batch[begin:end]
+
+
+def usual_workers(kind: Kind, num_envs: int) -> int:
+    """How many worker processes pay for so many environments of a kind; 0: none."""
+    # those that wait need no processor meanwhile
+    workers = num_envs if kind.waits else min(num_envs, _free_processors())
+    if workers < 2:
+        return 0
+    alone, shared = num_envs * kind.seconds, -(-num_envs // workers) * kind.seconds + _EXCHANGE
+    return workers if shared < _GAIN * alone else 0
+
+
+def _free_processors() -> int:
+    """Of those that this process may run on, how many others did not use in the last minute."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    others = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return own - min(own - 1, round(others))
+
+
+def try_one(key: str, id: str, make: Make) -> Kind | None:
+    """Make and step one environment for a moment, in a process of its own, so that nothing changes in this one.
+
+    Args:
+        key: of the kind; what was found is remembered by it.
+        id: what it is called in messages.
+        make: makes it.
+
+    Returns:
+        None where that fails, and where a function like `make` cannot be sent to another process.
+    """
+    if key not in _tried:
+        pipe, theirs = _PROCESSES.Pipe()
+        process = _PROCESSES.Process(target=_try, args=(theirs, id, make), daemon=True)
+        _tried[key] = None
+        with contextlib.suppress(Exception):
+            process.start()
+            theirs.close()
+            if pipe.poll(_PATIENCE):
+                _tried[key] = pipe.recv()
+            process.kill()
+            process.join()
+    return _tried[key]
+
+
+_tried: dict[str, Kind | None] = {}
+
+
+def _try(pipe: Connection, id: str, make: Make) -> None:
+    """Send the Kind of one environment, or nothing."""
+    with contextlib.suppress(BaseException), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)  # what it has to say will be said again
+        os.dup2(nowhere.fileno(), 2)
+        vector = Environments(id, 1, make)
+        seconds, waits = 0.0, False
+        with contextlib.suppress(Exception):  # of the environment: it is told when it happens in a run
+            seconds, waits = _time_of_step(vector.envs[0])
+        spaces = vector.single_observation_space, vector.single_action_space
+        pipe.send(Kind(seconds, waits, *spaces, vector.metadata, vector.render_mode, vector.has_time_limit))
+
+
+def _time_of_step(env: gymnasium.Env) -> tuple[float, bool]:
+    """Seconds of a step, and whether it waits for something meanwhile."""
+    longest, most = _PROBE
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    if any(env.step(env.action_space.sample())[2:4]):  # whatever is made at the first step is there now
+        env.reset()
+    begin, waited, steps, ended = time.perf_counter(), _waits(), 0, False
+    while steps < most and not ended and time.perf_counter() - begin < longest:
+        ended = any(env.step(env.action_space.sample())[2:4])
+        steps += 1
+    return (time.perf_counter() - begin) / steps, _waits() - waited >= steps
+
+
+def _waits() -> int:
+    """How often this thread has let others run because it had nothing to do."""
+    try:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    except (ImportError, AttributeError):  # not on this system
+        return 0

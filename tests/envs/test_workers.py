@@ -1,0 +1,166 @@
+"""Environments in worker processes: the same episodes, and ends that are told."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+import hadamem
+from hadamem.envs import VectorEnvironment, make_vector
+from hadamem.envs.border import EnvironmentFailedError
+from hadamem.envs.workers import Kind, WorkerDiedError, WorkerEnvironments, try_one, usual_workers
+from hadamem.run import read_metrics
+
+HERE = __name__
+
+
+class Parts(gymnasium.Env):
+    """Nested observations, hybrid actions, masks, a length that is drawn; fails where it is told to."""
+
+    observation_space = spaces.Dict(
+        a=spaces.Box(-9, 9, (2,)), b=spaces.Tuple((spaces.Discrete(5), spaces.Box(0, 255, (3,), np.uint8)))
+    )
+    action_space = spaces.Tuple((spaces.Discrete(3), spaces.Box(-1, 1, (1,))))
+
+    def __init__(self, fails_at: int = 0) -> None:
+        self.fails_at = fails_at
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = int(self.np_random.integers(2, 6))
+        return self.draw(), {"action_mask": self.mask()}
+
+    def step(self, action):
+        self.left -= 1
+        if self.fails_at and self.np_random.random() < 0.2:
+            raise KeyError("no such thing")
+        info = {"action_mask": self.mask(), "success": bool(self.np_random.integers(2))}
+        return self.draw(), float(action[0] + action[1][0]), self.left == 0, False, info
+
+    def draw(self):
+        numbers = self.np_random.normal(size=2).astype(np.float32)
+        return {"a": numbers, "b": (int(self.np_random.integers(5)), self.np_random.integers(256, size=3).astype(np.uint8))}
+
+    def mask(self):
+        return np.array([1, *self.np_random.integers(2, size=2)], np.int8)
+
+
+class Dying(Parts):
+    def step(self, action):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def play(env: VectorEnvironment, steps: int) -> None:
+    for _ in range(steps):
+        env.step(env.random_actions())
+
+
+@pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1", f"{HERE}:Parts"])
+def test_episodes_are_those_of_one_process(id: str) -> None:
+    played = []
+    for workers in (0, 2, 5):
+        env = make_vector(id, 5, seed=3, workers=workers, inputs=("obs", "action", "reward"))
+        assert isinstance(env._env, WorkerEnvironments) == (workers > 0)
+        tensors, ended = [env.reset()], []
+        for _ in range(60):
+            step = env.step(env.random_actions())
+            tensors += [step.obs, step.reward, step.terminated, step.truncated, step.at_goal]
+            tensors += [] if step.final_obs is None else [step.final_obs]
+            ended += step.episodes
+        env.close()
+        played.append((tensors, ended))
+    for tensors, ended in played[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(tensors, played[0][0], strict=True))
+        assert ended == played[0][1]
+
+
+def test_a_training_is_the_same(tmp_path: pathlib.Path) -> None:
+    metrics = []
+    for workers in (0, 2):
+        agent = hadamem.PPO("gru", "CartPole-v1", memory_size=8, num_envs=4, num_steps=16, minibatches=2, env_workers=workers)
+        agent.learn(512, out=tmp_path / str(workers))
+        lines = read_metrics(tmp_path / str(workers))
+        metrics.append([{name: value for name, value in line.items() if "second" not in name} for line in lines])
+    assert metrics[0] == metrics[1]
+
+
+def test_an_error_in_a_worker_is_the_environments_own() -> None:
+    env = make_vector(f"{HERE}:Parts", 4, seed=0, workers=2, options={"fails_at": 1})
+    assert isinstance(env._env, WorkerEnvironments)
+    env.reset()
+    with pytest.raises(EnvironmentFailedError, match=r"Parts, environment \d, step \d of the episode: .* KeyError") as failed:
+        play(env, 50)
+    assert 'raise KeyError("no such thing")' in str(failed.value.__cause__)
+    env.close()
+
+
+def test_what_an_environment_gives_wrongly_is_named_by_its_own_number() -> None:
+    class Wrong(Parts):
+        def draw(self):
+            return super().draw() | ({"a": np.zeros(3, np.float32)} if getattr(self, "left", 0) == 1 else {})
+
+    env = make_vector(Wrong, 3, seed=1, workers=3)
+    env.reset()
+    with pytest.raises(ValueError, match=r"environment [0-2], step \d of the episode: in the observation, obs.a has shape"):
+        play(env, 50)
+    env.close()
+
+
+def test_a_worker_that_is_killed_is_named() -> None:
+    kind = try_one("parts", "Parts", Parts)
+    assert kind is not None
+    env = WorkerEnvironments("Dying-v0", 4, 2, Dying, kind)
+    env.reset(seed=0)
+    with pytest.raises(
+        WorkerDiedError, match=r"Dying-v0: environments 0 to 1 \(process \d+\): the worker process was ended by SIGKILL"
+    ):
+        env.step((np.zeros(4, np.int64), np.zeros((4, 1), np.float32)))
+    env.close()
+
+
+def test_an_environment_that_cannot_be_made_is_told_as_in_one_process() -> None:
+    with pytest.raises(ValueError, match=r"cannot be made with \{'length': 1\}"):
+        make_vector("CartPole-v1", 4, seed=0, workers=2, options={"length": 1})
+
+
+def test_workers_end_with_a_parent_that_is_killed() -> None:
+    program = (
+        "from hadamem.envs import make_vector; import sys, time\n"
+        "env = make_vector('CartPole-v1', 2, 0, workers=2); env.reset()\n"
+        "print(*(worker._process.pid for worker in env._env.envs), flush=True); time.sleep(100)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = [int(number) for number in parent.stdout.readline().split()]
+    assert len(workers) == 2
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not any(pathlib.Path(f"/proc/{worker}").exists() for worker in workers):
+            return
+        time.sleep(0.2)
+    raise AssertionError("a worker outlived its parent")
+
+
+def test_workers_are_used_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kind(seconds: float, waits: bool = False) -> Kind:
+        return Kind(seconds, waits, Parts.observation_space, Parts.action_space, {}, None, False)
+
+    monkeypatch.setattr("hadamem.envs.workers._free_processors", lambda: 4)
+    assert usual_workers(kind(1e-5), 8) == 0
+    assert usual_workers(kind(1e-2), 8) == 4
+    assert usual_workers(kind(1e-2), 3) == 3
+    assert usual_workers(kind(5e-3, waits=True), 8) == 8
+    monkeypatch.setattr("hadamem.envs.workers._free_processors", lambda: 1)
+    assert usual_workers(kind(1e-2), 8) == 0
+    assert usual_workers(kind(5e-3, waits=True), 8) == 8
