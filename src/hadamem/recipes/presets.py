@@ -1,9 +1,9 @@
 """Training recipes: data, not code. A preset is a set of defaults; whatever the command line says wins over it.
 
 Keys: "agent" names the learning algorithm; "algorithm" and "network" override the fields of its configuration (PPOConfig or
-SACConfig) and of its network's; "memory" gives a memory its size, options and network; "train" overrides the fields of
-TrainConfig; "rollout_by_steps" says whether `rollout_size` chooses the rollout; "tasks" holds further overrides for task names
-that match a pattern (the first that matches).
+SACConfig) and of its network's; "memory" gives a memory its size and options, and what it needs of both; "train" overrides the
+fields of TrainConfig; "rollout_by_steps" says whether `rollout_size` chooses the rollout; "tasks" holds further overrides for
+task names that match a pattern (the first that matches).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def _episodes(num_envs: int, num_steps: int, **algorithm: Any) -> dict[str, Any]
 _ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 32}
 _SHM = {
     "size": 32,
+    "algorithm": {"learning_rate": 5e-4},  # at 1e-3, what was learned is lost again on CartPole
     "options": (
         "heads=4",
         "lag_heads=2",
@@ -279,7 +280,8 @@ def preset_config(preset: str, env: str, memory: str, steps: int | None = None) 
         network = replace(network, **layer.get("network", {}))
         algorithm = replace(algorithm, **layer.get("algorithm", {}))
         known = layer.get("memory", {}).get(memory, known)
-    given[agent] = replace(algorithm, network=replace(network, **known.get("network", {})))
+    network = replace(network, **known.get("network", {}))
+    given[agent] = replace(algorithm, **known.get("algorithm", {}), network=network)
     return TrainConfig(
         env=env,
         agent=agent,

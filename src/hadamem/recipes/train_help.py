@@ -27,7 +27,7 @@ GROUPS = {
         "updates_per_step",  # sac
         "temperature",  # sac
     ),
-    "run": ("out", "resume", "seed", "device", "threads", "env_workers"),
+    "run": ("out", "resume", "seed", "device", "threads"),
 }
 
 
