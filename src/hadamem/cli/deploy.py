@@ -1,16 +1,20 @@
-"""The commands that hand a trained policy on: `hadamem pack` and `hadamem export`."""
+"""The commands that hand a trained policy on: `hadamem pack`, `hadamem export` and `hadamem serve`."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import os
 import pathlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 import tyro
 
 from ..checks import check_fields
-from ..deploy import read_trained
+from ..deploy import Limits, read_trained
 from .console import console, say
 
 
@@ -65,6 +69,50 @@ def export(arguments: Sequence[str]) -> None:
         difference = (export_onnx if to_onnx else export_torch)(recorded, out, given.steps)
     say(f"{given.steps} steps with resets beside PyTorch: the largest difference is {difference:.1e}")
     print(out)
+
+
+@dataclass
+class Serve:
+    """Serve a trained policy over HTTP, with a session for each client; needs hadamem[serve]. GET /docs explains the requests.
+
+    Ctrl-C or SIGTERM: what was asked is still answered, then it ends.
+    """
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """folder of the run, or a file that hadamem pack made"""
+    host: str = "127.0.0.1"
+    """address to listen on; the default is reached from this machine only, 0.0.0.0 from others, too"""
+    port: int = 8000
+    """port to listen on; 0: any that is free"""
+    token: str | None = None
+    """what clients must send as Authorization: Bearer TOKEN; none: that of the environment variable HADAMEM_TOKEN, if any"""
+    limits: tyro.conf.OmitArgPrefixes[Limits] = field(default_factory=Limits)
+
+
+def serve(arguments: Sequence[str]) -> None:
+    """Serve a trained policy over HTTP, with a session for each client"""
+    given = tyro.cli(Serve, args=arguments, prog="hadamem serve")
+    check_fields(given, ("port",), at_least=0, at_most=65535)
+    for package in ("fastapi", "uvicorn", "prometheus_client"):
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(f"{package} is not installed; pip install 'hadamem[serve]'", name=package)
+    import uvicorn
+
+    from ..deploy.serving import make_app
+
+    token = given.token or os.environ.get("HADAMEM_TOKEN")
+    if token is None and given.host not in ("127.0.0.1", "localhost", "::1"):
+        say(f"anyone who reaches {given.host} can use it: --token asks for one")
+    torch.set_num_threads(1)
+    app = make_app(read_trained(given.run), given.limits, token)
+    config = uvicorn.Config(
+        app, given.host, given.port, log_level="warning", access_log=False, timeout_graceful_shutdown=10, lifespan="off"
+    )
+    with contextlib.closing(config.bind_socket()) as listening:
+        listening.listen(2048)  # from now on clients wait instead of being refused
+        host, port = listening.getsockname()[:2]
+        print(f"serving {given.run} at http://{host}:{port} (its requests: http://{host}:{port}/docs)", flush=True)
+        uvicorn.Server(config).run([listening])
 
 
 def _beside(run: pathlib.Path, ending: str) -> pathlib.Path:

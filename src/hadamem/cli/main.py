@@ -34,7 +34,7 @@ from . import bench
 from . import sweep as experiments
 from .compare import compare
 from .console import console, make_table, print_rows, print_table, say, write_json
-from .deploy import export, pack
+from .deploy import export, pack, serve
 from .progress import show_progress
 from .study import study
 from .tune import tune
@@ -258,6 +258,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "watch": watch,
     "pack": pack,
     "export": export,
+    "serve": serve,
     "plot": plot,
     "compare": compare,
     "showcase": showcase,

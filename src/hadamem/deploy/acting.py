@@ -87,16 +87,32 @@ class Acting:
         Returns:
             The action, and the state to go on with.
         """
-        interface, single, N = self.interface, state.single, len(state.history)
-        rows = np.empty((N, self._width), np.float32)
-        interface.write(observation, rows, single)
-        interface.write_mask(observation, mask, rows, single)
-        told = interface.history.start < self._width
-        if told:
+        rows = self.rows_of(observation, state, begins, reward, mask)
+        actions, after = self.play(rows, state, begins, greedy)
+        return first_of(actions) if state.single else actions, after
+
+    def rows_of(
+        self, observation: Any, state: ActingState, begins: np.ndarray, reward: Any = None, mask: Any = None
+    ) -> np.ndarray:
+        """What the policy sees, (N, D) float32; see `step`."""
+        interface = self.interface
+        rows = np.empty((len(state.history), self._width), np.float32)
+        interface.write(observation, rows, state.single)
+        interface.write_mask(observation, mask, rows, state.single)
+        if interface.history.start < self._width:
             rows[:, interface.history] = state.history
             if interface.reward:
                 rows[:, -1] = self._rewards(reward, begins)
             rows[begins, interface.history] = 0
+        return rows
+
+    def play(self, rows: np.ndarray, state: ActingState, begins: np.ndarray, greedy: bool) -> tuple[Any, ActingState]:
+        """One step from what the policy sees (N, D), which is overwritten.
+
+        Returns:
+            N actions of the environment, and the state to go on with.
+        """
+        interface = self.interface
         with torch.inference_mode():
             seen, starts = torch.from_numpy(rows), torch.from_numpy(begins)
             if not self._on_cpu:
@@ -104,10 +120,10 @@ class Acting:
             chosen, memory = self._fast.act(seen, state.memory, starts, greedy)
         actions = interface.actions.to_environment(chosen.numpy() if self._on_cpu else chosen.cpu().numpy())
         history = state.history
-        if told:
+        if interface.history.start < self._width:
             interface.write_previous(actions, 0, rows)
             history = rows[:, interface.history]
-        return first_of(actions) if single else actions, ActingState(memory, history, single)
+        return actions, ActingState(memory, history, state.single)
 
     def _starts(self, start: Any, N: int) -> np.ndarray:
         starts = np.atleast_1d(np.asarray(start))

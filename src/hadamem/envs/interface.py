@@ -157,7 +157,7 @@ class Interface:
             raise ValueError("the policy was trained with masks of legal actions; give the one of this observation as mask=")
         counts = self.actions.counts
         for i, row in enumerate(rows):
-            legal = checked_mask(self.action, counts, mask if single else _row(mask, i))
+            legal = checked_mask(self.action, counts, mask if single else row_of(mask, i))
             row[self._mask.columns] = self.actions.mask(legal[None])[0]
 
     def write_previous(self, actions: Any, rewards: Any, rows: np.ndarray) -> None:
@@ -172,13 +172,13 @@ def _end(leaves: Sequence[Leaf]) -> int:
     return sum(leaf.size for leaf in leaves)
 
 
-def _row(batch: Any, i: int) -> Any:
+def row_of(batch: Any, i: int) -> Any:
     """One element of a nested batch."""
     if isinstance(batch, dict):
-        return {key: _row(part, i) for key, part in batch.items()}
-    return tuple(_row(part, i) for part in batch) if isinstance(batch, tuple) else batch[i]
+        return {key: row_of(part, i) for key, part in batch.items()}
+    return tuple(row_of(part, i) for part in batch) if isinstance(batch, tuple) else batch[i]
 
 
 def first_of(batch: Any) -> Any:
     """The first element of a nested batch."""
-    return _row(batch, 0)
+    return row_of(batch, 0)

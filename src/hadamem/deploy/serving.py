@@ -1,0 +1,255 @@
+"""A trained policy behind HTTP: sessions, each with what it remembers.
+
+All runs in one thread, one request after the other: a step takes less time than handing it to another thread, and no session
+can see another's state.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel, ConfigDict
+
+from .. import __version__
+from ..envs.interface import row_of
+from .acting import Acting, ActingState
+from .limits import Limits
+from .trained import Trained
+
+_TIMES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5)  # seconds: bounds of the histogram
+
+
+@dataclass
+class Session:
+    """One episode after another, of one client.
+
+    Attributes:
+        state: before the next observation; None: an episode begins with it.
+        greedy: whether the most likely actions are taken.
+        used: when it was last, in seconds of `time.monotonic`.
+    """
+
+    state: ActingState | None
+    greedy: bool
+    used: float
+
+
+class Sessions:
+    """All sessions of a server, the one that was not used for longest first."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def open(self, greedy: bool) -> str:
+        """A new one; returns its name, which cannot be guessed."""
+        self.end_idle()
+        if len(self) >= self.limits.max_sessions:
+            raise HTTPException(503, f"there are {len(self):,} sessions, and no more are allowed; end one, or come back later")
+        name = secrets.token_urlsafe(12)
+        self._sessions[name] = Session(None, greedy, time.monotonic())
+        return name
+
+    def use(self, name: str) -> Session:
+        """The session of that name, which is now in use."""
+        self.end_idle()
+        session = self._sessions.get(name)
+        if session is None:
+            raise HTTPException(404, f"there is no session {name!r}; it has ended, or never was. POST /sessions begins one")
+        session.used = time.monotonic()
+        self._sessions.move_to_end(name)
+        return session
+
+    def close(self, name: str) -> None:
+        """End a session."""
+        self.use(name)
+        del self._sessions[name]
+
+    def end_idle(self) -> None:
+        """End those that were not used for too long."""
+        while self._sessions:
+            name, session = next(iter(self._sessions.items()))
+            if time.monotonic() - session.used < self.limits.idle_seconds:
+                return
+            del self._sessions[name]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewSession(_Strict):
+    """How a session acts."""
+
+    greedy: bool = True
+
+
+class Step(_Strict):
+    """What an environment gave."""
+
+    observation: Any = None
+    reward: float | None = None
+    mask: Any = None
+
+
+class SessionStep(Step):
+    """A step of one of many sessions."""
+
+    session: str
+
+
+def make_app(trained: Trained, limits: Limits | None = None, token: str | None = None) -> FastAPI:
+    """The web application of a trained policy.
+
+    Args:
+        trained: who acts.
+        limits: see there.
+        token: that requests must carry as "Authorization: Bearer TOKEN", but for GET /health; None: none is needed.
+    """
+    limits = limits or Limits()
+    acting, sessions = Acting(trained.policy, trained.interface), Sessions(limits)
+    registry = CollectorRegistry()
+    acted = Counter("hadamem_steps", "Actions that were chosen", registry=registry)
+    refused = Counter("hadamem_refused", "Requests that were answered with an error", registry=registry)
+    seconds = Histogram("hadamem_step_seconds", "Time of a step, alone or of a batch", buckets=_TIMES, registry=registry)
+    Gauge("hadamem_sessions", "Sessions now", registry=registry).set_function(lambda: len(sessions))
+    app = FastAPI(title=f"{trained.config.memory} on {trained.config.env}", version=__version__)
+
+    async def allowed(given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]) -> None:
+        if token is not None and (given is None or not secrets.compare_digest(given.credentials, token)):
+            raise HTTPException(401, "a token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+
+    @app.middleware("http")
+    async def count_and_limit(request: Request, answer: Any) -> Response:
+        if int(request.headers.get("content-length", 0)) > limits.max_bytes or "transfer-encoding" in request.headers:
+            response: Response = JSONResponse(
+                {"error": f"the request is too long: at most {limits.max_bytes:,} bytes, with a Content-Length"}, 413
+            )
+        else:
+            response = await answer(request)
+        if response.status_code >= 400:
+            refused.inc()
+        return response
+
+    @app.exception_handler(HTTPException)
+    async def say_http(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def say_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 422)
+
+    @app.exception_handler(ValueError)
+    async def say_wrong(request: Request, error: ValueError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, 422)
+
+    def play(steps: list[tuple[Session, Step]]) -> list[Any]:
+        """Actions of sessions, no two the same; if one of the steps is wrong, no session has changed."""
+        with seconds.time():
+            seen = []
+            for i, (session, step) in enumerate(steps):
+                state, start = session.state or acting.begin(), np.array([session.state is None])
+                try:
+                    seen.append((acting.rows_of(step.observation, state, start, step.reward, step.mask), state, start))
+                except (TypeError, KeyError, OverflowError) as error:
+                    raise ValueError(f"the observation is none of {trained.interface.observation}: {error}") from None
+                except ValueError as error:
+                    raise ValueError(f"step {i}: {error}" if len(steps) > 1 else str(error)) from None
+            actions: list[Any] = [None] * len(steps)
+            for greedy in (True, False):
+                if there := [i for i, (session, _) in enumerate(steps) if session.greedy == greedy]:
+                    rows, states, starts = zip(*(seen[i] for i in there), strict=True)
+                    chosen, after = acting.play(np.concatenate(rows), _joined(states), np.concatenate(starts), greedy)
+                    for row, i in enumerate(there):
+                        actions[i], steps[i][0].state = _plain(row_of(chosen, row)), _part(after, row)
+        acted.inc(len(steps))
+        return actions
+
+    secured = [Depends(allowed)]
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """Whether it is there, and what it serves."""
+        return {"status": "ok", "memory": trained.config.memory, "env": trained.config.env, "trained_steps": trained.steps}
+
+    @app.get("/metrics", dependencies=secured, response_class=PlainTextResponse)
+    async def metrics() -> str:
+        """Numbers for Prometheus."""
+        return generate_latest(registry).decode()
+
+    @app.get("/spaces", dependencies=secured)
+    async def get_spaces() -> dict[str, str]:
+        """What observations and actions are."""
+        return {"observation": str(trained.interface.observation), "action": str(trained.interface.action)}
+
+    @app.post("/sessions", status_code=201, dependencies=secured)
+    async def open_session(how: Annotated[NewSession | None, Body()] = None) -> dict[str, str]:
+        """Begin a session; its first observation is the first of an episode."""
+        return {"session": sessions.open((how or NewSession()).greedy)}
+
+    @app.delete("/sessions/{name}", dependencies=secured)
+    async def close_session(name: str) -> dict[str, bool]:
+        """End a session."""
+        sessions.close(name)
+        return {"ended": True}
+
+    @app.post("/sessions/{name}/reset", dependencies=secured)
+    async def reset(name: str) -> dict[str, bool]:
+        """The next observation is the first of an episode."""
+        sessions.use(name).state = None
+        return {"reset": True}
+
+    @app.post("/sessions/{name}/act", dependencies=secured)
+    async def act(name: str, step: Step) -> dict[str, Any]:
+        """The action for an observation, both as the environment has them, arrays as lists."""
+        return {"action": play([(sessions.use(name), step)])[0]}
+
+    @app.post("/act", dependencies=secured)
+    async def act_in_many(steps: list[SessionStep]) -> dict[str, Any]:
+        """Actions of many sessions, one step of each, computed together."""
+        if not 0 < len(steps) <= limits.max_batch:
+            raise ValueError(f"there are {len(steps)} steps; there must be at least 1 and at most {limits.max_batch}")
+        if len({step.session for step in steps}) < len(steps):
+            raise ValueError("a session stands there twice; it can make one step at a time")
+        return {"actions": play([(sessions.use(step.session), step) for step in steps])}
+
+    return app
+
+
+def _joined(states: Sequence[ActingState]) -> ActingState:
+    """States of single episodes side by side."""
+    if len(states) == 1:
+        return states[0]
+    memory = {name: torch.cat([state.memory[name] for state in states]) for name in states[0].memory}
+    return ActingState(memory, np.concatenate([state.history for state in states]), single=False)
+
+
+def _part(state: ActingState, i: int) -> ActingState:
+    """The state of one of the episodes, as its own."""
+    memory = {name: leaf[i : i + 1].clone() for name, leaf in state.memory.items()}
+    return ActingState(memory, state.history[i : i + 1].copy(), single=True)
+
+
+def _plain(action: Any) -> Any:
+    """An action in what JSON has."""
+    if isinstance(action, dict):
+        return {str(name): _plain(part) for name, part in action.items()}
+    if isinstance(action, tuple):
+        return [_plain(part) for part in action]
+    return action.tolist() if isinstance(action, np.ndarray | np.generic) else action
