@@ -230,7 +230,7 @@ def train(
         if saved is not None:
             env.require(saved.get("spaces", env.described))
         agent = make_agent(config, env, path)
-        torch.set_num_threads(config.threads or _usual_threads(config, agent.policy))
+        torch.set_num_threads(config.threads or usual_threads(config, agent.policy))
         seconds, metrics = 0.0, {"return": float("nan")}
         if saved is not None:
             with fitting(path / "checkpoint.pt"):
@@ -279,7 +279,7 @@ def train(
     return complete
 
 
-def _usual_threads(config: TrainConfig, policy: Policy) -> int:
+def usual_threads(config: TrainConfig, policy: Policy) -> int:
     """One where a gradient step is small; else all."""
     batch = config.sac.batch_size * config.sac.num_steps if config.sac is not None else 0  # about
     if config.ppo is not None:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ..agents.config import TrainConfig
 from ..agents.sac import SAC
 from ..agents.training import make_agent, make_environment
+from ..envs import VectorEnvironment
 from ..measure import median_seconds
 from ..recipes.presets import preset_config
 
@@ -22,14 +24,20 @@ ABOUT = {
 }
 
 
-def measure_ppo(memory: str, size: int, iterations: int = 15) -> dict[str, Any]:
-    """Environment steps per second of PPO: the median iteration, acting and learning."""
+def ppo_on_one_task(memory: str, size: int) -> tuple[TrainConfig, VectorEnvironment]:
+    """What is measured with PPO, see ABOUT, and its environments."""
     config = preset_config("fast", ENV, memory)
     assert config.ppo is not None
     ppo = replace(config.ppo, num_envs=64, num_steps=128, epochs=4, minibatches=8)
     config = replace(config, memory_size=size, ppo=ppo)
-    env = make_environment(config, ppo.num_envs, 0)
-    agent = make_agent(config, env)
+    return config, make_environment(config, ppo.num_envs, 0)
+
+
+def measure_ppo(memory: str, size: int, iterations: int = 15) -> dict[str, Any]:
+    """Environment steps per second of PPO: the median iteration, acting and learning."""
+    config, env = ppo_on_one_task(memory, size)
+    ppo, agent = config.ppo, make_agent(config, env)
+    assert ppo is not None
     speed = ppo.num_envs * ppo.num_steps / median_seconds(agent.iterate, budget=1e9, most=iterations)
     env.close()
     return {"agent": "ppo", "memory": memory, "memory_size": size, "steps_per_s": speed}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import tyro
 
+from ..checks import check_fields
 from ..memory import MEMORIES, memory_class
 from .console import console, make_table, print_rows, print_table, say, write_json
 
@@ -88,6 +89,26 @@ def bench_train(arguments: Sequence[str]) -> None:
     with console.status("") as status:
         rows = train.measure_all(given.agent, status.update)
     print_rows(train.ABOUT[given.agent], rows)
+    write_json(given.json, rows)
+
+
+@dataclass
+class BenchContention(Bench):
+    """Measure training beside processes that never rest, as a part of the fair share that is left to it."""
+
+    seconds: float = 8.0
+    """seconds of each of the 36 measurements"""
+
+
+def bench_contention(arguments: Sequence[str]) -> None:
+    """Measure training beside other busy processes"""
+    from ..bench import contention, train
+
+    given = tyro.cli(BenchContention, args=arguments, prog="hadamem bench contention")
+    check_fields(given, ("seconds",), above=0)
+    with console.status("") as status:
+        rows = [asdict(row) for row in contention.measure_all(status.update, seconds=given.seconds)]
+    print_rows(f"{train.ABOUT['ppo']}, beside so many busy processes", rows)
     write_json(given.json, rows)
 
 

@@ -1,0 +1,107 @@
+"""Training on a machine that has other work to do: its speed beside processes that never rest.
+
+`python -m hadamem.bench.contention '{"memory": "shm", "size": 32, ...}'` makes one measurement and prints it as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+
+from ..agents.training import make_agent, usual_threads
+from ..measure import in_fresh_process
+from .train import ppo_on_one_task
+
+CASES = (("shm", 32), ("shm", 128), ("gru", 128))
+NEIGHBOURS = (0, 1, 2, 4)
+#: A neighbour ends with the process that started it.
+_SPIN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(10**6): pass"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement; threads None: the default."""
+
+    memory: str
+    size: int
+    threads: int | None
+    neighbours: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured.
+
+    Attributes:
+        memory, size, neighbours: of the case.
+        threads: "1", "all", or "default" with what that was.
+        steps_per_s: environment steps per second.
+        fair_share: steps/s as a part of what they would be if every thread, of training and of neighbours, got as much of the
+            processors as every other, and training alone were as fast as it is with these threads.
+    """
+
+    memory: str
+    size: int
+    threads: str
+    neighbours: int
+    steps_per_s: float
+    fair_share: float
+
+
+def measure(case: Case) -> tuple[float, int]:
+    """Environment steps per second, and the number of threads."""
+    config, env = ppo_on_one_task(case.memory, case.size)
+    agent = make_agent(config, env)
+    threads = case.threads or usual_threads(config, agent.policy)
+    torch.set_num_threads(threads)
+    neighbours = [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(case.neighbours)]
+    try:
+        agent.iterate()
+        first, begin = agent.step, time.perf_counter()
+        while time.perf_counter() - begin < case.seconds:
+            agent.iterate()
+        return (agent.step - first) / (time.perf_counter() - begin), threads
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
+        env.close()
+
+
+def measure_all(
+    on_progress: Callable[[str], None],
+    cases: Sequence[tuple[str, int]] = CASES,
+    settings: Sequence[str] = ("1", "all", "default"),
+    neighbours: Sequence[int] = NEIGHBOURS,
+    seconds: float = 8.0,
+) -> list[Row]:
+    """All memories, numbers of threads and of neighbours, each in a process of its own; alone is always among them."""
+    rows = []
+    processors = os.cpu_count() or 1
+    for memory, size in cases:
+        for name in settings:
+            threads = {"1": 1, "all": processors, "default": None}[name]
+            alone = 0.0
+            for count in dict.fromkeys((0, *neighbours)):
+                on_progress(f"{memory} of size {size}, threads {name}, beside {count}")
+                case = Case(memory, size, threads, count, seconds)
+                found = in_fresh_process(__name__, json.dumps(asdict(case)))
+                used, speed = found["threads"], found["steps_per_s"]
+                alone = alone or speed
+                fair = alone * min(1.0, processors / (used + count))
+                label = f"default ({used})" if threads is None else name
+                rows.append(Row(memory, size, label, count, speed, speed / fair))
+    return rows
+
+
+if __name__ == "__main__":
+    made = measure(Case(**json.loads(sys.argv[1])))
+    print(json.dumps({"steps_per_s": made[0], "threads": made[1]}))
