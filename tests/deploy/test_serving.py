@@ -121,10 +121,13 @@ def test_limits(run: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_serves_and_ends(run: pathlib.Path) -> None:
     command = [sys.executable, "-m", "hadamem", "serve", str(run), "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    assert server.stdout is not None
-    found = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
-    assert found
-    with urllib.request.urlopen(f"{found[0]}/health", timeout=30) as answer:
-        assert b'"status":"ok"' in answer.read()
-    server.send_signal(signal.SIGTERM)
-    assert server.wait(30) in (0, -signal.SIGTERM)
+    try:
+        assert server.stdout is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
+        assert found
+        with urllib.request.urlopen(f"{found[0]}/health", timeout=30) as answer:
+            assert b'"status":"ok"' in answer.read()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) in (0, -signal.SIGTERM)
+    finally:
+        server.kill()
