@@ -58,7 +58,7 @@ _SHM = {
         "table_scale=0.1",
         "input_norm=false",
         "read_norm=true",
-        "read_scale=0.1",
+        "read_scale=0.03",
         "shortcut=true",
         "convolution=4",
     ),
