@@ -133,18 +133,35 @@ def test_an_environment_that_cannot_be_made_is_told_as_in_one_process() -> None:
         make_vector("CartPole-v1", 4, seed=0, workers=2, options={"length": 1})
 
 
-def test_workers_end_with_a_parent_that_is_killed() -> None:
-    program = (
-        "from hadamem.envs import make_vector; import sys, time\n"
-        "env = make_vector('CartPole-v1', 2, 0, workers=2); env.reset()\n"
-        "print(*(worker._process.pid for worker in env._env.envs), flush=True); time.sleep(100)"
-    )
+def test_workers_end_with_a_parent_that_is_killed_even_in_a_step_that_does_not_end() -> None:
+    program = """
+import gymnasium, os, time
+from hadamem.envs import make_vector
+
+class Hanging(gymnasium.Env):
+    observation_space, action_space, left = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2), 50
+    def reset(self, *, seed=None, options=None):
+        return 0, {}
+    def step(self, action):
+        self.left -= 1
+        if self.left == 0:
+            os.write(1, b"%d\\n" % os.getpid())  # whole, whoever else writes
+            time.sleep(100)
+        return 0, 0.0, False, False, {}
+
+env = make_vector(Hanging, 2, 0, workers=2)
+env.reset()
+while True:
+    env.step(env.random_actions())
+"""
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    workers = [int(number) for number in parent.stdout.readline().split()]
-    assert len(workers) == 2
-    parent.kill()
-    parent.wait()
+    try:
+        workers = [int(parent.stdout.readline()) for _ in range(2)]
+    finally:
+        parent.kill()
+        parent.wait()
+    assert len({parent.pid, *workers}) == 3
     for _ in range(100):
         if not any(pathlib.Path(f"/proc/{worker}").exists() for worker in workers):
             return

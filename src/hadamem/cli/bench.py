@@ -112,6 +112,35 @@ def bench_contention(arguments: Sequence[str]) -> None:
     write_json(given.json, rows)
 
 
+@dataclass
+class BenchEnvs(Bench):
+    """Measure a step of environments in this process, in worker processes (see --env-workers of hadamem train), and in those of
+    Gymnasium's AsyncVectorEnv."""
+
+    envs: tuple[str, ...] = ("hadamem.bench.envs:Sleeping", "CartPole-v1")
+    """ids; the first of these waits 5 ms in every step"""
+    num_envs: int = 8
+    """copies of each, side by side"""
+    workers: tuple[int, ...] = (2,)
+    """numbers of worker processes, beside 0 and the default"""
+    seconds: float = 3.0
+    """seconds of each measurement, about"""
+
+
+def bench_envs(arguments: Sequence[str]) -> None:
+    """Measure environments in worker processes"""
+    from ..bench import envs
+
+    given = tyro.cli(BenchEnvs, args=arguments, prog="hadamem bench envs")
+    check_fields(given, ("num_envs",), at_least=2)
+    check_fields(given, ("seconds",), above=0)
+    with console.status("") as status:
+        found = envs.measure_all(status.update, given.envs, given.num_envs, given.workers, given.seconds)
+    rows = [asdict(row) for row in found]
+    print_rows(f"one step of {given.num_envs} environments", rows)
+    write_json(given.json, rows)
+
+
 def bench_compile(arguments: Sequence[str]) -> None:
     """Measure a policy with SHM inside under torch.compile"""
     from ..bench import compiled

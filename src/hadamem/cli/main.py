@@ -273,6 +273,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "bench limit": bench.bench_limit,
     "bench train": bench.bench_train,
     "bench contention": bench.bench_contention,
+    "bench envs": bench.bench_envs,
     "bench recall": bench.bench_recall,
     "bench memories": bench.bench_memories,
     "bench returns": bench.bench_returns,

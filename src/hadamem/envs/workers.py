@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import weakref
@@ -161,7 +162,7 @@ class _Worker:
     def __init__(self, id: str, begin: int, end: int, share: tuple[Any, ...]) -> None:
         self.id, self.begin, self.end = id, begin, end
         self._pipe, theirs = _PROCESSES.Pipe()
-        self._process = _PROCESSES.Process(target=_work, args=(theirs, os.getpid(), *share), daemon=True)
+        self._process = _PROCESSES.Process(target=_work, args=(theirs, *share), daemon=True)
         self._process.start()
         theirs.close()  # so that the pipe ends when the worker does
         self.stop = weakref.finalize(self, _end, self._process, self._pipe)  # at the latest before Python ends
@@ -216,7 +217,6 @@ def _end(process: Any, pipe: Connection) -> None:
 
 def _work(
     pipe: Connection,
-    parent: int,
     id: str,
     num_envs: int,
     make: Make,
@@ -227,6 +227,7 @@ def _work(
     end: int,
 ) -> None:
     """What a worker does: it calls the methods that it is told, until the pipe or its parent ends."""
+    _end_with_parent()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to all processes of a run: the parent answers, and ends this one
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -251,12 +252,23 @@ def _work(
             except Exception as error:
                 reply = (None, _portable(error))
             pipe.send(reply)
-            while not pipe.poll(1.0):
-                if os.getppid() != parent:
-                    return
             request = pipe.recv()
     if envs is not None:
         envs.close()
+
+
+def _end_with_parent() -> None:
+    """End this process soon after its parent, even in the middle of a step. The pipe does not say it: forked workers that are
+    younger hold its other end, too."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        while os.getppid() == parent.pid:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _portable(error: Exception) -> tuple[Exception, str | None]:
@@ -324,6 +336,7 @@ _tried: dict[str, Kind | None] = {}
 
 def _try(pipe: Connection, id: str, make: Make) -> None:
     """Send the Kind of one environment, or nothing."""
+    _end_with_parent()
     with contextlib.suppress(BaseException), open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)  # what it has to say will be said again
         os.dup2(nowhere.fileno(), 2)
