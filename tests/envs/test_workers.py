@@ -84,6 +84,13 @@ def test_episodes_are_those_of_one_process(id: str) -> None:
         assert ended == played[0][1]
 
 
+def test_what_an_environment_needs_of_the_previous_step_is_seen() -> None:
+    id = "popgym-BattleshipEasy-v0"  # says that it needs the action
+    layouts = [make_vector(id, 2, seed=0, workers=workers, batched=False).layout for workers in (0, 2)]
+    assert layouts[0] == layouts[1]
+    assert layouts[1].part("action").leaves
+
+
 def test_a_training_is_the_same(tmp_path: pathlib.Path) -> None:
     metrics = []
     for workers in (0, 2):
@@ -171,7 +178,7 @@ while True:
 
 def test_workers_are_used_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     def kind(seconds: float, waits: bool = False) -> Kind:
-        return Kind(seconds, waits, Parts.observation_space, Parts.action_space, {}, None, False)
+        return Kind(seconds, waits, Parts.observation_space, Parts.action_space, {}, None, False, [])
 
     monkeypatch.setattr("hadamem.envs.workers._free_processors", lambda: 4)
     assert usual_workers(kind(1e-5), 8) == 0

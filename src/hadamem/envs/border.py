@@ -63,6 +63,7 @@ class Environments(VectorEnv):
 
     Attributes:
         has_time_limit: whether Gymnasium cuts their episodes after some number of steps.
+        needed_inputs: see there.
 
     Raises:
         EnvironmentFailedError: here, in `reset`, `step`, `render` and `close`, when an environment raises an exception.
@@ -78,7 +79,7 @@ class Environments(VectorEnv):
         first: int = 0,
         batch: Any = None,
     ) -> None:
-        self.id, self.num_envs, self.first = id, num_envs, first
+        self.id, self.num_envs, self._first = id, num_envs, first
         self._max_steps: int | None = None
         self.envs: list[gymnasium.Env] = []
         self._steps = [0] * num_envs  # of the episode that goes on
@@ -113,6 +114,7 @@ class Environments(VectorEnv):
         self._batch = create_empty_array(self._seen, num_envs) if batch is None else batch
         spec = self.envs[0].spec
         self.has_time_limit = spec is not None and bool(spec.max_episode_steps)
+        self.needed_inputs = needed_inputs(self.envs[0].unwrapped)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -218,7 +220,7 @@ class Environments(VectorEnv):
                 self._refuse(i, str(error))
 
     def _gather(self, observations: list[Any]) -> Any:
-        self._batch = gather(self._seen, observations, self._batch, lambda i: self._place(i))
+        self._batch = gather(self._seen, observations, self._batch, self._place)
         return self._batch
 
     def _gather_rewards(self, rewards: list[Any]) -> np.ndarray:
@@ -255,13 +257,18 @@ class Environments(VectorEnv):
         info[f"_{name}"][i] = True
 
     def _place(self, i: int) -> str:
-        return place(self.id, self.first + i, self._steps[i])
+        return place(self.id, self._first + i, self._steps[i])
 
     def _refuse(self, i: int, text: str) -> NoReturn:
         raise ValueError(f"{self._place(i)}: {text}")
 
     def _fail(self, i: int, error: Exception, when: str | None = None) -> NoReturn:
-        raise_as_theirs(f"{self.id}, environment {self.first + i}, {when}" if when else self._place(i), error)
+        raise_as_theirs(f"{self.id}, environment {self._first + i}, {when}" if when else self._place(i), error)
+
+
+def needed_inputs(env: Any) -> list[str]:
+    """Which parts of the previous step are needed to tell what goes on, if an environment says so, as POPGym's do."""
+    return [name for name in ("action", "reward") if getattr(env, f"obs_requires_prev_{name}", False)]
 
 
 def raise_as_theirs(where: str, error: Exception) -> NoReturn:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .actions import Actions
 from .batched import BatchedTask, generator_state, set_generator_state
-from .border import Environments, gather, notice, place
+from .border import Environments, gather, needed_inputs, notice, place
 from .infos import at_goal, inner_returns, success
 from .interface import Interface
 from .layout import Channels, Encoder, InvalidValueError, Layout, Leaf, first_not_finite
@@ -100,7 +100,8 @@ class VectorEnvironment:
         env.action_space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
 
         if inputs is None:
-            inputs = ("obs", *_needed_inputs(env))
+            needed = env.needed_inputs if isinstance(env, Environments | WorkerEnvironments) else needed_inputs(env)
+            inputs = ("obs", *needed)
         self._chosen = tuple(name for name in INPUTS if name in inputs), joint_actions, observe, channels
         self._obs_input = Encoder(self.observation_space, channels=channels) if "obs" in inputs else None
         if self._obs_input:
@@ -385,12 +386,6 @@ def _notice_of(id: str, encoder: Encoder, left_out: list[str]) -> None:
         sizes = ", ".join(f"{leaf.name} has {leaf.size:,} numbers" for leaf in wide)
         choose = f"; --observe chooses among {', '.join(names)}" if len(names) > 1 else ""
         notice(f"{id}: {sizes}, which takes much memory and time{choose}")
-
-
-def _needed_inputs(env: VectorEnv) -> list[str]:
-    """Which parts of the previous step are needed to tell what goes on, if the environment says so, as POPGym's do."""
-    single = env.envs[0].unwrapped if isinstance(env, Environments) else env
-    return [name for name in ("action", "reward") if getattr(single, f"obs_requires_prev_{name}", False)]
 
 
 def _convert(state: dict[str, Any], kind: type, convert: Callable[[Any], Any]) -> dict[str, Any]:

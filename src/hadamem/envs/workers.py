@@ -53,7 +53,8 @@ class Kind(NamedTuple):
     Attributes:
         seconds: of a step.
         waits: whether it waits for something in a step, such as another program, instead of computing.
-        observation_space, action_space, metadata, render_mode, has_time_limit: as those of `Environments`.
+        observation_space, action_space, metadata, render_mode, has_time_limit, needed_inputs: as those of
+            `Environments`.
     """
 
     seconds: float
@@ -63,6 +64,7 @@ class Kind(NamedTuple):
     metadata: dict[str, Any]
     render_mode: str | None
     has_time_limit: bool
+    needed_inputs: list[str]
 
 
 class WorkerEnvironments(VectorEnv):
@@ -86,7 +88,7 @@ class WorkerEnvironments(VectorEnv):
         self.id, self.num_envs, self.has_time_limit = id, num_envs, kind.has_time_limit
         self.envs: list[_Worker] = []
         self.single_observation_space, self.single_action_space = kind.observation_space, kind.action_space
-        self.render_mode, self.metadata = kind.render_mode, kind.metadata
+        self.render_mode, self.metadata, self.needed_inputs = kind.render_mode, kind.metadata, kind.needed_inputs
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         seen, _ = seen_parts(self.single_observation_space, self.single_action_space, observe)
@@ -344,8 +346,18 @@ def _try(pipe: Connection, id: str, make: Make) -> None:
         seconds, waits = 0.0, False
         with contextlib.suppress(Exception):  # of the environment: it is told when it happens in a run
             seconds, waits = _time_of_step(vector.envs[0])
-        spaces = vector.single_observation_space, vector.single_action_space
-        pipe.send(Kind(seconds, waits, *spaces, vector.metadata, vector.render_mode, vector.has_time_limit))
+        pipe.send(
+            Kind(
+                seconds,
+                waits,
+                vector.single_observation_space,
+                vector.single_action_space,
+                vector.metadata,
+                vector.render_mode,
+                vector.has_time_limit,
+                vector.needed_inputs,
+            )
+        )
 
 
 def _time_of_step(env: gymnasium.Env) -> tuple[float, bool]:
