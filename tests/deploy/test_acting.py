@@ -144,7 +144,7 @@ def test_the_interface_has_the_columns_of_the_environment(game: type[Game], join
         return
     env = make_vector(game, 2, 0, inputs=("obs", "action", "reward"), joint_actions=joint)
     interface = type(env.interface).from_json(json.loads(json.dumps(env.interface.to_json(), allow_nan=False)))
-    assert (interface.layout, interface.described, interface.history) == (env.layout, env.described, env._history)
+    assert (interface.layout, interface.described, interface.history) == (env.layout, env.described, env.interface.history)
 
 
 @pytest.mark.parametrize("id", ["popgym-RepeatPreviousEasy-v0", "hadamem/Wind-v0", "hadamem/VisualMatch-v0", "Pendulum-v1"])

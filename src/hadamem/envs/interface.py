@@ -11,8 +11,7 @@ from gymnasium import spaces
 from .actions import Actions
 from .described import space_from_json, space_to_json
 from .layout import Channels, Encoder, InvalidValueError, Layout, Leaf
-from .masks import KEY, checked_mask, masked_by_key
-from .parts import seen_parts
+from .masks import KEY, checked_mask
 
 #: Where the mask of legal actions is said: nowhere, under its key in the observation, or beside it.
 MaskPlace = Literal["none", "key", "beside"]
@@ -32,6 +31,8 @@ class Interface:
     Attributes:
         layout: what the columns mean.
         actions: from the agent's to the environment's.
+        seen: writes what is seen of observations into their columns; None where the policy does not see them.
+        history: the columns that tell of the previous step.
     """
 
     def __init__(
@@ -46,35 +47,19 @@ class Interface:
         self.observation, self.action, self.inputs, self.mask = observation, action, tuple(inputs), mask
         self.joint_actions, self.channels = joint_actions, channels
         self.actions = Actions(action, joint_actions)
-        self._seen = Encoder(observation, channels=channels) if "obs" in inputs else None
-        leaves = list(self._seen.leaves) if self._seen else []
+        self.seen = Encoder(observation, channels=channels) if "obs" in inputs else None
+        leaves = list(self.seen.leaves) if self.seen else []
         self._mask: Leaf | None = None
         if mask != "none":
             self._mask = Leaf(f"obs.{KEY}", "vector", (self.actions.mask_size,), _end(leaves), unit=1.0, mask=True)
             leaves.append(self._mask)
-        self.history = slice(_end(leaves), None)  # columns that tell of the previous step
+        self.history = slice(_end(leaves), None)
         self._previous = Encoder(action, "action", _end(leaves)) if "action" in inputs else None
         leaves += self._previous.leaves if self._previous else ()
         self.reward = "reward" in inputs
         if self.reward:
             leaves.append(Leaf("reward", "vector", (1,), _end(leaves), measured=True))
         self.layout = Layout(tuple(leaves))
-
-    @classmethod
-    def of(
-        cls,
-        observation: spaces.Space,
-        action: spaces.Space,
-        masked: bool,
-        inputs: Sequence[str],
-        joint_actions: bool,
-        observe: Sequence[str],
-        channels: Channels | None,
-    ) -> Interface:
-        """From the spaces of a single environment as they are, and whether there are masks."""
-        seen, _ = seen_parts(observation, action, observe)
-        place: MaskPlace = "none" if not masked else "key" if masked_by_key(observation, action) else "beside"
-        return cls(seen, action, inputs, place, joint_actions, channels)
 
     @property
     def action_space(self) -> spaces.Space:
@@ -83,7 +68,10 @@ class Interface:
 
     @property
     def described(self) -> dict[str, str]:
-        """See `VectorEnvironment.described`."""
+        """The leaves of the observation and the action space in words, by which a policy knows its environment again.
+
+        Bounds of vectors are left out: their values are fed as they are.
+        """
         words = {leaf.name: f"{leaf.kind} of shape {leaf.shape}, unit {leaf.unit}" for leaf in self.layout.leaves}
         return words | {"action space": str(self.actions.space)}
 
@@ -124,10 +112,10 @@ class Interface:
         Raises:
             ValueError: they are not in the space; it says where and how.
         """
-        if self._seen is None:
+        if self.seen is None:
             return
         try:
-            self._seen.write_checked(observations, rows, single)
+            self.seen.write_checked(observations, rows, single)
         except InvalidValueError as error:
             where = "" if single else f"row {error.row}: "
             raise ValueError(f"{where}in the observation, {error}") from None

@@ -10,13 +10,12 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import create_empty_array
 from torch import Tensor
 
-from .actions import Actions
 from .batched import BatchedTask, generator_state, set_generator_state
 from .border import Environments, gather, needed_inputs, notice, place
 from .infos import at_goal, inner_returns, success
-from .interface import Interface
-from .layout import Channels, Encoder, InvalidValueError, Layout, Leaf, first_not_finite
-from .masks import KEY
+from .interface import Interface, MaskPlace
+from .layout import Channels, Encoder, InvalidValueError, first_not_finite
+from .masks import KEY, masked_by_key
 from .parts import seen_parts
 from .point import PointTask
 from .workers import WorkerEnvironments
@@ -69,6 +68,8 @@ class VectorEnvironment:
         id: the id they were made from.
         num_envs: N.
         num_tasks: how many tasks `reset` can be asked for, None where the environment has no list of them.
+        interface: its spaces and columns alone, with which a policy can act without it.
+        described: see `Interface`.
         layout: what the D columns of an observation mean. Where an environment gives an `action_mask`, they are among them.
         observation_space: of a single environment, before it becomes columns, without the parts that have no fixed width.
         action_space: of a single environment, as the agent plays it. It acts with (N,) or (N, 1) integers in 0..n-1 for
@@ -90,9 +91,6 @@ class VectorEnvironment:
         self.id = id
         self.num_envs = env.num_envs
         self.num_tasks = len(env.tasks) if isinstance(env, PointTask) else None
-        self.observation_space, left_out = seen_parts(env.single_observation_space, env.single_action_space, observe)
-        self._actions = Actions(env.single_action_space, joint_actions)
-        self.action_space = self._actions.space
         self.start = np.ones(self.num_envs, np.bool_)
         self._env = env
         self._seed: int | None = int(seed)
@@ -102,46 +100,26 @@ class VectorEnvironment:
         if inputs is None:
             needed = env.needed_inputs if isinstance(env, Environments | WorkerEnvironments) else needed_inputs(env)
             inputs = ("obs", *needed)
-        self._chosen = tuple(name for name in INPUTS if name in inputs), joint_actions, observe, channels
-        self._obs_input = Encoder(self.observation_space, channels=channels) if "obs" in inputs else None
-        if self._obs_input:
-            _notice_of(id, self._obs_input, left_out)
-        leaves = list(self._obs_input.leaves) if self._obs_input else []
+        inputs = [name for name in INPUTS if name in inputs]
+        action = env.single_action_space
+        seen, left_out = seen_parts(env.single_observation_space, action, observe)
+        self.interface = Interface(seen, action, inputs, "none", joint_actions, channels)
+        if self.interface.seen:
+            _notice_of(id, self.interface.seen, left_out)
         # whether there are masks is known after the first reset, whose result the first call of `reset` hands out
         self._first: tuple[Any, dict[str, Any]] | None = None
-        if isinstance(env, Environments | WorkerEnvironments) and self._actions.counts:
+        if isinstance(env, Environments | WorkerEnvironments) and self.interface.actions.counts:
             self._first = env.reset(seed=self._seed)
             self._seed = None
             if KEY in self._first[1]:
-                end = sum(leaf.size for leaf in leaves)
-                leaves.append(Leaf(f"obs.{KEY}", "vector", (self._actions.mask_size,), end, unit=1.0, mask=True))
-        end = sum(leaf.size for leaf in leaves)
-        self._history = slice(end, None)  # columns that tell of the previous step, zero when there was none
-        self._action_input = Encoder(env.single_action_space, "action", end) if "action" in inputs else None
-        leaves += self._action_input.leaves if self._action_input else ()
-        self._reward_input = "reward" in inputs
-        if self._reward_input:
-            leaves.append(Leaf("reward", "vector", (1,), sum(leaf.size for leaf in leaves), measured=True))
-        self.layout = Layout(tuple(leaves))
+                said: MaskPlace = "key" if masked_by_key(env.single_observation_space, action) else "beside"
+                self.interface = Interface(seen, action, inputs, said, joint_actions, channels)
+        self.observation_space, self.action_space = seen, self.interface.action_space
+        self.layout, self.described, self._actions = self.interface.layout, self.interface.described, self.interface.actions
 
         self._obs: Tensor | None = None
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
-
-    @property
-    def described(self) -> dict[str, str]:
-        """The leaves of the observation and the action space in words, by which a policy knows its environment again.
-
-        Bounds of vectors are left out: their values are fed as they are.
-        """
-        words = {leaf.name: f"{leaf.kind} of shape {leaf.shape}, unit {leaf.unit}" for leaf in self.layout.leaves}
-        return words | {"action space": str(self.action_space)}
-
-    @property
-    def interface(self) -> Interface:
-        """Its spaces and columns alone, with which a policy can act without it."""
-        observation, action = self._env.single_observation_space, self._env.single_action_space
-        return Interface.of(observation, action, self.layout.mask is not None, *self._chosen)
 
     def require(self, described: dict[str, str]) -> None:
         """Check that a policy that was trained where `described` was this can play here.
@@ -213,14 +191,14 @@ class VectorEnvironment:
             raise ValueError(f"{place(self.id, i, self._lengths[i])}: reward is {reward[i]}; it must be a finite float32")
         rows = np.empty((self.num_envs, self.layout.size), np.float32)
         self._encode(observation, rows, start)
-        self._write_history(done_actions, reward, rows)
+        self.interface.write_previous(done_actions, reward, rows)
         self._returns += reward
         final, episodes = None, []
         if np.count_nonzero(start):
             if truncated.any():
                 final = torch.from_numpy(self._final(info, np.flatnonzero(truncated), rows))
             episodes = self._finish(np.flatnonzero(start), info.get("final_info", {}))
-            rows[start, self._history] = 0
+            rows[start, self.interface.history] = 0
         self._write_mask(info, rows, np.arange(self.num_envs))
 
         self.start = start
@@ -244,13 +222,7 @@ class VectorEnvironment:
             rewards: (M,).
             rows: (M, D) float32, written in place.
         """
-        self._write_history(self._actions.to_environment(actions), rewards, rows)
-
-    def _write_history(self, actions: np.ndarray, rewards: np.ndarray, rows: np.ndarray) -> None:
-        if self._action_input:
-            self._action_input.write(actions, rows)
-        if self._reward_input:
-            rows[:, -1] = rewards
+        self.interface.write_previous(self._actions.to_environment(actions), rewards, rows)
 
     def as_done(self, actions: Tensor | np.ndarray) -> np.ndarray:
         """Actions as the environments get them, a row (N, K) of numbers each: with their `start`, rounded and clipped."""
@@ -331,10 +303,10 @@ class VectorEnvironment:
         `start` (n,), whether they are the first of an episode, and `numbers` (n,), of which environments they are, say where a
         wrong one came from.
         """
-        if self._obs_input is None:
+        if self.interface.seen is None:
             return
         try:
-            self._obs_input.write(observation, rows)
+            self.interface.seen.write(observation, rows)
         except InvalidValueError as error:
             i = error.row if numbers is None else int(numbers[error.row])
             where = place(self.id, i, 0 if start[error.row] else int(self._lengths[i]))
@@ -350,7 +322,7 @@ class VectorEnvironment:
     def _final(self, info: dict[str, Any], truncated: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rows (N, D) of the last observations of truncated episodes."""
         cut = rows[truncated]
-        if self._obs_input:
+        if self.interface.seen:
             batch = gather(
                 self.observation_space,
                 [info["final_obs"][i] for i in truncated],
