@@ -5,7 +5,6 @@ from __future__ import annotations
 import pathlib
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,8 +17,8 @@ from ..agents.training import make_policy
 from ..deploy import Acting, Trained
 from ..deploy.export import ExportError, Recorded, export_onnx, export_torch, record, session_of
 from ..envs.interface import Interface
+from .memories import in_turn
 
-_ROUNDS, _CALLS, _WARM = 60, 20, 100
 _SHAPE = 4  # numbers in an observation; there are two actions, as in CartPole
 
 
@@ -50,8 +49,8 @@ def measure_act(memories: Sequence[str], on_progress: Callable[[str], None]) -> 
             def act(acting: Acting = acting, observation: Any = observation) -> None:
                 acting.act(observation)
 
-            act_us, forward_us = _medians([act, forward])
-            rows.append({"memory": memory, "act_us": act_us, "forward_us": forward_us})
+            found = in_turn({"act_us": act, "forward_us": forward}, 1)
+            rows.append({"memory": memory} | {name: statistics.median(times) for name, times in found.items()})
     finally:
         torch.set_num_threads(threads)
     return rows
@@ -91,19 +90,4 @@ def _in_onnx_runtime(recorded: Recorded, file: pathlib.Path) -> float:
     taken = {node.name for node in session.get_inputs()}
     fields = [field for field in recorded.step.inputs if field.name in taken]
     inputs = {field.name: torch.zeros(1, *field.shape, dtype=field.dtype).numpy() for field in fields}
-    return _medians([lambda: session.run(None, inputs)])[0]
-
-
-def _medians(functions: Sequence[Callable[[], Any]]) -> list[float]:
-    """The median time of a call of each, in microseconds; they take turns, so that all meet the same machine."""
-    times: list[list[float]] = [[] for _ in functions]
-    for function in functions:
-        for _ in range(_WARM):
-            function()
-    for _ in range(_ROUNDS):
-        for function, seconds in zip(functions, times, strict=True):
-            begin = time.perf_counter()
-            for _ in range(_CALLS):
-                function()
-            seconds.append((time.perf_counter() - begin) / _CALLS)
-    return [statistics.median(seconds) * 1e6 for seconds in times]
+    return statistics.median(in_turn({"run": lambda: session.run(None, inputs)}, 1)["run"])

@@ -16,8 +16,9 @@ from gymnasium.vector import AsyncVectorEnv
 
 from ..envs import VectorEnvironment, make_vector, tasks
 from ..envs.workers import WorkerEnvironments
+from .memories import in_turn, ratio
 
-_ROUND = 0.1  # seconds of each turn, about
+_MOST_ROUNDS = 1000  # the time ends them
 
 
 class Sleeping(gymnasium.Env):
@@ -51,7 +52,7 @@ class Row:
         workers: number of worker processes, "default" with what that was, or "gymnasium" with one for each environment
             (without shared memory where it cannot have that).
         ms_per_step: milliseconds for one step of all environments, the median of some turns.
-        times_as_fast: as in this process.
+        times_as_fast: as in this process, the median of the ratios within a turn.
     """
 
     env: str
@@ -79,7 +80,7 @@ def measure_all(
     for id in ids:
         on_progress(id)
         with ExitStack() as stack:
-            steps = {}
+            steps: dict[str, Callable[[], None]] = {}
             for setting in dict.fromkeys((0, *workers, None)):
                 # as they would be in training, but for tasks of ours that step in one array: workers are not for those
                 env = make_vector(id, num_envs, 0, batched=False, workers=setting)
@@ -92,8 +93,8 @@ def measure_all(
             stack.callback(theirs.close)
             theirs.reset(seed=0)
             steps[label] = partial(_step_of_gymnasium, theirs)
-            times = _take_turns(list(steps.values()), seconds)
-        rows += [Row(id, name, found * 1e3, times[0] / found) for name, found in zip(steps, times, strict=True)]
+            found = in_turn(steps, 1, seconds * len(steps), _MOST_ROUNDS)
+        rows += [Row(id, name, statistics.median(times) / 1e3, ratio(found, "0", name)) for name, times in found.items()]
     return rows
 
 
@@ -112,21 +113,3 @@ def _step(env: VectorEnvironment) -> None:
 
 def _step_of_gymnasium(env: AsyncVectorEnv) -> None:
     env.step(env.action_space.sample())
-
-
-def _take_turns(functions: Sequence[Callable[[], None]], seconds: float) -> list[float]:
-    """The median time of a call of each, in seconds; they take turns, so that all meet the same machine."""
-    calls, turns = [], max(1, round(seconds / _ROUND))
-    for function in functions:
-        function()
-        begin = time.perf_counter()
-        function()
-        calls.append(max(1, round(_ROUND / (time.perf_counter() - begin))))
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(turns):
-        for function, count, found in zip(functions, calls, times, strict=True):
-            begin = time.perf_counter()
-            for _ in range(count):
-                function()
-            found.append((time.perf_counter() - begin) / count)
-    return [statistics.median(found) for found in times]
