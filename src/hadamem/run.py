@@ -30,7 +30,7 @@ _LOCK = ".lock"
 #: Files that a write leaves behind when it is killed.
 _PART = re.compile(r"\.(config\.json|metrics\.jsonl|result\.json|checkpoint\.pt)\.\d+|\.checkpoint\.new")
 #: What is in the folder of a run that was killed before its first checkpoint, beside its lock and such files.
-_UNBORN = re.compile(r"config\.json|metrics\.jsonl|replay\.bin|events\.out\.tfevents\..*")
+_UNBORN = re.compile(r"config\.json|metrics\.jsonl|replay(-\d+)?\.bin|events\.out\.tfevents\..*")
 
 
 class NoRunError(ValueError):

@@ -83,7 +83,7 @@ def test_losses_by_hand(env: str, memory: str, monkeypatch: pytest.MonkeyPatch) 
     if not sac.discrete:
         monkeypatch.setattr(sac.policy.head, "draw", drawn)
     batch, no_start = random_batch(sac), torch.zeros(1, 1, dtype=torch.bool)
-    (critic_loss, actor_loss, temperature_loss), terms = sac.losses(batch)
+    (critic_loss, actor_loss, temperature_loss), terms = sac.losses(batch, batch.mask.sum())
 
     def walk(network: Any, row: int) -> list[Any]:
         """What a network gives at each observation of a row, one step at a time."""
@@ -149,7 +149,7 @@ def test_losses_and_gradients_do_not_see_padding(env: str, memory: str, monkeypa
     )  # fmt: skip
     found = []
     for one in (batch, other):
-        losses, _ = sac.losses(one)
+        losses, _ = sac.losses(one, one.mask.sum())
         weights = [p for p in (*sac.policy.parameters(), *sac.critic.parameters()) if p.requires_grad]
         found.append([*losses, *torch.autograd.grad(sum(losses), weights, allow_unused=True)])
     for a, b in zip(*found, strict=True):
@@ -159,7 +159,8 @@ def test_losses_and_gradients_do_not_see_padding(env: str, memory: str, monkeypa
 @pytest.mark.parametrize("env", [DISCRETE, CONTINUOUS])
 def test_each_loss_moves_its_own_network(env: str) -> None:
     sac = doubled(small(env))
-    (critic_loss, actor_loss, _), _ = sac.losses(random_batch(sac))
+    batch = random_batch(sac)
+    (critic_loss, actor_loss, _), _ = sac.losses(batch, batch.mask.sum())
     actor, critic = list(sac.policy.parameters()), list(sac.critic.parameters())
     assert all(p.requires_grad for p in critic)
     assert all(g is None for g in torch.autograd.grad(actor_loss, critic, retain_graph=True, allow_unused=True))

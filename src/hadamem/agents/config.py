@@ -15,6 +15,9 @@ from ..run import RunError, read_config
 from .ppo import PPOConfig
 from .sac import SACConfig
 
+#: Settings of the machine: what they are, the same is learned.
+OF_THE_MACHINE = frozenset({"device", "threads", "env_workers", "processes", "checkpoint_every"})
+
 
 @dataclass
 class TrainConfig:
@@ -59,6 +62,9 @@ class TrainConfig:
     env_workers: int | None = None
     """processes that step the environments side by side; 0: none, this process steps one after the other; None: what pays for
     environments of this kind, found out at the start (not for batched tasks). Episodes are the same"""
+    processes: int = 1
+    """processes of this machine that train together, each with its share of the environments and of every minibatch; with a GPU
+    for each if the device is cuda. Started by torchrun, the training has as many as that says, on any number of machines"""
     device: str = "cpu"
     """device that the networks run on: cpu, cuda, cuda:1, ..."""
     threads: int | None = None
@@ -79,7 +85,7 @@ class TrainConfig:
     """options of SAC; None unless it is the agent"""
 
     def __post_init__(self) -> None:
-        counts = ("steps", "memory_size", "threads", "evaluate_every", "evaluate_episodes", "frame_skip", "resize")
+        counts = ("steps", "memory_size", "processes", "threads", "evaluate_every", "evaluate_episodes", "frame_skip", "resize")
         check_fields(self, counts, at_least=1)
         check_fields(self, ("seed", "checkpoint_every", "env_workers"), at_least=0)
         if self.agent == "ppo" and self.ppo is None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .. import distributed
 from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..networks import ActorCritic, NetworkConfig
@@ -93,7 +94,8 @@ class PPOConfig:
 
 
 class PPO:
-    """A policy, its environments and its optimiser. `iterate` is one round of acting and learning.
+    """A policy, its environments and its optimiser. `iterate` is one round of acting and learning. Of processes that train
+    together, each acts in its share of the environments and learns from its share of every minibatch.
 
         L = -min(r A, clip(r, 1 - c, 1 + c) A) + w_v ((V - R) / s)^2 - w_e H        r = pi(a) / pi_old(a)
 
@@ -101,22 +103,27 @@ class PPO:
 
     Args:
         policy: on its device.
-        env: the environments to act in.
-        config: see PPOConfig.
+        env: the environments to act in, of this process.
+        config: see PPOConfig; its num_envs are those of all processes.
         total_steps: environment steps of the whole run, for the learning-rate schedule.
     """
 
     def __init__(self, policy: ActorCritic, env: VectorEnvironment, config: PPOConfig, total_steps: int) -> None:
         self.policy, self.config, self.total_steps, self.step = policy, config, total_steps, 0
+        if env.num_envs % config.minibatches:
+            raise ValueError(
+                f"minibatches is {config.minibatches}; it must divide the {env.num_envs} environments of each process"
+            )
         device = next(policy.parameters()).device
         self.actor = Actor(policy, env, config.noise_correlation)
         self.rollout = Rollout.empty(policy, env, config.num_steps, device)
         self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
         self.kl_coefficient = config.kl_coefficient
         self.annealing = 1.0
-        self.episode_stats = EpisodeStats(env.num_envs)
+        self.episode_stats = EpisodeStats(config.num_envs)
 
     must_save = False  # a checkpoint holds all there is
+    own: tuple[str, ...] = ("actor",)
 
     def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
         """Act for one rollout, learn from it, and return metrics; `on_step` is called with the environment steps so far."""
@@ -128,7 +135,7 @@ class PPO:
 
         def report(steps: int) -> None:
             if on_step is not None:
-                on_step(self.step + steps)
+                on_step(self.step + steps * distributed.size())
 
         if self.step == 0 and self.policy.normaliser.active:
             first = min(_FIRST_STATISTICS, config.num_steps)
@@ -145,22 +152,24 @@ class PPO:
         rollout, config = self.rollout, self.config
         advantage = advantages(rollout, config.gamma, config.gae_lambda)
         target = advantage + rollout.value
-        explained = 1 - advantage.var() / target.var()
+        everyones = distributed.stacked(advantage)
+        explained = 1 - everyones.var() / distributed.stacked(target).var()
         self.policy.value.update(target)
         if config.normalise_advantages:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8 * self.policy.value.deviation)
+            advantage = (advantage - everyones.mean()) / (everyones.std() + 1e-8 * self.policy.value.deviation)
         all_terms: list[dict[str, Tensor]] = []
         for _ in range(config.epochs):
-            for rows in torch.randperm(config.num_envs, device=advantage.device).chunk(config.minibatches):
+            for rows in torch.randperm(len(advantage), device=advantage.device).chunk(config.minibatches):
                 again = partial(self._loss, rows, advantage[rows], target[rows])
                 loss, terms = again()
                 if not loss.isfinite():
                     data = {"observations": rollout.obs[rows], "rewards": rollout.reward[rows], "value targets": target[rows]}
                     raise not_finite(self.step, terms, {"policy": self.policy}, data, again)
-                if config.kl_stop is not None and terms["kl"] > config.kl_stop:
+                if config.kl_stop is not None and distributed.mean(terms["kl"]) > config.kl_stop:
                     return self._summary(all_terms or [terms]) | {"explained_variance": explained.item()}
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
+                distributed.average_gradients(self.policy.parameters())
                 if config.max_grad_norm is not None:
                     terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.max_grad_norm)
                 self.optimiser.step()
@@ -195,13 +204,14 @@ class PPO:
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def _summary(self, all_terms: list[dict[str, Tensor]]) -> dict[str, float]:
-        summary = {
-            name: torch.stack([terms[name] for terms in all_terms if name in terms]).mean().item() for name in all_terms[-1]
-        }
-        summary["ratio_error"] = all_terms[0]["ratio_error"].item()  # before the first gradient step
+        """Means over the gradient steps and the processes, and the largest ratio error before the first gradient step."""
+        names = list(all_terms[-1])
+        means = [torch.stack([terms[name] for terms in all_terms if name in terms]).mean() for name in names]
+        summary = dict(zip(names, distributed.mean(torch.stack(means)).tolist(), strict=True))
+        summary["ratio_error"] = distributed.stacked(all_terms[0]["ratio_error"]).max().item()
         if self.config.kl_coefficient > 0:
             last_epoch = [terms["kl"] for terms in all_terms[-self.config.minibatches :]]
-            moved = torch.stack(last_epoch).mean().item()
+            moved = distributed.mean(torch.stack(last_epoch).mean()).item()
             if moved > 2 * self.config.kl_target:
                 self.kl_coefficient *= 1.5
             elif moved < 0.5 * self.config.kl_target:
@@ -226,4 +236,5 @@ class PPO:
         self.policy.load_state_dict(saved["policy"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.episode_stats.returns.extend(saved["returns"])
-        self.actor.load_state_dict(saved["actor"])
+        if "actor" in saved:
+            self.actor.load_state_dict(saved["actor"])

@@ -90,12 +90,18 @@ class Replay:
 
     @cached_property
     def _entries(self) -> np.ndarray:
-        shape = (len(self.lanes), self.kept + self.spare)
+        shape, size = (len(self.lanes), self.kept + self.spare), self._size
         if self.path is None:
             return np.zeros(shape, self.entry)
         with on_disk(self.path), self.path.open("ab") as file:  # all of it now: a full disk kills who writes into a hole
-            os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1] * self.entry.itemsize)
+            os.truncate(file.fileno(), min(size, os.fstat(file.fileno()).st_size))  # a run of other processes left more
+            os.posix_fallocate(file.fileno(), 0, size)
         return np.memmap(self.path, self.entry, "r+", shape=shape)
+
+    @property
+    def _size(self) -> int:
+        """Of the file, in bytes."""
+        return len(self.lanes) * (self.kept + self.spare) * self.entry.itemsize
 
     @property
     def unsaved(self) -> int:
@@ -213,7 +219,7 @@ class Replay:
         Raises:
             RunError: the file is missing, or is of another size.
         """
-        size = len(self.lanes) * (self.kept + self.spare) * self.entry.itemsize
+        size = self._size
         if self.path is None or not self.path.is_file() or self.path.stat().st_size != size:
             raise RunError(f"{self.path} must be the replay of this run, with {size:,} bytes; without it SAC cannot go on")
         for name, value in saved.items():

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..distributed import gathered
 from ..envs import VectorEnvironment
 from ..envs.vector import Episode, Transition
 from ..memory import State
@@ -56,7 +57,9 @@ class EpisodeStats:
     returns: deque[float] = field(default_factory=lambda: deque(maxlen=100))
 
     def update(self, episodes: list[Episode]) -> dict[str, float]:
-        """Take in the episodes of an iteration: the mean return of the latest 100, mean length and success of these."""
+        """Take in the episodes of an iteration, of this process: the mean return of the latest 100 of all, mean length and
+        success of these."""
+        episodes = [episode for part in gathered(episodes) for episode in part]
         self.returns.extend(episode.return_ for episode in episodes)
         # those that end before any other are the short ones, which may have gone uncommonly well or badly
         enough = len(self.returns) >= min(self.num_envs, 100)

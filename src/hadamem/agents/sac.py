@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import distributed
 from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..envs.vector import Transition
@@ -90,13 +91,14 @@ class SACConfig:
 
 
 class SAC:
-    """Actor, critics, their environments and replay. `iterate` is one round of acting and learning.
+    """Actor, critics, their environments and replay. `iterate` is one round of acting and learning. Of processes that train
+    together, each acts in its share of the environments, has a replay of its own, and learns from its share of every batch.
 
     Args:
         policy: the actor, on its device.
         critic: on the same device.
-        env: the environments to act in.
-        config: see SACConfig.
+        env: the environments to act in, of this process.
+        config: see SACConfig; environments, batches and replay are those of all processes together.
         folder: where the replay lies; None for in memory.
     """
 
@@ -118,13 +120,17 @@ class SAC:
         self.discrete = isinstance(head, Categorical)
         self.actor = Player(policy, env)
         self.clock = torch.zeros(env.num_envs, dtype=torch.int64)
+        self.batch_size = distributed.share(config.batch_size, "batch_size")
+        number = f"-{distributed.rank()}" if distributed.rank() else ""
         self.replay = Replay(
-            env, head.action_size, self.discrete, config.replay_capacity, config.sequence_length, config.burn_in,
-            most_unsaved=4 * config.num_steps, path=None if folder is None else folder / "replay.bin",
+            env, head.action_size, self.discrete, -(-config.replay_capacity // distributed.size()), config.sequence_length,
+            config.burn_in, most_unsaved=4 * config.num_steps, path=None if folder is None else folder / f"replay{number}.bin",
         )  # fmt: skip
         self.reward_scale = RewardScale(env.num_envs, config.gamma, config.normalise_rewards).to(self.device)
         self.updates_due = 0.0
-        self.episode_stats = EpisodeStats(env.num_envs)
+        self.episode_stats = EpisodeStats(config.num_envs)
+
+    own: tuple[str, ...] = ("actor", "clock", "replay", "running")
 
     @property
     def must_save(self) -> bool:
@@ -144,13 +150,15 @@ class SAC:
         reward, end = torch.stack([step.reward for step in steps], 1), torch.stack([step.start for step in steps], 1)
         self.reward_scale.update(reward.to(self.device), end.to(self.device))
         metrics = self.episode_stats.update([episode for step in steps for episode in step.episodes])
-        if self.step <= config.warmup_steps or not self.replay.settle():
+        (nothing_learned,) = distributed.any_of([self.step <= config.warmup_steps or not self.replay.settle()])
+        if nothing_learned:
             return metrics
         self.updates_due += config.updates_per_step * config.num_envs * config.num_steps
         updates, self.updates_due = int(self.updates_due), self.updates_due % 1
-        all_terms = [self.update(self.replay.sample(config.batch_size)) for _ in range(updates)]
+        all_terms = [self.update(self.replay.sample(self.batch_size)) for _ in range(updates)]
         if all_terms:
-            metrics |= {name: torch.stack([terms[name] for terms in all_terms]).mean().item() for name in all_terms[0]}
+            means = [torch.stack([terms[name] for terms in all_terms]).mean() for name in all_terms[0]]
+            metrics |= dict(zip(all_terms[0], distributed.mean(torch.stack(means)).tolist(), strict=True))
         return metrics
 
     def _act(self) -> Transition:
@@ -174,14 +182,16 @@ class SAC:
         """One gradient step of actor, critic and temperature, and one of the target towards the critic."""
         config = self.config
         batch = Batch(*(leaf.to(self.device) for leaf in batch))
-        losses, terms = self.losses(batch)
+        steps = distributed.mean(batch.mask.sum().double())
+        losses, terms = self.losses(batch, steps)
         loss = torch.stack(losses).sum()
         if not loss.isfinite():
             networks = {"policy": self.policy, "critic": self.critic, "target": self.target}
             data = {"observations": batch.obs, "rewards": batch.reward}
-            raise not_finite(self.step, terms, networks, data, partial(self.losses, batch))
+            raise not_finite(self.step, terms, networks, data, partial(self.losses, batch, steps))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # no weight is in two of them
+        distributed.average_gradients(weight for group in self.optimiser.param_groups for weight in group["params"])
         if config.max_grad_norm is not None:
             for network in (self.policy, self.critic):
                 nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
@@ -190,11 +200,12 @@ class SAC:
             torch._foreach_lerp_(list(self.target.parameters()), list(self.critic.parameters()), config.tau)
         return terms
 
-    def losses(self, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """The losses of critic, actor and temperature, each a mean over the steps to learn from, and what to tell."""
+    def losses(self, batch: Batch, steps: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """The losses of critic, actor and temperature, each a mean over the steps to learn from, and what to tell. `steps`: how
+        many there are to learn from in the batch of a process, on average over the processes."""
         config, obs = self.config, self.policy.normaliser(batch.obs)
         here = obs[:, :-1]
-        weight = batch.mask.to(obs.dtype) / batch.mask.sum()
+        weight = batch.mask.to(obs.dtype) / steps.to(obs.dtype)
         temperature = self.log_temperature.exp().detach()
         nothing_before = torch.zeros(obs.shape[:2], dtype=torch.bool, device=obs.device)
         parameters, _ = self.policy(batch.obs, self.policy.initial_state(len(obs), batch.clock), nothing_before)
@@ -267,6 +278,7 @@ class SAC:
             "reward_scale": self.reward_scale.state_dict(),
             "updates_due": self.updates_due,
             "returns": list(self.episode_stats.returns),
+            "running": self.reward_scale.running,
             "clock": self.clock,
             "actor": self.actor.state_dict(),
             "replay": self.replay.state_dict(),
@@ -274,10 +286,17 @@ class SAC:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.step, self.clock = saved["step"], saved["clock"].cpu()
+        self.step = saved["step"]
         self.updates_due = saved["updates_due"] if "updates_due" in saved else saved["owed"]  # its older name
-        for name in ("policy", "critic", "target", "optimiser", "reward_scale", "actor", "replay"):
+        scale = dict(saved["reward_scale"])
+        running = scale.pop("running", saved.get("running"))  # an older checkpoint has it there
+        self.reward_scale.load_state_dict(scale)
+        for name in ("policy", "critic", "target", "optimiser"):
             getattr(self, name).load_state_dict(saved[name])
+        if "actor" in saved:
+            self.clock, self.reward_scale.running = saved["clock"].cpu(), running
+            self.actor.load_state_dict(saved["actor"])
+            self.replay.load_state_dict(saved["replay"])
         with torch.no_grad():
             self.log_temperature.copy_(saved["log_temperature"])
         self.episode_stats.returns.extend(saved["returns"])

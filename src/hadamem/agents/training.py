@@ -10,12 +10,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 
+from .. import distributed
 from ..envs import VectorEnvironment, make_vector, tasks
 from ..envs.changes import Changes
 from ..envs.interface import Interface
@@ -94,11 +95,13 @@ class Agent(Protocol):
 
     Attributes:
         policy: who acts.
-        step: environment steps so far.
+        step: environment steps so far, of all processes.
+        own: parts of its state that are this process's; the others are the same in all processes that train together.
     """
 
     policy: Any
     step: int
+    own: tuple[str, ...]
 
     @property
     def must_save(self) -> bool:
@@ -115,7 +118,7 @@ class Agent(Protocol):
         """Everything to go on with; the weights of the policy as "policy"."""
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there; without the parts `own`, with new episodes."""
 
 
 def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path | None = None) -> Agent:
@@ -123,11 +126,19 @@ def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path
     policy = make_policy(config, env)
     if isinstance(policy, ActorCritic):
         assert config.ppo is not None
+        _draw_apart(config)
         return PPO(policy, env, config.ppo, config.steps)
     assert isinstance(policy, SoftActor)
     assert config.sac is not None
     critic = TwinCritic(env.layout, policy.head, _memory(config), config.sac.network).to(config.device)
+    _draw_apart(config)
     return SAC(policy, critic, env, config.sac, folder)
+
+
+def _draw_apart(config: TrainConfig, step: int = 0) -> None:
+    """Let this process draw other numbers than those it trains together with."""
+    if distributed.rank() or step:
+        torch.manual_seed(seed_for(config.seed, f"process {distributed.rank()} after {step}"))
 
 
 def check_device(device: str) -> None:
@@ -207,26 +218,32 @@ def train(
     Raises:
         ValueError: the folder or the configuration cannot be used; the folder is then as it was.
     """
+    with distributed.processes(config.processes, _train, config, path, resume):
+        return _train(config, path, resume, progress)
+
+
+def _train(
+    config: TrainConfig, path: pathlib.Path, resume: bool, progress: Callable[[str, int, int], Progress] = Progress
+) -> bool:
+    """What each process of a training does; the first one writes the folder, and shows the progress."""
+    first = distributed.rank() == 0
+    config, path = distributed.gathered((replace(config, processes=distributed.size()), path))[0]
+    if not first:
+        _log.setLevel(logging.ERROR)  # notices are said once
     with ExitStack() as stack:
-        run = stack.enter_context(Run.open(path)) if resume else None
+        run = stack.enter_context(Run.open(path)) if resume and first else None
+        folder_config, config = config, replace(config, device=distributed.local_device(config.device))
         check_device(config.device)
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.manual_seed(seed_for(config.seed, "network"))
-        saved = read_checkpoint(path, config.device) if run is not None and has_checkpoint(path) else None
+        saved = read_checkpoint(path, config.device) if resume and has_checkpoint(path) else None
         if saved is not None:
             _check_steps(config.steps, saved["agent"]["step"], path)
         elif run is not None and (last := read_last_metrics(path)) is not None:
             step = f"{last['step']:,}"
             raise RunError(f"{path} has metrics up to step {step}, but no checkpoint.pt to go on from; begin a new run")
         _load_triton()
-        # where environments cannot be saved, a resumed run must not meet its first episodes again
-        purpose = "environment" if saved is None else f"environment after {saved['agent']['step']}"
-        env = make_environment(config, config.algorithm.num_envs, seed_for(config.seed, purpose))
-        stack.callback(env.close)
-        if env.num_envs != config.algorithm.num_envs:
-            raise ValueError(
-                f"num_envs is {config.algorithm.num_envs}, but {env.id} is a vector of {env.num_envs} environments"
-            )
+        env = stack.enter_context(closing(_make_share(config, 0 if saved is None else saved["agent"]["step"])))
         if saved is not None:
             env.require(saved.get("spaces", env.described))
         agent = make_agent(config, env, path)
@@ -234,58 +251,97 @@ def train(
         seconds, metrics = 0.0, {"return": float("nan")}
         if saved is not None:
             with fitting(path / "checkpoint.pt"):
-                agent.load_state_dict(saved["agent"])
-                _set_random_state(saved["random"])
+                _go_on(agent, saved, config)
             seconds = saved["seconds"]
             metrics |= read_last_metrics(path) or {}
             if agent.step >= config.steps and (path / "result.json").exists():
                 return True
-        if run is None:
-            run = stack.enter_context(Run.create(path, config))
-        else:
-            run.start(config, agent.step)
+        if run is not None:
+            run.start(folder_config, agent.step)
+        elif first:
+            run = stack.enter_context(Run.create(path, folder_config))
+        distributed.gathered(None)  # now the folder is there for all
         if advice := few_updates(config):
             _log.warning("%s", advice)
-        update = stack.enter_context(_shown(progress(f"{config.memory} on {config.env}", config.steps, agent.step)))
-        stop = stack.enter_context(_stop())
-
-        interface = env.interface.to_json()
+        update = _nothing
+        if first:
+            update = stack.enter_context(_shown(progress(f"{config.memory} on {config.env}", config.steps, agent.step)))
+        stop = stack.enter_context(_stop(say=first))
+        made_for = {"spaces": env.described, "interface": env.interface.to_json()}
 
         def save() -> None:
-            made_for = {"spaces": env.described, "interface": interface}
-            run.save({"agent": agent.state_dict(), **made_for, "random": _random_state(), "seconds": seconds})
+            state = agent.state_dict()
+            own = {"agent": {name: state[name] for name in agent.own}, "random": _random_state()}
+            others = distributed.gathered(own)[1:]
+            if run is not None:
+                run.save({"agent": state, **made_for, "random": own["random"], "others": others, "seconds": seconds})
 
         if saved is None:
             save()  # from its first moment on, a run that is killed can go on
-        saved_at = time.monotonic()
-        while agent.step < config.steps and not stop:
+        saved_at, stopped = time.monotonic(), bool(stop)
+        while agent.step < config.steps and not stopped:
             begin = time.monotonic()
             steps_before = agent.step
             metrics = agent.iterate(update)
             metrics["steps_per_second"] = (agent.step - steps_before) / (time.monotonic() - begin)
             every = config.evaluate_every
-            if every is not None and agent.step // every > steps_before // every:
+            if first and every is not None and agent.step // every > steps_before // every:
                 metrics |= _evaluate(config, agent.policy)
             seconds += time.monotonic() - begin
-            run.log(agent.step, metrics | {"seconds": seconds})
+            if run is not None:
+                run.log(agent.step, metrics | {"seconds": seconds})
             update(agent.step, metrics["return"])
-            if agent.must_save or time.monotonic() - saved_at > config.checkpoint_every:
+            must_save = agent.must_save or time.monotonic() - saved_at > config.checkpoint_every
+            stopped, must_save = distributed.any_of([bool(stop), must_save])
+            if must_save:
                 save()
                 saved_at = time.monotonic()
         save()
         complete = agent.step >= config.steps
-        if complete:
+        if complete and run is not None:
             run.finish({"steps": agent.step, "seconds": seconds, "return": _or_none(metrics["return"])})
     return complete
 
 
+def _make_share(config: TrainConfig, step: int) -> VectorEnvironment:
+    """The environments of this process, for a training that has made so many steps."""
+    num_envs = distributed.share(config.algorithm.num_envs, "num_envs")
+    # where environments cannot be saved, a resumed run must not meet its first episodes again
+    seed = seed_for(config.seed, f"environment after {step}" if step else "environment")
+    env = make_environment(config, num_envs, seed + distributed.rank() * num_envs)
+    if env.num_envs != num_envs:
+        env.close()
+        raise ValueError(f"num_envs is {config.algorithm.num_envs}, but {env.id} is a vector of {env.num_envs} environments")
+    return env
+
+
+def _go_on(agent: Agent, saved: dict[str, Any], config: TrainConfig) -> None:
+    """Put a checkpoint into an agent, and into the random generators."""
+    state, parts = saved["agent"], [saved, *saved.get("others", [])]
+    if len(parts) == distributed.size():
+        part = parts[distributed.rank()]
+        agent.load_state_dict(state | {name: part["agent"][name] for name in agent.own if name in part["agent"]})
+        _set_random_state(part["random"])
+    else:
+        _log.warning(
+            "%d processes go on with what %d have learned: new episodes begin%s", distributed.size(), len(parts),
+            ", and the replay is filled anew" if config.sac is not None else "",
+        )  # fmt: skip
+        agent.load_state_dict({name: value for name, value in state.items() if name not in agent.own})
+        _draw_apart(config, agent.step)
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
 def usual_threads(config: TrainConfig, policy: Policy) -> int:
-    """One where a gradient step is small; else all."""
+    """One where a gradient step is small; else all that this process's share of the machine has."""
     batch = config.sac.batch_size * config.sac.num_steps if config.sac is not None else 0  # about
     if config.ppo is not None:
         batch = config.ppo.num_envs * config.ppo.num_steps // config.ppo.minibatches
-    small = batch * sum(weight.numel() for weight in policy.parameters()) < _SMALL_WORK
-    return 1 if small else torch.get_num_threads()
+    small = batch / distributed.size() * sum(weight.numel() for weight in policy.parameters()) < _SMALL_WORK
+    return 1 if small else max(1, torch.get_num_threads() // distributed.local_size())
 
 
 def _check_steps(steps: int, done: int, path: pathlib.Path) -> None:
@@ -374,8 +430,8 @@ def _shown(bar: Progress) -> Iterator[Callable[..., None]]:
 
 
 @contextmanager
-def _stop() -> Iterator[list[int]]:
-    """A list that is no longer empty once the user has asked to stop."""
+def _stop(say: bool) -> Iterator[list[int]]:
+    """A list that is no longer empty once the user has asked to stop; `say`: that it will."""
     asked: list[int] = []
 
     def ask(number: int, frame: Any) -> None:
@@ -383,6 +439,8 @@ def _stop() -> Iterator[list[int]]:
         for which in (signal.SIGINT, signal.SIGTERM):  # the next one ends the program at once
             signal.signal(which, before[which])
         with suppress(OSError):  # the terminal may be gone
+            if not say:
+                return
             print("\nstopping after this iteration, with a checkpoint; once more: at once", file=sys.stderr, flush=True)
 
     numbers = [signal.SIGINT, signal.SIGTERM]

@@ -25,6 +25,7 @@ from ..agents.evaluation import MAX_STEPS
 from ..agents.training import evaluate_task, load_policy
 from ..agents.training import train as run_training
 from ..checks import check_fields
+from ..distributed import is_first
 from ..envs import EnvironmentFailedError, list_tasks
 from ..memory import memory_names
 from ..recipes.arguments import file_name, read_train
@@ -53,6 +54,8 @@ class Resume:
     """environment steps of the whole run, those already made included; None: as many as it was started with"""
     device: str | None = None
     """device that the networks run on; None: the one that the run was started with"""
+    processes: int | None = None
+    """processes that train together; None: as many as the run was started with"""
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -63,13 +66,16 @@ def train(arguments: Sequence[str]) -> None:
         path = resumed.resume
         config = load_config(path)
         steps = config.steps if resumed.steps is None else resumed.steps
-        config = replace(config, steps=steps, device=resumed.device or config.device)
+        processes = config.processes if resumed.processes is None else resumed.processes
+        config = replace(config, steps=steps, device=resumed.device or config.device, processes=processes)
     else:
         given = read_train(arguments)
         config = given.config
         folder = f"{config.memory}-{config.agent}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         path = given.out or pathlib.Path("runs") / file_name(config.env) / folder
     complete = run_training(config, path, resume, show_progress)
+    if not is_first():
+        return
     if not complete:
         say(f"stopped; go on with: hadamem train --resume {shlex.quote(str(path))}")
     print(path)

@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 import weakref
@@ -26,6 +25,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space, create_shared_memory, read_from_shared_memory
 
+from ..distributed import end_with_parent
 from .border import EnvironmentFailedError, Environments, notice
 from .parts import seen_parts
 
@@ -229,7 +229,7 @@ def _work(
     end: int,
 ) -> None:
     """What a worker does: it calls the methods that it is told, until the pipe or its parent ends."""
-    _end_with_parent()
+    end_with_parent()  # the pipe does not say it: forked workers that are younger hold its other end, too
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to all processes of a run: the parent answers, and ends this one
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -257,20 +257,6 @@ def _work(
             request = pipe.recv()
     if envs is not None:
         envs.close()
-
-
-def _end_with_parent() -> None:
-    """End this process soon after its parent, even in the middle of a step. The pipe does not say it: forked workers that are
-    younger hold its other end, too."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        while os.getppid() == parent.pid:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _portable(error: Exception) -> tuple[Exception, str | None]:
@@ -338,7 +324,7 @@ _tried: dict[str, Kind | None] = {}
 
 def _try(pipe: Connection, id: str, make: Make) -> None:
     """Send the Kind of one environment, or nothing."""
-    _end_with_parent()
+    end_with_parent()
     with contextlib.suppress(BaseException), open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)  # what it has to say will be said again
         os.dup2(nowhere.fileno(), 2)

@@ -2,7 +2,8 @@
 
 They are buffers: saved and exported with the weights, and changed by `update` only, which learning algorithms call between
 rollouts. So a rollout and the updates on it see the same numbers. All of them are exact under powers of two: observations or
-rewards multiplied by 2^k give the same run.
+rewards multiplied by 2^k give the same run. Of processes that train together, each gives what it has seen, and all have the
+statistics of everything.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..distributed import stacked
 from ..envs import Layout
 
 _LIMIT = 10.0  # deviations; what is further from the mean is cut
@@ -46,6 +48,10 @@ class Moments(nn.Module):
         count = len(x) * zeros.index_add(0, quantity, torch.ones_like(quantity, dtype=torch.float64))
         mean = zeros.index_add(0, quantity, x.sum(0)) / count
         squares = zeros.index_add(0, quantity, (x - mean[quantity]).square().sum(0))
+        for part in stacked(torch.stack([count, mean, squares])):
+            self._merge(*part)
+
+    def _merge(self, count: Tensor, mean: Tensor, squares: Tensor) -> None:
         total, distance = self.count + count, mean - self.mean
         self.squares += squares + distance.square() * self.count * count / total
         self.mean += distance * count / total
@@ -127,7 +133,7 @@ class RewardScale(nn.Module):
     def __init__(self, num_envs: int, gamma: float, enabled: bool = True) -> None:
         super().__init__()
         self.gamma, self.enabled, self.moments = gamma, enabled, Moments(1)
-        self.register_buffer("running", torch.zeros(num_envs, dtype=torch.float64))
+        self.register_buffer("running", torch.zeros(num_envs, dtype=torch.float64), persistent=False)
 
     @property
     def deviation(self) -> float:
@@ -186,7 +192,7 @@ class ValueHead(nn.Module):
         """Take in the targets of an update, of any shape."""
         if not self.enabled:
             return
-        targets, known = targets.double(), bool(self.weight > 0)
+        targets, known = stacked(targets).double(), bool(self.weight > 0)
         self.weight.lerp_(torch.ones_like(self.weight), _RATE)
         self.average.lerp_(targets.mean(), _RATE)
         self.square.lerp_(targets.square().mean(), _RATE)

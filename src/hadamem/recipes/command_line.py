@@ -6,11 +6,9 @@ import shlex
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from ..agents.config import TrainConfig
+from ..agents.config import OF_THE_MACHINE, TrainConfig
 from ..memory import memory_options
 from .presets import PRESETS, default_preset, preset_config
-
-_WHERE = {"device", "threads", "env_workers", "checkpoint_every"}  # of the machine, not of what is learned
 
 
 def train_command(config: TrainConfig) -> str:
@@ -45,7 +43,7 @@ def _differences(given: Any, default: Any) -> list[str]:
         option = field.name.replace("_", "-")
         if is_dataclass(value):
             words += _differences(value, usual)
-        elif value == usual or field.name in _WHERE or field.name == "seed":
+        elif value == usual or field.name in OF_THE_MACHINE or field.name == "seed":
             continue
         elif isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from ..agents.config import TrainConfig
+from ..agents.config import OF_THE_MACHINE, TrainConfig
 from ..agents.ppo import PPOConfig
 from ..agents.sac import SACConfig
 from ..networks import NetworkConfig, SACNetworkConfig
@@ -26,7 +26,7 @@ from .presets import PRESETS, default_preset, preset_config
 
 _AGENTS: dict[str, tuple[type, type]] = {"ppo": (PPOConfig, NetworkConfig), "sac": (SACConfig, SACNetworkConfig)}
 #: fields of one machine or of one run, not of what is learned
-_NOT_WRITTEN = {"device", "threads", "env_workers", "checkpoint_every", "seed", "evaluate_every", "evaluate_episodes"}
+_NOT_WRITTEN = OF_THE_MACHINE | {"seed", "evaluate_every", "evaluate_episodes"}
 
 
 @dataclass(frozen=True)

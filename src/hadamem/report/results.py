@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from ..agents.config import config_from_dict
+from ..agents.config import OF_THE_MACHINE, config_from_dict
 from ..options import read_json
 from ..run import NoRunError, RunError, read_last_metrics, read_metrics, read_saved, write_whole
 
@@ -25,8 +25,6 @@ ENDING = ".run.json"
 #: of the steps, at the end, over which a score is the mean
 TAIL = 0.05
 _POINTS = 200  # of a curve; each is the mean of the iterations between it and the one before
-#: fields of a configuration that do not change what is learned
-_INDIFFERENT = {"threads", "device", "checkpoint_every"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def config_key(config: dict[str, Any]) -> str:
     """
     with contextlib.suppress(ValueError):  # it has fields or values that are no more: it stays as it is
         config = asdict(config_from_dict(config))
-    text = json.dumps({name: value for name, value in config.items() if name not in _INDIFFERENT})
+    text = json.dumps({name: value for name, value in config.items() if name not in OF_THE_MACHINE})
     return json.dumps(json.loads(text, parse_float=_number), sort_keys=True)
 
 

@@ -1,0 +1,231 @@
+"""Several processes that train one policy together, on torch.distributed.
+
+Each has the same weights, and environments of its own. What concerns all of them (gradients, statistics, decisions) goes
+through the functions here; alone, they give back what they are given. All processes must call them in the same order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+_PATIENCE = timedelta(minutes=30)  # for which the others are waited for, such as during an evaluation
+_SPAWN: Any = multiprocessing.get_context("spawn")  # threads of kernels do not survive a fork
+
+
+class ProcessDiedError(ChildProcessError):
+    """One of the processes that train together ended."""
+
+
+def size() -> int:
+    """How many processes train together; 1: this one alone."""
+    return dist.get_world_size() if _joined() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0, which is the one that writes and talks."""
+    return dist.get_rank() if _joined() else 0
+
+
+def is_first() -> bool:
+    """Whether this process writes and talks, be it before or after it trains together with others."""
+    return int(os.environ.get("RANK", 0)) == 0 if dist.is_torchelastic_launched() else rank() == 0
+
+
+def local_size() -> int:
+    """How many of the processes are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", size())) if _joined() else 1
+
+
+def local_device(device: str) -> str:
+    """The device of this process, where "cuda" stands for all GPUs of a machine."""
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', rank()))}" if device == "cuda" and size() > 1 else device
+
+
+def share(total: int, what: str) -> int:
+    """A process's share of what is divided among all.
+
+    Raises:
+        ValueError: it cannot be divided evenly.
+    """
+    if total % size():
+        raise ValueError(f"{what} is {total}; it must be a multiple of the number of processes, which is {size()}")
+    return total // size()
+
+
+def stacked(x: Tensor) -> Tensor:
+    """(N, *x.shape), the tensors of all N processes in their order."""
+    if not _joined():
+        return x[None]
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.stack(parts)
+
+
+def mean(x: Tensor) -> Tensor:
+    """Of all processes' tensors."""
+    return stacked(x).mean(0) if _joined() else x
+
+
+def gathered(value: Any) -> list[Any]:
+    """What all processes have, in their order."""
+    if not _joined():
+        return [value]
+    values = [None] * size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def any_of(flags: Iterable[bool]) -> list[bool]:
+    """For each flag, whether it is set in any process."""
+    return [any(flag) for flag in zip(*gathered(list(flags)), strict=True)]
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace the gradients by the mean of those of all processes."""
+    if not _joined():
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= size()
+    for gradient, averaged in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(averaged.view_as(gradient))
+
+
+@contextlib.contextmanager
+def processes(count: int, work: Callable[..., object], *args: Any) -> Iterator[None]:
+    """Inside, this process is the first of `count` that train together; the others are started here and call `work(*args)`.
+
+    Where a launcher such as torchrun or Ray has started the processes, each of them calls this, and none is started here; then
+    `count` is 1, or their number.
+
+    Raises:
+        ValueError: `count` is not the number of processes that the launcher started.
+        ProcessDiedError: another process was killed.
+    """
+    launched = dist.is_torchelastic_launched()
+    if count > 1 and not launched and not _joined():
+        with _started(count, work, args):
+            yield
+        return
+    with contextlib.ExitStack() as stack:
+        if launched and not _joined():
+            dist.init_process_group(_backend(), timeout=_PATIENCE)
+            stack.callback(dist.destroy_process_group)
+        if count not in (1, size()):
+            raise ValueError(f"processes is {count}, but {size()} processes were started; leave it out, or give that number")
+        yield
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _backend() -> str:
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
+@contextlib.contextmanager
+def _started(count: int, work: Callable[..., object], args: tuple[Any, ...]) -> Iterator[None]:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_PATIENCE)
+    others: list[tuple[Any, Connection]] = []
+    try:
+        for number in range(1, count):
+            pipe, theirs = _SPAWN.Pipe(duplex=False)
+            process = _SPAWN.Process(target=_work, args=(theirs, store.port, number, count, work, args), daemon=False)
+            process.start()
+            theirs.close()
+            others.append((process, pipe))
+        with _watched(others):
+            dist.init_process_group(_backend(), store=store, rank=0, world_size=count, timeout=_PATIENCE)
+            yield
+        for process, _ in others:
+            process.join()
+    finally:
+        if _joined():
+            dist.destroy_process_group()
+        for process, pipe in others:
+            process.kill()
+            process.join()
+            pipe.close()
+
+
+@contextlib.contextmanager
+def _watched(others: list[tuple[Any, Connection]]) -> Iterator[None]:
+    """An error that comes of another process's end becomes what ended that."""
+    try:
+        yield
+    except RuntimeError as error:
+        for number, (process, pipe) in enumerate(others, 1):
+            theirs = _what_ended(number, process, pipe)
+            if theirs is not None:
+                for note in getattr(error, "__notes__", ()):
+                    theirs.add_note(note)
+                raise theirs from error
+        raise
+
+
+def _what_ended(number: int, process: Any, pipe: Connection) -> Exception | None:
+    """The error that ended a process, None if it is well."""
+    process.join(2.0)
+    with contextlib.suppress(EOFError, OSError):
+        if pipe.poll():
+            return pipe.recv()
+    if (code := process.exitcode) in (None, 0):
+        return None
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return ProcessDiedError(f"process {number} of the training (pid {process.pid}) {how}")
+
+
+def _work(pipe: Connection, port: int, number: int, count: int, work: Callable[..., object], args: tuple[Any, ...]) -> None:
+    """What a process does that was started here."""
+    end_with_parent()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to all processes of a run: the first one answers for all
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    try:
+        store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=_PATIENCE)
+        dist.init_process_group(_backend(), store=store, rank=number, world_size=count, timeout=_PATIENCE)
+        work(*args)
+    except Exception as error:
+        _send(pipe, error)
+        os._exit(1)  # at once: the others wait for this one
+    finally:
+        if _joined():
+            dist.destroy_process_group()
+
+
+def _send(pipe: Connection, error: Exception) -> None:
+    text = "".join(traceback.format_exception(error))
+    try:
+        error.add_note(f"in process {rank()} of the training:\n{text}")
+        pipe.send(error)
+    except Exception:  # it cannot be sent
+        pipe.send(RuntimeError(text))
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one that started it, whatever it does then."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        while os.getppid() == parent.pid:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
