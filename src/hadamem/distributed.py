@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -201,12 +202,12 @@ def _work(pipe: Connection, port: int, number: int, count: int, work: Callable[.
         store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=_PATIENCE)
         dist.init_process_group(_backend(), store=store, rank=number, world_size=count, timeout=_PATIENCE)
         work(*args)
+        dist.destroy_process_group()
     except Exception as error:
         _send(pipe, error)
         os._exit(1)  # at once: the others wait for this one
-    finally:
-        if _joined():
-            dist.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # without the destructors of gloo, some of which call std::terminate
 
 
 def _send(pipe: Connection, error: Exception) -> None:

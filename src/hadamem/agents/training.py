@@ -243,7 +243,7 @@ def _train(
             step = f"{last['step']:,}"
             raise RunError(f"{path} has metrics up to step {step}, but no checkpoint.pt to go on from; begin a new run")
         _load_triton()
-        env = stack.enter_context(closing(_make_share(config, 0 if saved is None else saved["agent"]["step"])))
+        env = stack.enter_context(closing(make_share(config, 0 if saved is None else saved["agent"]["step"])))
         if saved is not None:
             env.require(saved.get("spaces", env.described))
         agent = make_agent(config, env, path)
@@ -303,7 +303,7 @@ def _train(
     return complete
 
 
-def _make_share(config: TrainConfig, step: int) -> VectorEnvironment:
+def make_share(config: TrainConfig, step: int) -> VectorEnvironment:
     """The environments of this process, for a training that has made so many steps."""
     num_envs = distributed.share(config.algorithm.num_envs, "num_envs")
     # where environments cannot be saved, a resumed run must not meet its first episodes again

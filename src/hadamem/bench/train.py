@@ -24,18 +24,18 @@ ABOUT = {
 }
 
 
-def ppo_on_one_task(memory: str, size: int) -> tuple[TrainConfig, VectorEnvironment]:
+def ppo_on_one_task(memory: str, size: int, device: str = "cpu") -> tuple[TrainConfig, VectorEnvironment]:
     """What is measured with PPO, see ABOUT, and its environments."""
     config = preset_config("fast", ENV, memory)
     assert config.ppo is not None
     ppo = replace(config.ppo, num_envs=64, num_steps=128, epochs=4, minibatches=8)
-    config = replace(config, memory_size=size, ppo=ppo)
+    config = replace(config, memory_size=size, ppo=ppo, device=device)
     return config, make_environment(config, ppo.num_envs, 0)
 
 
-def measure_ppo(memory: str, size: int, iterations: int = 15) -> dict[str, Any]:
+def measure_ppo(memory: str, size: int, device: str = "cpu", iterations: int = 15) -> dict[str, Any]:
     """Environment steps per second of PPO: the median iteration, acting and learning."""
-    config, env = ppo_on_one_task(memory, size)
+    config, env = ppo_on_one_task(memory, size, device)
     ppo, agent = config.ppo, make_agent(config, env)
     assert ppo is not None
     speed = ppo.num_envs * ppo.num_steps / median_seconds(agent.iterate, budget=1e9, most=iterations)
@@ -43,12 +43,12 @@ def measure_ppo(memory: str, size: int, iterations: int = 15) -> dict[str, Any]:
     return {"agent": "ppo", "memory": memory, "memory_size": size, "steps_per_s": speed}
 
 
-def measure_sac(memory: str, size: int, updates: int = 30) -> dict[str, Any]:
+def measure_sac(memory: str, size: int, device: str = "cpu", updates: int = 30) -> dict[str, Any]:
     """Gradient updates per second of SAC, sampling included: the median one."""
     config = preset_config("meta-paper", "hadamem/Wind-v0", memory)
     assert config.sac is not None
     sac = replace(config.sac, actor_memory=None)
-    config = replace(config, memory_size=size, sac=sac)
+    config = replace(config, memory_size=size, sac=sac, device=device)
     env = make_environment(config, sac.num_envs, 0)
     agent = make_agent(config, env)
     assert isinstance(agent, SAC)
@@ -60,10 +60,10 @@ def measure_sac(memory: str, size: int, updates: int = 30) -> dict[str, Any]:
     return {"agent": "sac", "memory": memory, "memory_size": size, "updates_per_s": speed}
 
 
-def measure_all(agent: str, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
+def measure_all(agent: str, on_progress: Callable[[str], None], device: str = "cpu") -> list[dict[str, Any]]:
     """All cases of an agent, one after the other."""
     rows = []
     for memory, size in CASES[agent]:
         on_progress(f"{memory} of size {size}")
-        rows.append((measure_ppo if agent == "ppo" else measure_sac)(memory, size))
+        rows.append((measure_ppo if agent == "ppo" else measure_sac)(memory, size, device))
     return rows

@@ -79,6 +79,8 @@ class BenchTrain(Bench):
 
     agent: Literal["ppo", "sac"] = "ppo"
     """environment steps per second of PPO, or gradient updates per second of SAC"""
+    device: str = "cpu"
+    """device that the networks run on: cpu, cuda, cuda:1, ..."""
 
 
 def bench_train(arguments: Sequence[str]) -> None:
@@ -87,7 +89,7 @@ def bench_train(arguments: Sequence[str]) -> None:
 
     given = tyro.cli(BenchTrain, args=arguments, prog="hadamem bench train")
     with console.status("") as status:
-        rows = train.measure_all(given.agent, status.update)
+        rows = train.measure_all(given.agent, status.update, given.device)
     print_rows(train.ABOUT[given.agent], rows)
     write_json(given.json, rows)
 
@@ -109,6 +111,32 @@ def bench_contention(arguments: Sequence[str]) -> None:
     with console.status("") as status:
         rows = [asdict(row) for row in contention.measure_all(status.update, seconds=given.seconds)]
     print_rows(f"{train.ABOUT['ppo']}, beside so many busy processes", rows)
+    write_json(given.json, rows)
+
+
+@dataclass
+class BenchProcesses(Bench):
+    """Measure training by several processes together, with one thread each, beside one process; see --processes of hadamem
+    train."""
+
+    processes: tuple[int, ...] = (2,)
+    """numbers of processes, beside 1"""
+    memories: tuple[str, ...] = ("shm", "gru")
+    """memories of the agents"""
+    rounds: int = 3
+    """rounds, in each of which every number of processes has its turn"""
+
+
+def bench_processes(arguments: Sequence[str]) -> None:
+    """Measure training by several processes together"""
+    from ..bench import processes
+
+    given = tyro.cli(BenchProcesses, args=arguments, prog="hadamem bench processes")
+    check_fields(given, ("rounds",), at_least=1)
+    with console.status("") as status:
+        found = processes.measure_all(status.update, memories=given.memories, processes=given.processes, rounds=given.rounds)
+    rows = [asdict(row) for row in found]
+    print_rows("PPO, one thread in each process; the second environment waits 5 ms in every step", rows)
     write_json(given.json, rows)
 
 

@@ -279,6 +279,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "bench limit": bench.bench_limit,
     "bench train": bench.bench_train,
     "bench contention": bench.bench_contention,
+    "bench processes": bench.bench_processes,
     "bench envs": bench.bench_envs,
     "bench recall": bench.bench_recall,
     "bench memories": bench.bench_memories,
