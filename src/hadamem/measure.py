@@ -30,6 +30,16 @@ def _seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
+def processors() -> int:
+    """How many this process may use: those it may run on, and no more than its control group is given."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = pathlib.Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return own if quota == "max" else max(1, min(own, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such limit on this system
+        return own
+
+
 def peak_extra_mb(function: Callable[[], Any]) -> float:
     """Megabytes (10^6 bytes) by which a call raises the resident memory of this process at its peak."""
     status = pathlib.Path("/proc/self/status")

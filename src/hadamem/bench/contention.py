@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from ..agents.training import make_agent, usual_threads
-from ..measure import in_fresh_process
+from ..measure import in_fresh_process, processors
 from .train import ppo_on_one_task
 
 CASES = (("shm", 32), ("shm", 128), ("gru", 128))
@@ -85,10 +84,10 @@ def measure_all(
 ) -> list[Row]:
     """All memories, numbers of threads and of neighbours, each in a process of its own; alone is always among them."""
     rows = []
-    processors = os.cpu_count() or 1
+    here = processors()
     for memory, size in cases:
         for name in settings:
-            threads = {"1": 1, "all": processors, "default": None}[name]
+            threads = {"1": 1, "all": here, "default": None}[name]
             alone = 0.0
             for count in dict.fromkeys((0, *neighbours)):
                 on_progress(f"{memory} of size {size}, threads {name}, beside {count}")
@@ -96,7 +95,7 @@ def measure_all(
                 found = in_fresh_process(__name__, json.dumps(asdict(case)))
                 used, speed = found["threads"], found["steps_per_s"]
                 alone = alone or speed
-                fair = alone * min(1.0, processors / (used + count))
+                fair = alone * min(1.0, here / (used + count))
                 label = f"default ({used})" if threads is None else name
                 rows.append(Row(memory, size, label, count, speed, speed / fair))
     return rows

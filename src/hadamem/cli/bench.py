@@ -114,6 +114,19 @@ def bench_contention(arguments: Sequence[str]) -> None:
     write_json(given.json, rows)
 
 
+def bench_gpu(arguments: Sequence[str]) -> None:
+    """Measure the Hadamard recurrence on a GPU"""
+    import torch
+
+    from ..bench import gpu
+
+    given = tyro.cli(Bench, args=arguments, prog="hadamem bench gpu")
+    with console.status("") as status:
+        rows = gpu.measure_all(status.update)
+    print_rows(f"{torch.cuda.get_device_name()}: µs for one step of one row, and MB above the inputs", rows)
+    write_json(given.json, rows)
+
+
 @dataclass
 class BenchProcesses(Bench):
     """Measure training by several processes together, with one thread each, beside one process; see --processes of hadamem

@@ -280,6 +280,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "bench train": bench.bench_train,
     "bench contention": bench.bench_contention,
     "bench processes": bench.bench_processes,
+    "bench gpu": bench.bench_gpu,
     "bench envs": bench.bench_envs,
     "bench recall": bench.bench_recall,
     "bench memories": bench.bench_memories,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..checks import check_fields
+from ..measure import processors
 from ..report.results import Result, find_results, matches, peek_result
 from ..run import write_whole
 from ..sweeps.cluster import run_on_ray
@@ -98,8 +98,7 @@ def sweep(arguments: Sequence[str]) -> None:
 
 def threads_for(given: SweepOptions) -> int:
     """Processor threads of each run."""
-    processors = os.cpu_count() or 1
-    return 1 if given.ray else max(1, processors // (given.jobs or processors))
+    return 1 if given.ray else max(1, processors() // (given.jobs or processors()))
 
 
 def train_cells(cells: Sequence[Cell], given: SweepOptions) -> None:
@@ -118,7 +117,7 @@ def train_cells(cells: Sequence[Cell], given: SweepOptions) -> None:
             if given.ray:
                 run_on_ray(cells, given.ray, given.jobs, given.out, finished, display.look)
             else:
-                run_here(cells, given.jobs or os.cpu_count() or 1, finished, display.look)
+                run_here(cells, given.jobs or processors(), finished, display.look)
         except KeyboardInterrupt:
             say("stopped; the same command goes on from here")
             raise SystemExit(130) from None
@@ -184,7 +183,7 @@ def reproduce(arguments: Sequence[str]) -> None:
 def _print_expected(name: str, cells: Sequence[Cell], given: SweepOptions) -> None:
     with console.status("measuring") as status:
         duration = expected(cells, given.known, lambda what: status.update(Text(f"measuring {what}")))
-    jobs = given.jobs or os.cpu_count() or 1
+    jobs = given.jobs or processors()
     waiting = sum(cell.state == "waiting" for cell in cells)
     hours = duration.seconds / 3600 / min(jobs, max(waiting, 1))
     time_left = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-import os
 import pathlib
 import shlex
 import statistics
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from ..measure import processors
 from ..recipes.arguments import file_name, memory_words, read_train
 from ..recipes.file import write_recipe
 from ..run import versions
@@ -84,7 +84,7 @@ def tune(arguments: Sequence[str]) -> None:
     from .tune_display import Display
 
     folder = options.out or pathlib.Path("runs/tune") / file_name(options.task)
-    jobs = options.jobs or os.cpu_count() or 1
+    jobs = options.jobs or processors()
     _ = _space(options, words, options.steps or 1).defaults  # what cannot be understood is answered before a folder is made
     with _locked(folder):
         study = open_study(folder)

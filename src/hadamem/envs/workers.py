@@ -26,6 +26,7 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space, create_shared_memory, read_from_shared_memory
 
 from ..distributed import end_with_parent
+from ..measure import processors
 from .border import EnvironmentFailedError, Environments, notice
 from .parts import seen_parts
 
@@ -289,7 +290,7 @@ def usual_workers(kind: Kind, num_envs: int) -> int:
 
 def _free_processors() -> int:
     """Of those that this process may run on, how many others did not use in the last minute."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = processors()
     others = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return own - min(own - 1, round(others))
 

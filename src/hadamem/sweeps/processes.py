@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 
 from ..agents.config import config_from_dict
+from ..measure import processors
 from .runs import train_once
 from .sweep import Cell
 
@@ -67,7 +68,7 @@ def start(cell: Cell, folder: str | None = None) -> subprocess.Popen[bytes]:
     cell.state = "running"
     cell.log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", __name__, json.dumps(asdict(cell.config)), str(cell.path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(cell.config.threads or os.cpu_count())}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(cell.config.threads or processors())}
     with cell.log.open("ab") as log:  # in a session of its own: Ctrl-C is for the sweep, which ends it by closing stdin
         return subprocess.Popen(
             command,

@@ -1,0 +1,66 @@
+"""The Hadamard recurrence on a GPU: the fused kernels next to the form in which SHM was released, and to torch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..measure import median_seconds
+from ..ops import hadamard_memory
+from .ops import SIZES, released_form
+
+BACKENDS = ("released", "reference", "parallel", "gpu")
+WIDE = ((1024, 128, 32), (256, 256, 128))  # rollouts that fill a GPU
+
+
+def measure(backend: str, size: tuple[int, int, int], device: str = "cuda") -> dict[str, Any]:
+    """One row: microseconds per row and step, and megabytes of the GPU above the inputs."""
+    B, T, H = size
+    tensors = [torch.randn(B, T, H, device=device).mul_(0.3).requires_grad_() for _ in range(5)]
+    gradient = torch.randn(B, T, H, device=device)
+    start, state = torch.zeros(B, T, dtype=torch.bool, device=device), torch.zeros(B, H, H, device=device)
+
+    def function(u: Tensor, w: Tensor, a: Tensor, k: Tensor, q: Tensor) -> Tensor:
+        if backend == "released":
+            return released_form(u, w, a, k, q)
+        return hadamard_memory(a, k, q, factors=(u, w), start=start, state=state, backend=backend)[0]
+
+    @torch.no_grad()
+    def forward() -> None:
+        function(*tensors)
+        torch.cuda.synchronize()
+
+    def both_ways() -> None:
+        torch.autograd.grad(function(*tensors), tensors, gradient)
+        torch.cuda.synchronize()
+
+    row: dict[str, Any] = {"backend": backend, "B": B, "T": T, "H": H}
+    for name, call in {"forward": forward, "forward_backward": both_ways}.items():
+        row[f"{name}_us"] = 1e6 * median_seconds(call) / (B * T)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    both_ways()
+    return row | {"extra_mb": (torch.cuda.max_memory_allocated() - before) / 1e6}
+
+
+def measure_all(on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
+    """All backends at all sizes; those that do not fit into the GPU's memory are left out.
+
+    Raises:
+        ValueError: there is no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise ValueError("there is no GPU here that torch can use")
+    rows = []
+    for size in (*SIZES, *WIDE):
+        for backend in BACKENDS:
+            on_progress(f"{backend} at (B, T, H) = {size}")
+            try:
+                rows.append(measure(backend, size))
+            except torch.OutOfMemoryError:
+                on_progress(f"{backend} at (B, T, H) = {size} does not fit into the GPU's memory")
+            torch.cuda.empty_cache()
+    return rows
