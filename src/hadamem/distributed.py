@@ -108,7 +108,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def processes(count: int, work: Callable[..., object], *args: Any) -> Iterator[None]:
+def processes(count: int, work: Callable[..., object], *args: Any, device: str = "cpu") -> Iterator[None]:
     """Inside, this process is the first of `count` that train together; the others are started here and call `work(*args)`.
 
     Where a launcher such as torchrun or Ray has started the processes, each of them calls this, and none is started here; then
@@ -120,12 +120,12 @@ def processes(count: int, work: Callable[..., object], *args: Any) -> Iterator[N
     """
     launched = dist.is_torchelastic_launched()
     if count > 1 and not launched and not _joined():
-        with _started(count, work, args):
+        with _started(count, work, args, _backend(device)):
             yield
         return
     with contextlib.ExitStack() as stack:
         if launched and not _joined():
-            dist.init_process_group(_backend(), timeout=_PATIENCE)
+            dist.init_process_group(_backend(device), timeout=_PATIENCE)
             stack.callback(dist.destroy_process_group)
         if count not in (1, size()):
             raise ValueError(f"processes is {count}, but {size()} processes were started; leave it out, or give that number")
@@ -136,23 +136,23 @@ def _joined() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _backend() -> str:
-    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+def _backend(device: str) -> str:
+    return "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
 
 
 @contextlib.contextmanager
-def _started(count: int, work: Callable[..., object], args: tuple[Any, ...]) -> Iterator[None]:
+def _started(count: int, work: Callable[..., object], args: tuple[Any, ...], backend: str) -> Iterator[None]:
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_PATIENCE)
     others: list[tuple[Any, Connection]] = []
     try:
         for number in range(1, count):
             pipe, theirs = _SPAWN.Pipe(duplex=False)
-            process = _SPAWN.Process(target=_work, args=(theirs, store.port, number, count, work, args), daemon=False)
+            process = _SPAWN.Process(target=_work, args=(theirs, store.port, number, count, backend, work, args), daemon=False)
             process.start()
             theirs.close()
             others.append((process, pipe))
         with _watched(others):
-            dist.init_process_group(_backend(), store=store, rank=0, world_size=count, timeout=_PATIENCE)
+            dist.init_process_group(backend, store=store, rank=0, world_size=count, timeout=_PATIENCE)
             yield
         for process, _ in others:
             process.join()
@@ -192,7 +192,9 @@ def _what_ended(number: int, process: Any, pipe: Connection) -> Exception | None
     return ProcessDiedError(f"process {number} of the training (pid {process.pid}) {how}")
 
 
-def _work(pipe: Connection, port: int, number: int, count: int, work: Callable[..., object], args: tuple[Any, ...]) -> None:
+def _work(
+    pipe: Connection, port: int, number: int, count: int, backend: str, work: Callable[..., object], args: tuple[Any, ...]
+) -> None:
     """What a process does that was started here."""
     end_with_parent()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to all processes of a run: the first one answers for all
@@ -200,7 +202,7 @@ def _work(pipe: Connection, port: int, number: int, count: int, work: Callable[.
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
         store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=_PATIENCE)
-        dist.init_process_group(_backend(), store=store, rank=number, world_size=count, timeout=_PATIENCE)
+        dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=_PATIENCE)
         work(*args)
         dist.destroy_process_group()
     except Exception as error:

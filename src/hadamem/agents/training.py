@@ -218,7 +218,7 @@ def train(
     Raises:
         ValueError: the folder or the configuration cannot be used; the folder is then as it was.
     """
-    with distributed.processes(config.processes, _train, config, path, resume):
+    with distributed.processes(config.processes, _train, config, path, resume, device=config.device):
         return _train(config, path, resume, progress)
 
 
