@@ -3,11 +3,13 @@ had nothing to tell each other but the mean of their gradients."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from .. import distributed
@@ -21,6 +23,7 @@ from .train import ENV
 SLOW = f"{Sleeping.__module__}:{Sleeping.__name__}"
 _ROLLOUTS = {SLOW: (16, 16, 2)}  # environments, steps, minibatches
 _ROLLOUT = 256, 64, 8
+EPOCHS = 4
 _CALLS = 50  # of the mean of gradients
 
 
@@ -31,27 +34,69 @@ class Row:
     Attributes:
         env, memory: of the case.
         processes: how many.
+        envs_each: environments of a process.
+        iteration_ms: milliseconds of an iteration of all processes together.
+        share_ms: the same of a process that is alone, with as many environments as each has.
+        averaging_ms: of a mean of the gradients, once.
+        averages: means of gradients in an iteration.
         steps_per_s: environment steps per second, of all of them.
         times_as_fast: as one process; in each round in turn, the median of the ratios.
-        averaging_ms: milliseconds for the mean of the gradients, once.
-        expected: `times_as_fast`, if an iteration took as long as one of a process alone with its share of the environments,
-            and as all those means of gradients.
     """
 
     env: str
     memory: str
     processes: int
+    envs_each: int
+    iteration_ms: float
+    share_ms: float
+    averaging_ms: float
+    averages: int
     steps_per_s: float
     times_as_fast: float
-    averaging_ms: float
-    expected: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What `predict` says of a number of processes: how many times as fast as one they are with the same environments shared
+    out among them, and with as many environments for each as one has."""
+
+    env: str
+    memory: str
+    processes: int
+    shared_out: float
+    as_many_each: float
+
+
+def predict(rows: Sequence[Row], processes: Sequence[int]) -> list[Prediction]:
+    """From measurements with several numbers of processes on one machine to others.
+
+        iteration = c + d (environments of a process) + averages (a + b log2 N)
+
+    c and d are fitted to `share_ms`, by least squares; a + b log2 N runs through the averaging of the fewest and of the most
+    processes, so that it also stands for a tree of all-reduces; with only one of them, b is 0.
+    """
+    predictions = []
+    for env, memory in dict.fromkeys((row.env, row.memory) for row in rows):
+        here = [row for row in rows if (row.env, row.memory) == (env, memory)]
+        d, c = np.polyfit([row.envs_each for row in here], [row.share_ms for row in here], 1)
+        several = sorted((row for row in here if row.processes > 1), key=lambda row: row.processes)
+        levels = [math.log2(row.processes) for row in several]
+        costs = [row.averaging_ms for row in several]
+        b = (costs[-1] - costs[0]) / (levels[-1] - levels[0]) if levels[-1] > levels[0] else 0.0
+        one = next(row for row in here if row.processes == 1)
+        for count in processes:
+            averaging = one.averages * (costs[0] + b * (math.log2(count) - levels[0]))
+            shared_out = one.iteration_ms / (c + d * one.envs_each / count + averaging)
+            as_many_each = count * one.iteration_ms / (c + d * one.envs_each + averaging)
+            predictions.append(Prediction(env, memory, count, shared_out, as_many_each))
+    return predictions
 
 
 def _case(env: str, memory: str, processes: int, share_of: int = 1) -> TrainConfig:
     num_envs, num_steps, minibatches = _ROLLOUTS.get(env, _ROLLOUT)
     config = preset_config("fast", env, memory)
     assert config.ppo is not None
-    ppo = replace(config.ppo, num_envs=num_envs // share_of, num_steps=num_steps, epochs=4, minibatches=minibatches)
+    ppo = replace(config.ppo, num_envs=num_envs // share_of, num_steps=num_steps, epochs=EPOCHS, minibatches=minibatches)
     return replace(config, ppo=ppo, processes=processes, threads=1, env_workers=0)
 
 
@@ -104,10 +149,9 @@ def measure_all(
                     share[count].append(iterate(_case(env, memory, 1, count), iterations)[0] if count > 1 else seconds)
             num_envs, num_steps, minibatches = _ROLLOUTS.get(env, _ROLLOUT)
             for count in counts:
-                each = statistics.median(averaging[count])
-                alone = [one / (part + 4 * minibatches * each) for one, part in zip(together[1], share[count], strict=True)]
-                faster = [one / seconds for one, seconds in zip(together[1], together[count], strict=True)]
-                speed = num_envs * num_steps / statistics.median(together[count])
-                times, expected = statistics.median(faster), statistics.median(alone)
-                rows.append(Row(env, memory, count, speed, times, each * 1e3, expected))
+                seconds, alone, each = (statistics.median(found[count]) for found in (together, share, averaging))
+                faster = statistics.median(one / many for one, many in zip(together[1], together[count], strict=True))
+                ms = (1e3 * seconds, 1e3 * alone, 1e3 * each)
+                speed = num_envs * num_steps / seconds
+                rows.append(Row(env, memory, count, num_envs // count, *ms, EPOCHS * minibatches, speed, faster))
     return rows

@@ -146,11 +146,14 @@ def bench_processes(arguments: Sequence[str]) -> None:
 
     given = tyro.cli(BenchProcesses, args=arguments, prog="hadamem bench processes")
     check_fields(given, ("rounds",), at_least=1)
+    check_fields(given, ("processes",), at_least=2)
     with console.status("") as status:
         found = processes.measure_all(status.update, memories=given.memories, processes=given.processes, rounds=given.rounds)
     rows = [asdict(row) for row in found]
     print_rows("PPO, one thread in each process; the second environment waits 5 ms in every step", rows)
-    write_json(given.json, rows)
+    predicted = [asdict(row) for row in processes.predict(found, (2, 4, 8, 16, 64))]
+    print_rows("predicted from these: times as fast as one process, on as many processors of this kind", predicted)
+    write_json(given.json, {"measured": rows, "predicted": predicted})
 
 
 @dataclass
