@@ -37,6 +37,10 @@ class TrainConfig:
     """options of the memory as name=value, as `hadamem list memories` shows them; each replaces the preset's of that name"""
     steps: int = 1_000_000
     """environment steps to train for, all environments together"""
+    data: str | None = None
+    """recorded episodes to imitate instead of acting, as `hadamem clone` does: the id of a Minari data set, or its folder"""
+    start_from: str | None = None
+    """folder of a run of the same memory and network, whose policy is where the training starts; None: random weights"""
     seed: int = 0
     """seed of all random generators"""
     inputs: tuple[str, ...] | None = None
@@ -95,6 +99,9 @@ class TrainConfig:
         for other in {"ppo", "sac"} - {self.agent}:
             if getattr(self, other) is not None:
                 raise ValueError(f"there are options for {other}, but the agent is {self.agent}")
+
+        if self.data is not None and self.agent != "ppo":
+            raise ValueError(f"data is imitated by PPO's policy, but the agent is {self.agent}")
 
     @property
     def algorithm(self) -> PPOConfig | SACConfig:

@@ -137,7 +137,7 @@ class PPO:
             if on_step is not None:
                 on_step(self.step + steps * distributed.size())
 
-        if self.step == 0 and self.policy.normaliser.active:
+        if self.step == 0 and self.policy.normaliser.active and not self.policy.normaliser.known:
             first = min(_FIRST_STATISTICS, config.num_steps)
             self.policy.normaliser.update(self.actor.play_at_random(first, report))
             self.step += config.num_envs * first

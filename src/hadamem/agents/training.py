@@ -14,12 +14,14 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
+import gymnasium
 import torch
 
 from .. import distributed
 from ..envs import VectorEnvironment, make_vector, tasks
 from ..envs.changes import Changes
 from ..envs.interface import Interface
+from ..envs.make import make_one
 from ..memory import parse_options
 from ..networks import ActorCritic, MemoryChoice, Policy, SoftActor, TwinCritic
 from ..run import (
@@ -31,6 +33,7 @@ from ..run import (
     read_config,
     read_last_metrics,
 )
+from .cloning import Cloning
 from .config import TrainConfig, load_config, seed_for
 from .evaluation import MAX_STEPS, evaluate
 from .ppo import PPO
@@ -53,21 +56,29 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any)
     inputs = config.inputs
     if inputs is None and config.sac is not None:
         inputs = config.sac.network.inputs
-    options = tasks.parse_options(config.env, config.env_options) | more
-    changes = Changes(config.wrappers, config.frame_skip, config.gray, config.resize)
     return make_vector(
         config.env,
         num_envs,
         seed,
         inputs,
         config.batched,
-        options,
+        tasks.parse_options(config.env, config.env_options) | more,
         config.joint_actions,
-        changes if changes != Changes() else None,
+        _changes(config),
         config.observe,
         config.channels,
         config.env_workers,
     )
+
+
+def make_single(config: TrainConfig) -> gymnasium.Env:
+    """One environment of the task of a configuration, as it is, without rows."""
+    return make_one(config.env, tasks.parse_options(config.env, config.env_options), _changes(config))
+
+
+def _changes(config: TrainConfig) -> Changes | None:
+    changes = Changes(config.wrappers, config.frame_skip, config.gray, config.resize)
+    return None if changes == Changes() else changes
 
 
 def make_policy(config: TrainConfig, env: VectorEnvironment | Interface) -> Policy:
@@ -127,6 +138,8 @@ def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path
     if isinstance(policy, ActorCritic):
         assert config.ppo is not None
         _draw_apart(config)
+        if config.data is not None:
+            return Cloning(policy, env.interface, config.ppo, config.data)
         return PPO(policy, env, config.ppo, config.steps)
     assert isinstance(policy, SoftActor)
     assert config.sac is not None
@@ -181,7 +194,7 @@ def few_updates(config: TrainConfig) -> str | None:
     """What to change in a run that updates its networks too seldom to learn anything; None if it does so often enough."""
     if config.ppo is not None:
         rollout = config.ppo.num_envs * config.ppo.num_steps
-        updates, enough = math.ceil(config.steps / rollout), _FEWEST_UPDATES * rollout
+        updates, enough = math.ceil(config.steps / rollout), _FEWEST_UPDATES * rollout  # of cloning, too
         advice = "lower --num-envs or --num-steps, whose product is a rollout"
     else:
         assert config.sac is not None
@@ -247,6 +260,8 @@ def _train(
         if saved is not None:
             env.require(saved.get("spaces", env.described))
         agent = make_agent(config, env, path)
+        if config.start_from is not None and saved is None:
+            _start_from(agent, config)
         torch.set_num_threads(config.threads or usual_threads(config, agent.policy))
         seconds, metrics = 0.0, {"return": float("nan")}
         if saved is not None:
@@ -329,6 +344,20 @@ def _go_on(agent: Agent, saved: dict[str, Any], config: TrainConfig) -> None:
         )  # fmt: skip
         agent.load_state_dict({name: value for name, value in state.items() if name not in agent.own})
         _draw_apart(config, agent.step)
+
+
+def _start_from(agent: Agent, config: TrainConfig) -> None:
+    """Give an agent the policy of the run that a configuration starts from."""
+    assert config.start_from is not None
+    path = pathlib.Path(config.start_from)
+    policy, theirs = load_policy(path, config.device, config.env)
+    same = ("agent", "memory", "memory_size", "memory_options", "inputs")
+    differing = [f"{name} is {getattr(theirs, name)!r}" for name in same if getattr(theirs, name) != getattr(config, name)]
+    if theirs.algorithm.network != config.algorithm.network:
+        differing.append("the network around the memory is another")
+    if differing:
+        raise ValueError(f"{path} has another policy than this training: there, {'; '.join(differing)}; give the same options")
+    agent.policy.load_state_dict(policy.state_dict())
 
 
 def _nothing(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The commands that hand a trained policy on: `hadamem pack`, `hadamem export` and `hadamem serve`."""
+"""The commands that hand a trained policy on: `hadamem record`, `pack`, `export` and `serve`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,40 @@ import tyro
 from ..checks import check_fields
 from ..deploy import Limits, read_trained
 from .console import console, say
+
+
+@dataclass
+class Record:
+    """Play a trained policy, and write its episodes as a data set of Minari; needs hadamem[minari]."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """folder of the run, or a file that hadamem pack made"""
+    id: str
+    """of the data set, such as mine/cartpole-v0; it is kept where Minari keeps its own (MINARI_DATASETS_PATH)"""
+    episodes: int = 100
+    """number of episodes"""
+    seed: int = 0
+    """seed of the first episode; each has the next one"""
+    mode: Literal["greedy", "sampled"] = "greedy"
+    """how actions are chosen: the most likely one, or drawn from the policy as in training"""
+
+
+def record(arguments: Sequence[str]) -> None:
+    """Write a trained policy's episodes as a data set of Minari"""
+    from ..deploy.recording import record_episodes
+
+    given = tyro.cli(Record, args=arguments, prog="hadamem record")
+    check_fields(given, ("episodes",), at_least=1)
+    check_fields(given, ("seed",), at_least=0)
+    with console.status("") as status:
+
+        def say_how_far(episodes: int, steps: int) -> None:
+            status.update(f"{episodes} of {given.episodes} episodes, the last one of {steps} steps")
+
+        trained, greedy = read_trained(given.run), given.mode == "greedy"
+        data = record_episodes(trained, given.id, given.episodes, given.seed, greedy, on_progress=say_how_far)
+    say(f"{data.total_episodes} episodes, {data.total_steps:,} steps; `hadamem clone {given.id}` imitates them")
+    print(given.id)
 
 
 @dataclass

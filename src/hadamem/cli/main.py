@@ -6,12 +6,11 @@ import difflib
 import os
 import pathlib
 import select
-import shlex
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import gymnasium
@@ -20,65 +19,26 @@ from rich.console import Console
 from rich.status import Status
 
 from .. import __version__
-from ..agents.config import load_config, seed_for
+from ..agents.config import seed_for
 from ..agents.evaluation import MAX_STEPS
 from ..agents.training import evaluate_task, load_policy
-from ..agents.training import train as run_training
 from ..checks import check_fields
-from ..distributed import is_first
 from ..envs import EnvironmentFailedError, list_tasks
 from ..memory import memory_names
-from ..recipes.arguments import file_name, read_train
 from ..report.results import say_if_unfinished
 from ..run import write_whole
 from . import bench
 from . import sweep as experiments
 from .compare import compare
 from .console import console, make_table, print_rows, print_table, say, write_json
-from .deploy import export, pack, serve
+from .deploy import export, pack, record, serve
 from .progress import show_progress
 from .study import study
+from .train import clone, train
 from .tune import tune
 from .watch import watch
 
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-@dataclass
-class Resume:
-    """Go on with a run, with its own configuration."""
-
-    resume: pathlib.Path
-    """folder of the run to continue"""
-    steps: int | None = None
-    """environment steps of the whole run, those already made included; None: as many as it was started with"""
-    device: str | None = None
-    """device that the networks run on; None: the one that the run was started with"""
-    processes: int | None = None
-    """processes that train together; None: as many as the run was started with"""
-
-
-def train(arguments: Sequence[str]) -> None:
-    """Train an agent with a memory on a task"""
-    resume = any(word == "--resume" or word.startswith("--resume=") for word in arguments)
-    if resume:
-        resumed = tyro.cli(Resume, args=arguments, prog="hadamem train")
-        path = resumed.resume
-        config = load_config(path)
-        steps = config.steps if resumed.steps is None else resumed.steps
-        processes = config.processes if resumed.processes is None else resumed.processes
-        config = replace(config, steps=steps, device=resumed.device or config.device, processes=processes)
-    else:
-        given = read_train(arguments)
-        config = given.config
-        folder = f"{config.memory}-{config.agent}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-        path = given.out or pathlib.Path("runs") / file_name(config.env) / folder
-    complete = run_training(config, path, resume, show_progress)
-    if not is_first():
-        return
-    if not complete:
-        say(f"stopped; go on with: hadamem train --resume {shlex.quote(str(path))}")
-    print(path)
 
 
 @dataclass
@@ -262,6 +222,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "watch": watch,
+    "record": record,
+    "clone": clone,
     "pack": pack,
     "export": export,
     "serve": serve,

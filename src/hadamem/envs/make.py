@@ -101,6 +101,20 @@ def make_vector(
         raise
 
 
+def make_one(id: str, options: Mapping[str, Any], changes: Changes | None = None) -> gymnasium.Env:
+    """One environment as it is, with what is put around it; see `make_vector`.
+
+    Raises:
+        ValueError: the id is unknown, or that of a vector of environments.
+    """
+    if vector_of(id) is not None:
+        raise ValueError(f"{id} is a vector of environments; one of them is needed here")
+    try:
+        return _make(tasks.load(id), dict(options), changes)
+    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
+        raise tasks.unknown(id) from error
+
+
 def _one_by_one(id: str, num_envs: int, make: Make, observe: Sequence[str], workers: int | None) -> VectorEnv:
     """Environments that are stepped one after the other, here or by workers."""
     if num_envs > 1 and workers != 0 and (kind := try_one(repr((id, make)), id, make)) is not None:

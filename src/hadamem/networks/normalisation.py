@@ -98,6 +98,11 @@ class ObservationNormaliser(nn.Module):
         """Whether any column has statistics."""
         return len(self.columns) > 0
 
+    @property
+    def known(self) -> bool:
+        """Whether there are statistics already."""
+        return bool((self.moments.count > 0).any())
+
     def forward(self, obs: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
         if not self.active:

@@ -1,0 +1,223 @@
+"""Behaviour cloning (Pomerleau, 1991) with a memory: a policy learns to do what recorded episodes show.
+
+Episodes are laid end to end in lanes, each as if an environment played them again: the memory's state goes on from one piece of
+a lane to the next, as it does from rollout to rollout in PPO, whose policy this is. The critic learns the discounted returns of
+the episodes, so that PPO can go on from there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import distributed
+from ..envs.interface import Interface
+from ..networks import ActorCritic
+from .not_finite import not_finite
+from .ppo import PPOConfig
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """S steps of recorded episodes, one after the other.
+
+    Attributes:
+        obs: (S, D) float32, what the policy would have seen.
+        action: (S, K), as the agent would have said them.
+        value: (S,), the discounted sum of the rewards from this step on.
+        begin: where the episodes begin, and S.
+        mean_return: of the episodes.
+    """
+
+    obs: Tensor
+    action: Tensor
+    value: Tensor
+    begin: np.ndarray
+    mean_return: float
+
+
+def open_data(data: str) -> Any:
+    """A Minari data set, by its id or its folder.
+
+    Raises:
+        ModuleNotFoundError: Minari is not installed.
+        ValueError: there is no such data set.
+    """
+    if importlib.util.find_spec("minari") is None:
+        raise ModuleNotFoundError("minari is not installed; pip install 'hadamem[minari]'", name="minari")
+    import minari
+    from minari.dataset.minari_dataset import MinariDataset
+
+    folder = pathlib.Path(data)
+    try:
+        if (folder / "data").is_dir():
+            return MinariDataset(folder / "data")
+        return minari.load_dataset(data)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"{data} is no Minari data set here ({error}); `minari list local` shows those that are") from error
+
+
+def read_episodes(episodes: Iterable[Any], interface: Interface, gamma: float, name: str) -> Recorded:
+    """Minari's episodes as what a policy would have seen and done.
+
+    Args:
+        episodes: with observations (T + 1, ...), actions (T, ...) and rewards (T,), nested as the spaces are.
+        interface: of the policy.
+        gamma: discount per step of the returns.
+        name: of the data set, for errors.
+
+    Raises:
+        ValueError: there are none, or they are not of the policy's spaces.
+    """
+    obs, action, value, lengths, returns = list[Tensor](), list[Tensor](), list[Tensor](), [0], list[float]()
+    for number, episode in enumerate(episodes):
+        rewards = np.asarray(episode.rewards, np.float64)
+        T = len(rewards)
+        try:
+            rows = np.zeros((T, interface.layout.size), np.float32)
+            interface.write(_up_to(episode.observations, T), rows, single=False)
+            interface.write_mask(_up_to(episode.observations, T), None, rows, single=False)
+            taken = interface.actions.from_environment(episode.actions).reshape(T, -1)
+            before = np.zeros_like(rows)
+            interface.write_previous(episode.actions, rewards, before)
+            rows[1:, interface.history] = before[:-1, interface.history]
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"episode {number} of {name} does not fit the policy's spaces: {error}") from error
+        obs.append(torch.from_numpy(rows))
+        action.append(torch.from_numpy(np.ascontiguousarray(taken)))
+        value.append(torch.from_numpy(_discounted(rewards, gamma)).float())
+        lengths.append(T)
+        returns.append(float(rewards.sum()))
+    if not returns:
+        raise ValueError(f"{name} has no episodes")
+    return Recorded(torch.cat(obs), torch.cat(action), torch.cat(value), np.cumsum(lengths), float(np.mean(returns)))
+
+
+def _up_to(observations: Any, T: int) -> Any:
+    """The first T of nested observations; the last one of an episode led to no action."""
+    if isinstance(observations, dict):
+        return {key: _up_to(part, T) for key, part in observations.items()}
+    return tuple(_up_to(part, T) for part in observations) if isinstance(observations, tuple) else observations[:T]
+
+
+def _discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
+    sums, running = np.empty_like(rewards), 0.0
+    for t in range(len(rewards) - 1, -1, -1):
+        running = rewards[t] + gamma * running
+        sums[t] = running
+    return sums
+
+
+class Cloning:
+    """A policy and what it imitates. `iterate` learns once from a piece of every lane.
+
+        L = -log pi(a) + w_v ((V - R) / s)^2
+
+    R: discounted returns; s: their deviation.
+
+    Args:
+        policy: on its device.
+        interface: between its rows and the spaces of the data.
+        config: its num_envs is the number of lanes, and num_steps the length of a piece.
+        data: see `open_data`.
+    """
+
+    own: tuple[str, ...] = ("state", "lanes")
+    must_save = False
+
+    def __init__(self, policy: ActorCritic, interface: Interface, config: PPOConfig, data: str) -> None:
+        self.policy, self.config, self.step = policy, config, 0
+        self.device = next(policy.parameters()).device
+        self.recorded = read_episodes(open_data(data).iterate_episodes(), interface, config.gamma, data)
+        lanes = distributed.share(config.num_envs, "num_envs")
+        self.state = policy.initial_state(lanes)
+        self.episode = np.zeros(lanes, np.int64)  # that each lane plays
+        self.at = self.recorded.begin[1:][self.episode]  # its next step; these have played theirs to the end
+        self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
+
+    def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
+        """Learn from the next piece of every lane; see `Agent`."""
+        config, policy = self.config, self.policy
+        if self.step == 0 and policy.normaliser.active and not policy.normaliser.known:
+            policy.normaliser.update(self.recorded.obs.to(self.device))
+        index, start = self._next()
+        obs, action, value = (
+            leaf[index].to(self.device) for leaf in (self.recorded.obs, self.recorded.action, self.recorded.value)
+        )
+        policy.value.update(value)
+        all_terms, before = list[dict[str, Tensor]](), self.state
+        for rows in torch.randperm(len(index), device=self.device).chunk(config.minibatches):
+            batch = obs[rows], {name: leaf[rows] for name, leaf in before.items()}, start[rows], action[rows], value[rows]
+            again = partial(self._loss, *batch)
+            loss, terms = again()
+            if not loss.isfinite():
+                data = {"observations": batch[0], "returns": batch[-1]}
+                raise not_finite(self.step, terms, {"policy": policy}, data, again)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            distributed.average_gradients(policy.parameters())
+            if config.max_grad_norm is not None:
+                torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+            self.optimiser.step()
+            all_terms.append(terms)
+        with torch.no_grad():
+            _, _, self.state = policy(obs, before, start)
+        self.step += config.num_envs * config.num_steps
+        if on_step is not None:
+            on_step(self.step)
+        means = torch.stack([torch.stack(list(terms.values())) for terms in all_terms]).mean(0)
+        known = {"return": float("nan"), "demonstrated_return": self.recorded.mean_return}
+        return known | dict(zip(all_terms[0], distributed.mean(means).tolist(), strict=True))
+
+    def _loss(
+        self, obs: Tensor, state: dict[str, Tensor], start: Tensor, action: Tensor, value: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        head = self.policy.head
+        parameters, estimate, _ = self.policy(obs, state, start)
+        imitation = -head.log_prob(parameters, action).mean()
+        value_loss = ((estimate - value) / self.policy.value.deviation).square().mean()
+        terms = {"imitation_loss": imitation, "value_loss": value_loss}
+        if not head.continuous:
+            terms["accuracy"] = (head.mode(parameters) == action).all(-1).float().mean()
+        loss = imitation + self.config.value_coefficient * value_loss
+        return loss, {name: term.detach() for name, term in terms.items()}
+
+    def _next(self) -> tuple[Tensor, Tensor]:
+        """Indices (B, T) of the next steps of every lane, and which of them are the first of an episode."""
+        B, T = len(self.at), self.config.num_steps
+        index, begin = np.empty((B, T), np.int64), self.recorded.begin
+        for t in range(T):
+            over = self.at == begin[self.episode + 1]
+            if over.any():
+                drawn = torch.randint(len(begin) - 1, (int(over.sum()),)).numpy()
+                self.episode[over], self.at[over] = drawn, begin[drawn]
+            index[:, t] = self.at
+            self.at += 1
+        return torch.from_numpy(index), torch.from_numpy(np.isin(index, begin)).to(self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Agent`."""
+        return {
+            "step": self.step,
+            "policy": self.policy.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "state": self.state,
+            "lanes": torch.from_numpy(np.stack([self.episode, self.at])),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """See `Agent`."""
+        self.step = saved["step"]
+        self.policy.load_state_dict(saved["policy"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        if "state" in saved:
+            self.state = saved["state"]
+            self.episode, self.at = saved["lanes"].cpu().numpy().copy()

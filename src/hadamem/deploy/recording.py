@@ -1,0 +1,107 @@
+"""Episodes of a trained policy as a data set of Minari, the format of offline reinforcement learning."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import gymnasium
+import torch
+from gymnasium.vector.utils import concatenate, create_empty_array
+
+from ..agents.training import make_single
+from .acting import Acting
+from .trained import Trained
+
+
+def record_episodes(
+    trained: Trained,
+    id: str,
+    episodes: int,
+    seed: int = 0,
+    greedy: bool = True,
+    max_steps: int = 100_000,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Any:
+    """Play a policy, and write what it sees, does and gets.
+
+    Args:
+        trained: who plays, and in which environment.
+        id: of the data set, such as "mine/cartpole-v0"; it is kept where Minari keeps its own (MINARI_DATASETS_PATH).
+        episodes: how many.
+        seed: of the first episode; each has the next one.
+        greedy: the most likely action instead of a random one.
+        max_steps: of an episode; a longer one is cut there.
+        on_progress: called with the episodes so far, and the steps of the last one.
+
+    Returns:
+        The data set, a MinariDataset.
+
+    Raises:
+        ModuleNotFoundError: Minari is not installed.
+        ValueError: there is a data set of that id already, or the id is none.
+    """
+    if importlib.util.find_spec("minari") is None:
+        raise ModuleNotFoundError("minari is not installed; pip install 'hadamem[minari]'", name="minari")
+    import minari
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    parse_dataset_id(id)
+    if id in minari.list_local_datasets():
+        raise ValueError(f"there is a data set {id} already; give another name, or `minari delete {id}`")
+    torch.manual_seed(seed)
+    env, player = make_single(trained.config), Acting(trained.policy, trained.interface)
+    beside = trained.interface.mask == "beside"
+
+    def choose(observation: Any, reward: float, info: dict[str, Any]) -> Any:
+        return player.act(observation, reward, info.get("action_mask") if beside else None, greedy=greedy)
+
+    played = []
+    try:
+        for number in range(episodes):
+            player.reset()
+            played.append(play_episode(env, choose, seed + number, max_steps))
+            if on_progress is not None:
+                on_progress(number + 1, len(played[-1]))
+        by = f"hadamem {trained.config.agent}, {trained.config.memory}"
+        return minari.create_dataset_from_buffers(id, played, env, algorithm_name=by, num_episodes_average_score=episodes)
+    finally:
+        env.close()
+
+
+def play_episode(
+    env: gymnasium.Env, choose: Callable[[Any, float, dict[str, Any]], Any], seed: int, max_steps: int = 100_000
+) -> Any:
+    """Play one episode and keep it, as `minari.create_dataset_from_buffers` takes it.
+
+    Args:
+        env: to play in.
+        choose: gives the action for an observation, the reward of the step before (0 at first), and the info.
+        seed: of the episode.
+        max_steps: after which it is cut.
+
+    Returns:
+        An EpisodeBuffer.
+    """
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    observation, info = env.reset(seed=seed)
+    observations, actions, rewards, ends, cuts = [deepcopy(observation)], list[Any](), [0.0], list[bool](), list[bool]()
+    while len(actions) < max_steps and not any((*ends[-1:], *cuts[-1:])):
+        actions.append(choose(observation, rewards[-1], info))
+        observation, reward, terminated, truncated, info = env.step(deepcopy(actions[-1]))
+        observations.append(deepcopy(observation))
+        rewards.append(float(reward))
+        ends.append(bool(terminated))
+        cuts.append(bool(truncated))
+    if not ends[-1]:
+        cuts[-1] = True
+    seen, taken = _batch(env.observation_space, observations), _batch(env.action_space, actions)
+    return EpisodeBuffer(None, seed, None, seen, taken, rewards[1:], ends, cuts)
+
+
+def _batch(space: gymnasium.Space, items: list[Any]) -> Any:
+    empty: Any = create_empty_array(space, len(items))
+    return concatenate(space, items, empty)
