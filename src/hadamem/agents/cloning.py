@@ -127,14 +127,15 @@ class Cloning:
         policy: on its device.
         interface: between its rows and the spaces of the data.
         config: its num_envs is the number of lanes, and num_steps the length of a piece.
+        total_steps: of the whole run, for the learning-rate schedule.
         data: see `open_data`.
     """
 
     own: tuple[str, ...] = ("state", "lanes")
     must_save = False
 
-    def __init__(self, policy: ActorCritic, interface: Interface, config: PPOConfig, data: str) -> None:
-        self.policy, self.config, self.step = policy, config, 0
+    def __init__(self, policy: ActorCritic, interface: Interface, config: PPOConfig, total_steps: int, data: str) -> None:
+        self.policy, self.config, self.total_steps, self.step = policy, config, total_steps, 0
         self.device = next(policy.parameters()).device
         self.recorded = read_episodes(open_data(data).iterate_episodes(), interface, config.gamma, data)
         lanes = distributed.share(config.num_envs, "num_envs")
@@ -148,6 +149,9 @@ class Cloning:
         config, policy = self.config, self.policy
         if self.step == 0 and policy.normaliser.active and not policy.normaliser.known:
             policy.normaliser.update(self.recorded.obs.to(self.device))
+        if config.schedule == "linear":
+            for group in self.optimiser.param_groups:
+                group["lr"] = config.learning_rate * max(0.0, 1 - self.step / self.total_steps)
         index, start = self._next()
         obs, action, value = (
             leaf[index].to(self.device) for leaf in (self.recorded.obs, self.recorded.action, self.recorded.value)

@@ -139,7 +139,7 @@ def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path
         assert config.ppo is not None
         _draw_apart(config)
         if config.data is not None:
-            return Cloning(policy, env.interface, config.ppo, config.data)
+            return Cloning(policy, env.interface, config.ppo, config.steps, config.data)
         return PPO(policy, env, config.ppo, config.steps)
     assert isinstance(policy, SoftActor)
     assert config.sac is not None

@@ -18,7 +18,6 @@ from ..recipes.arguments import file_name, read_train
 from .console import say
 from .progress import show_progress
 
-
 #: Of a piece of the data each gradient step sees less than of a rollout: there are no environments to wait for.
 _CLONING = ("--num-envs", "32", "--num-steps", "128", "--minibatches", "4")
 
