@@ -67,6 +67,14 @@ def test_a_sweep_takes_a_suite_and_finishes_what_is_missing(tmp_path: pathlib.Pa
         f"{maze}/gru.8-s0": 320, f"{maze}/mlp-s0": 320, f"{poc}/gru.8-s0": 480, f"{poc}/mlp-s0": 480,
     }  # fmt: skip
     assert (out / maze / "mlp-s0" / "result.json").stat().st_mtime_ns == before
+    page = tmp_path / "page.md"
+    sweep([*command, "--seeds", "2", "--dry-run", "--page", str(page)])
+    assert len(steps_made(out)) == 4  # nothing more was trained
+    text = page.read_text()
+    assert "# Suite tiny\n" in text
+    assert "| task | mlp | gru:8 |" in text
+    assert "4 of 8 runs" in text
+    assert "--dry-run" not in text
 
 
 @pytest.mark.parametrize("words", [(), ("--steps", "160"), ("--steps=160",)])

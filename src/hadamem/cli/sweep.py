@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from ..run import write_whole
 from ..sweeps.cluster import run_on_ray
 from ..sweeps.duration import expected
 from ..sweeps.processes import run_here
-from ..sweeps.reproduce import NAMES, Budget, page, read_reproduction, rows
+from ..sweeps.reproduce import NAMES, Budget, page_of, read_reproduction, rows
 from ..sweeps.suite import read_suite
-from ..sweeps.sweep import Cell, finish, keep_what_is_there, make_cells, score, summary
+from ..sweeps.sweep import Cell, crossed, finish, keep_what_is_there, make_cells, page, score, summary
 from ..text import count
 from .console import console, make_table, print_rows, print_table, say
 from .live_table import SweepDisplay
@@ -72,6 +73,10 @@ class Sweep(SweepOptions):
     """number of seeds for each task and memory"""
     first_seed: int = 0
     """first of the seeds, which follow one another"""
+    page: pathlib.Path | None = None
+    """file that the table is also written to, tasks against memories, as Markdown with its command"""
+    dry_run: bool = False
+    """train nothing: only show what is there"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,13 +91,21 @@ def sweep(arguments: Sequence[str]) -> None:
     given, words = tyro.cli(Sweep, args=arguments, prog="hadamem sweep", return_unknown_args=True)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     tasks, memories, steps = given.tasks, given.memories, None
+    heading, about = "Tasks and memories", "a sweep"
     if given.suite is not None:
         suite = read_suite(given.suite)
         tasks, memories, steps = tuple(suite.steps), given.memories or tuple(suite.memories), suite.steps
+        heading, about = f"Suite {pathlib.Path(given.suite).stem}", suite.about
     cells = make_cells(tasks, memories, seeds, words, given.out, threads_for(given), steps)
     keep_what_is_there(cells, given.known, given.data)
-    train_cells(cells, given)
+    if not given.dry_run:
+        train_cells(cells, given)
     _print_summary(cells)
+    if given.page is not None:
+        told = [word for word in arguments if word != "--dry-run"]
+        command = shlex.join(["hadamem", "sweep", *told])
+        write_whole(given.page, page(heading, about, command, crossed(cells), cells))
+        print(given.page)
     _tell_failed(cells)
 
 
@@ -174,7 +187,7 @@ def reproduce(arguments: Sequence[str]) -> None:
         for note in experiment.notes:
             print(note)
         table = given.out / f"{name}-{given.budget}.md"
-        write_whole(table, page(name, given.budget, experiment))
+        write_whole(table, page_of(name, given.budget, experiment))
         print(table)
         done += experiment.cells
     _tell_failed(done)

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..text import count, markdown_table
-from .sweep import Cell, make_cells, score, summary
+from .sweep import Cell, make_cells, page, score, summary
 
 Budget = Literal["full", "small", "tiny"]
 FOLDER = pathlib.Path(__file__).parent / "reproductions"
@@ -64,16 +63,8 @@ def rows(reproduction: Reproduction) -> list[dict[str, str]]:
     return list(table.values())
 
 
-def page(name: str, budget: Budget, reproduction: Reproduction) -> str:
+def page_of(name: str, budget: Budget, reproduction: Reproduction) -> str:
     """The table as Markdown, with its command."""
-    done = sum(cell.state in ("done", "kept") for cell in reproduction.cells)
-    parts = [
-        f"# {name}, {budget}",
-        f"{reproduction.about[0].upper()}{reproduction.about[1:]}.",
-        f"```bash\nhadamem reproduce {name} --budget {budget}\n```",
-        markdown_table(rows(reproduction)),
-        "Mean return of an episode over the last 5 % of the environment steps, ± its standard deviation over seeds where there "
-        f"are some, and success where the task knows it; {done} of {count(len(reproduction.cells), 'run')}.",
-        *reproduction.notes,
-    ]
-    return "\n\n".join(parts) + "\n"
+    command = f"hadamem reproduce {name} --budget {budget}"
+    table = rows(reproduction)
+    return page(f"{name}, {budget}", reproduction.about, command, table, reproduction.cells, reproduction.notes)

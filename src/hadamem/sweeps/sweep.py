@@ -13,6 +13,7 @@ from typing import Any, Literal
 from ..agents.config import TrainConfig
 from ..recipes.arguments import file_name, memory_words, read_train, task_words
 from ..report.results import ENDING, Result, config_key, find_results, peek_result, read_result, write_result
+from ..text import count, markdown_table
 from .runs import check_run
 
 State = Literal["waiting", "running", "done", "failed", "kept"]
@@ -162,6 +163,30 @@ def summary(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         }
         rows.append(row)
     return rows
+
+
+def crossed(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """A row for each task and a column for each memory that has complete runs, with the `score`."""
+    found = {(row["task"], row["memory"]): score(row) for row in summary(cells)}
+    tasks, memories = (dict.fromkeys(names) for names in zip(*found, strict=True)) if found else ({}, {})
+    return [{"task": task} | {memory: found.get((task, memory), "") for memory in memories} for task in tasks]
+
+
+def page(
+    heading: str, about: str, command: str, table: list[dict[str, str]], cells: Sequence[Cell], notes: Sequence[str] = ()
+) -> str:
+    """A table of runs as Markdown, with its command and what its numbers are."""
+    done = sum(cell.state in ("done", "kept") for cell in cells)
+    parts = [
+        f"# {heading}",
+        f"{about[0].upper()}{about[1:]}.",
+        f"```text\n{command}\n```",
+        markdown_table(table),
+        "Mean return of an episode over the last 5 % of the environment steps, ± its standard deviation over seeds where there "
+        f"are some, and success where the task knows it; {done} of {count(len(cells), 'run')}.",
+        *notes,
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def score(row: dict[str, Any]) -> str:
