@@ -14,7 +14,8 @@ from test_training import config
 
 from hadamem.agents.cloning import Cloning, open_data, read_episodes
 from hadamem.agents.config import TrainConfig
-from hadamem.agents.training import load_policy, make_agent, make_environment, train
+from hadamem.agents.making import make_agent, make_environment
+from hadamem.agents.training import load_policy, train
 from hadamem.deploy import read_trained
 from hadamem.deploy.recording import play_episode, record_episodes
 from hadamem.run import read_checkpoint, read_metrics

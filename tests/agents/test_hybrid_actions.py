@@ -11,8 +11,8 @@ import torch
 from gymnasium import spaces
 
 from hadamem.agents.config import TrainConfig
+from hadamem.agents.making import make_agent, make_environment
 from hadamem.agents.ppo import PPOConfig
-from hadamem.agents.training import make_agent, make_environment
 from hadamem.envs import make_vector
 from hadamem.envs.actions import Actions
 from hadamem.networks import make_head

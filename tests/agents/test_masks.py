@@ -13,9 +13,9 @@ from gymnasium import spaces
 
 from hadamem.agents.config import TrainConfig, seed_for
 from hadamem.agents.evaluation import evaluate
+from hadamem.agents.making import make_agent, make_environment
 from hadamem.agents.ppo import PPOConfig
 from hadamem.agents.sac import SACConfig
-from hadamem.agents.training import make_agent, make_environment
 from hadamem.envs import make_vector
 from hadamem.memory import MEMORIES
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from hadamem.agents import PPOConfig, SACConfig, TrainConfig
+from hadamem.agents.making import make_agent, make_environment
 from hadamem.agents.not_finite import not_finite
-from hadamem.agents.training import make_agent, make_environment
 
 
 def network(memory_weight: float = 1.0) -> nn.ModuleDict:

@@ -12,9 +12,9 @@ from gymnasium import spaces
 
 from hadamem.agents import rollout
 from hadamem.agents.config import TrainConfig
+from hadamem.agents.making import make_agent, make_environment
 from hadamem.agents.packing import PackedRows, rows_for
 from hadamem.agents.ppo import PPOConfig
-from hadamem.agents.training import make_agent, make_environment
 from hadamem.envs import Layout, make_vector
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hadamem.agents.config import TrainConfig
+from hadamem.agents.making import make_agent, make_environment, make_policy
 from hadamem.agents.ppo import PPO, PPOConfig
 from hadamem.agents.rollout import EpisodeStats, Rollout, advantages
-from hadamem.agents.training import make_agent, make_environment, make_policy
 from hadamem.envs.vector import Episode
 from hadamem.memory import MEMORIES
 from hadamem.recipes.presets import PRESETS, preset_config

@@ -17,10 +17,11 @@ from test_sac import small
 from test_training import config
 
 from hadamem import distributed
+from hadamem.agents.making import make_agent, make_environment
 from hadamem.agents.ppo import PPO
 from hadamem.agents.progress import Progress
 from hadamem.agents.replay import Batch
-from hadamem.agents.training import make_agent, make_environment, train
+from hadamem.agents.training import train
 from hadamem.run import read_checkpoint, read_config, read_metrics
 
 ALL = 4  # environments, or sequences, of all processes

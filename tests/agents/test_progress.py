@@ -12,9 +12,10 @@ from rich.console import Console
 
 from hadamem.agents import progress
 from hadamem.agents.config import TrainConfig
+from hadamem.agents.making import make_agent, make_environment
 from hadamem.agents.ppo import PPOConfig
 from hadamem.agents.sac import SACConfig
-from hadamem.agents.training import make_agent, make_environment, train
+from hadamem.agents.training import train
 from hadamem.cli import progress as bars
 
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from hadamem.agents.config import TrainConfig
+from hadamem.agents.making import make_agent, make_environment
 from hadamem.agents.replay import Batch
 from hadamem.agents.sac import SAC, SACConfig
-from hadamem.agents.training import evaluate_task, load_policy, make_agent, make_environment, train
+from hadamem.agents.training import evaluate_task, load_policy, train
 from hadamem.memory import MEMORIES
 from hadamem.networks import SACNetworkConfig
 from hadamem.recipes.presets import preset_config

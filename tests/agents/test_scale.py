@@ -12,9 +12,9 @@ import torch
 from gymnasium import spaces
 
 from hadamem.agents.config import TrainConfig
+from hadamem.agents.making import make_agent, make_environment
 from hadamem.agents.ppo import PPO, PPOConfig
 from hadamem.agents.sac import SAC, SACConfig
-from hadamem.agents.training import make_agent, make_environment
 
 
 class Units(gymnasium.Wrapper):

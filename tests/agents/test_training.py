@@ -20,10 +20,11 @@ from gymnasium import spaces
 
 from hadamem.agents.config import TrainConfig, seed_for
 from hadamem.agents.evaluation import evaluate
+from hadamem.agents.making import make_environment
 from hadamem.agents.ppo import PPO, PPOConfig
 from hadamem.agents.progress import Progress
 from hadamem.agents.sac import SACConfig
-from hadamem.agents.training import evaluate_task, load_policy, make_environment, train
+from hadamem.agents.training import evaluate_task, load_policy, train
 from hadamem.envs import make_vector
 from hadamem.run import Run, RunError, read_checkpoint, read_config, read_metrics
 from hadamem.watch.recording import record

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 import hadamem
 from hadamem.agents.config import TrainConfig
+from hadamem.agents.making import make_environment, make_policy
 from hadamem.agents.ppo import PPOConfig
-from hadamem.agents.training import make_environment, make_policy
 from hadamem.cli.main import run_command
 from hadamem.deploy import Trained, export
 from hadamem.deploy.export import ExportError, export_onnx, export_torch, record

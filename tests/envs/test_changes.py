@@ -4,7 +4,7 @@ import pytest
 from gymnasium import spaces
 
 from hadamem.agents.config import TrainConfig
-from hadamem.agents.training import make_environment
+from hadamem.agents.making import make_environment
 from hadamem.envs import make_vector
 from hadamem.envs.border import notice
 from hadamem.envs.changes import Changes

@@ -13,7 +13,8 @@ import torch
 from gymnasium import spaces
 
 from hadamem.agents import PPOConfig, TrainConfig
-from hadamem.agents.training import evaluate_task, make_agent, make_environment
+from hadamem.agents.making import make_agent, make_environment
+from hadamem.agents.training import evaluate_task
 from hadamem.envs import EnvironmentFailedError
 from hadamem.envs.from_python import id_of
 

@@ -14,7 +14,7 @@ import pytest
 from made import EASY, WIND, make_result
 
 from hadamem.agents.config import config_from_dict
-from hadamem.cli import main as cli
+from hadamem.cli import train as cli
 from hadamem.cli.compare import compare
 from hadamem.recipes.arguments import read_train
 from hadamem.recipes.command_line import train_command

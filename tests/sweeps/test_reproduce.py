@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from hadamem.agents.training import make_environment, make_policy
+from hadamem.agents.making import make_environment, make_policy
 from hadamem.cli.sweep import reproduce
 from hadamem.report.results import Result
 from hadamem.sweeps.duration import expected

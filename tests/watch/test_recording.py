@@ -16,7 +16,8 @@ import pytest
 from gymnasium import spaces
 
 from hadamem.agents import PPOConfig, TrainConfig
-from hadamem.agents.training import load_policy, make_environment, make_policy
+from hadamem.agents.making import make_environment, make_policy
+from hadamem.agents.training import load_policy
 from hadamem.envs import VectorEnvironment
 from hadamem.watch import Recording, record
 

@@ -110,10 +110,6 @@ class PPO:
 
     def __init__(self, policy: ActorCritic, env: VectorEnvironment, config: PPOConfig, total_steps: int) -> None:
         self.policy, self.config, self.total_steps, self.step = policy, config, total_steps, 0
-        if env.num_envs % config.minibatches:
-            raise ValueError(
-                f"minibatches is {config.minibatches}; it must divide the {env.num_envs} environments of each process"
-            )
         device = next(policy.parameters()).device
         self.actor = Actor(policy, env, config.noise_correlation)
         self.rollout = Rollout.empty(policy, env, config.num_steps, device)

@@ -6,24 +6,16 @@ import importlib
 import logging
 import math
 import pathlib
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-import gymnasium
 import torch
 
 from .. import distributed
-from ..envs import VectorEnvironment, make_vector, tasks
-from ..envs.changes import Changes
-from ..envs.interface import Interface
-from ..envs.make import make_one
-from ..memory import parse_options
-from ..networks import ActorCritic, MemoryChoice, Policy, SoftActor, TwinCritic
+from ..networks import Policy
 from ..run import (
     Run,
     RunError,
@@ -33,12 +25,11 @@ from ..run import (
     read_config,
     read_last_metrics,
 )
-from .cloning import Cloning
 from .config import TrainConfig, load_config, seed_for
 from .evaluation import MAX_STEPS, evaluate
-from .ppo import PPO
+from .interruption import shown, stop_asked
+from .making import Agent, draw_apart, make_agent, make_environment, make_policy, make_share
 from .progress import Progress
-from .sac import SAC
 
 _log = logging.getLogger("hadamem")
 _FEWEST_UPDATES = 50
@@ -49,109 +40,6 @@ def _load_triton() -> None:
     """Load Triton before the environments: optimisers load it, and it dies of the LLVM of a software renderer loaded before."""
     with suppress(ImportError):
         importlib.import_module("triton")
-
-
-def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any) -> VectorEnvironment:
-    """The task of a configuration, `num_envs` times; `more` options of the environment, such as its render_mode."""
-    inputs = config.inputs
-    if inputs is None and config.sac is not None:
-        inputs = config.sac.network.inputs
-    return make_vector(
-        config.env,
-        num_envs,
-        seed,
-        inputs,
-        config.batched,
-        tasks.parse_options(config.env, config.env_options) | more,
-        config.joint_actions,
-        _changes(config),
-        config.observe,
-        config.channels,
-        config.env_workers,
-    )
-
-
-def make_single(config: TrainConfig) -> gymnasium.Env:
-    """One environment of the task of a configuration, as it is, without rows."""
-    return make_one(config.env, tasks.parse_options(config.env, config.env_options), _changes(config))
-
-
-def _changes(config: TrainConfig) -> Changes | None:
-    changes = Changes(config.wrappers, config.frame_skip, config.gray, config.resize)
-    return None if changes == Changes() else changes
-
-
-def make_policy(config: TrainConfig, env: VectorEnvironment | Interface) -> Policy:
-    """The network that acts, untrained, on its device."""
-    policy: Policy
-    if config.ppo is not None:
-        memory = _memory(config)
-        choice = memory.name, memory.size, memory.options
-        policy = ActorCritic(env.layout, env.action_space, *choice, config.ppo.network)
-    else:
-        assert config.sac is not None
-        other = config.sac.actor_memory
-        memory = _memory(config) if other is None else MemoryChoice(other)
-        policy = SoftActor(env.layout, env.action_space, memory, config.sac.network)
-    policy.described = env.described
-    return policy.to(config.device)
-
-
-def _memory(config: TrainConfig) -> MemoryChoice:
-    return MemoryChoice(config.memory, config.memory_size, parse_options(config.memory, config.memory_options))
-
-
-class Agent(Protocol):
-    """What the training loop knows of a learning algorithm.
-
-    Attributes:
-        policy: who acts.
-        step: environment steps so far, of all processes.
-        own: parts of its state that are this process's; the others are the same in all processes that train together.
-    """
-
-    policy: Any
-    step: int
-    own: tuple[str, ...]
-
-    @property
-    def must_save(self) -> bool:
-        """Whether a checkpoint is needed before the next iteration."""
-
-    def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
-        """A round of acting and learning. `on_step` is called after each step with the environment steps so far.
-
-        Returns:
-            metrics, among them the mean return of the latest episodes as "return", NaN while too few have ended.
-        """
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything to go on with; the weights of the policy as "policy"."""
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from there; without the parts `own`, with new episodes."""
-
-
-def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path | None = None) -> Agent:
-    """The agent of a configuration; `folder` is where it may keep what does not fit into a checkpoint, such as a replay."""
-    policy = make_policy(config, env)
-    if isinstance(policy, ActorCritic):
-        assert config.ppo is not None
-        _draw_apart(config)
-        if config.data is not None:
-            return Cloning(policy, env.interface, config.ppo, config.steps, config.data)
-        return PPO(policy, env, config.ppo, config.steps)
-    assert isinstance(policy, SoftActor)
-    assert config.sac is not None
-    critic = TwinCritic(env.layout, policy.head, _memory(config), config.sac.network).to(config.device)
-    _draw_apart(config)
-    return SAC(policy, critic, env, config.sac, folder)
-
-
-def _draw_apart(config: TrainConfig, step: int = 0) -> None:
-    """Let this process draw other numbers than those it trains together with."""
-    if distributed.rank() or step:
-        torch.manual_seed(seed_for(config.seed, f"process {distributed.rank()} after {step}"))
 
 
 def check_device(device: str) -> None:
@@ -280,8 +168,8 @@ def _train(
             _log.warning("%s", advice)
         update = _nothing
         if first:
-            update = stack.enter_context(_shown(progress(f"{config.memory} on {config.env}", config.steps, agent.step)))
-        stop = stack.enter_context(_stop(say=first))
+            update = stack.enter_context(shown(progress(f"{config.memory} on {config.env}", config.steps, agent.step)))
+        stop = stack.enter_context(stop_asked(say=first))
         made_for = {"spaces": env.described, "interface": env.interface.to_json()}
 
         def save() -> None:
@@ -318,18 +206,6 @@ def _train(
     return complete
 
 
-def make_share(config: TrainConfig, step: int) -> VectorEnvironment:
-    """The environments of this process, for a training that has made so many steps."""
-    num_envs = distributed.share(config.algorithm.num_envs, "num_envs")
-    # where environments cannot be saved, a resumed run must not meet its first episodes again
-    seed = seed_for(config.seed, f"environment after {step}" if step else "environment")
-    env = make_environment(config, num_envs, seed + distributed.rank() * num_envs)
-    if env.num_envs != num_envs:
-        env.close()
-        raise ValueError(f"num_envs is {config.algorithm.num_envs}, but {env.id} is a vector of {env.num_envs} environments")
-    return env
-
-
 def _go_on(agent: Agent, saved: dict[str, Any], config: TrainConfig) -> None:
     """Put a checkpoint into an agent, and into the random generators."""
     state, parts = saved["agent"], [saved, *saved.get("others", [])]
@@ -343,7 +219,7 @@ def _go_on(agent: Agent, saved: dict[str, Any], config: TrainConfig) -> None:
             ", and the replay is filled anew" if config.sac is not None else "",
         )  # fmt: skip
         agent.load_state_dict({name: value for name, value in state.items() if name not in agent.own})
-        _draw_apart(config, agent.step)
+        draw_apart(config, agent.step)
 
 
 def _start_from(agent: Agent, config: TrainConfig) -> None:
@@ -435,53 +311,3 @@ def _set_random_state(states: list[torch.Tensor]) -> None:
 
 def _or_none(value: float) -> float | None:
     return value if value == value else None
-
-
-@contextmanager
-def _shown(bar: Progress) -> Iterator[Callable[..., None]]:
-    """`Progress.update`. Once it fails, since its terminal or the reader of its pipe is gone, no more progress is shown."""
-    shown = True
-
-    def try_to(show: Callable[..., object], *values: Any) -> None:
-        nonlocal shown
-        try:
-            if shown:
-                show(*values)
-        except Exception as error:
-            shown = False
-            _log.warning("progress is no longer shown, the training goes on: %s", error)
-
-    try_to(bar.__enter__)
-    try:
-        yield lambda *values: try_to(bar.update, *values)
-    finally:
-        try_to(bar.__exit__, sys.exc_info()[0])
-
-
-@contextmanager
-def _stop(say: bool) -> Iterator[list[int]]:
-    """A list that is no longer empty once the user has asked to stop; `say`: that it will."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: Any) -> None:
-        asked.append(number)
-        for which in (signal.SIGINT, signal.SIGTERM):  # the next one ends the program at once
-            signal.signal(which, before[which])
-        with suppress(OSError):  # the terminal may be gone
-            if not say:
-                return
-            print("\nstopping after this iteration, with a checkpoint; once more: at once", file=sys.stderr, flush=True)
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
-        numbers.append(signal.SIGHUP)
-    try:
-        before = {number: signal.signal(number, ask) for number in numbers}
-    except ValueError:  # not the main thread: its owner decides when to stop
-        yield asked
-        return
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..agents.training import make_environment, make_policy
+from ..agents.making import make_environment, make_policy
 from ..measure import median_seconds
 from ..recipes.presets import preset_config
 

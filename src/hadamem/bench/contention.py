@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from ..agents.training import make_agent, usual_threads
+from ..agents.making import make_agent
+from ..agents.training import usual_threads
 from ..measure import in_fresh_process, processors
 from .train import ppo_on_one_task
 

@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 
 from ..agents.config import TrainConfig
-from ..agents.training import make_policy
+from ..agents.making import make_policy
 from ..deploy import Acting, Trained
 from ..deploy.export import ExportError, Recorded, export_onnx, export_torch, record, session_of
 from ..envs.interface import Interface

@@ -14,8 +14,8 @@ import torch
 
 from .. import distributed
 from ..agents.config import TrainConfig
+from ..agents.making import make_agent, make_share
 from ..agents.ppo import PPO
-from ..agents.training import make_agent, make_share
 from ..recipes.presets import preset_config
 from .envs import Sleeping
 from .train import ENV

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..agents.config import TrainConfig
+from ..agents.making import make_agent, make_environment
 from ..agents.sac import SAC
-from ..agents.training import make_agent, make_environment
 from ..envs import VectorEnvironment
 from ..measure import median_seconds
 from ..recipes.presets import preset_config

@@ -55,6 +55,8 @@ def train(arguments: Sequence[str]) -> None:
 
 def clone(arguments: Sequence[str]) -> None:
     """Train an agent to imitate recorded episodes, as hadamem record and Minari write them"""
+    if {"-h", "--help", "--help-all"} & set(arguments):
+        read_train([*_CLONING, *arguments], "hadamem clone DATA")
     if not arguments or arguments[0].startswith("-"):
         usage = "hadamem clone DATA [options of hadamem train]"
         raise ValueError(f"which episodes? {usage}; DATA is the id of a Minari data set or its folder")

@@ -11,7 +11,7 @@ import gymnasium
 import torch
 from gymnasium.vector.utils import concatenate, create_empty_array
 
-from ..agents.training import make_single
+from ..agents.making import make_single
 from .acting import Acting
 from .trained import Trained
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..agents.config import TrainConfig, load_config
-from ..agents.training import check_device, fitting, make_environment, make_policy
+from ..agents.making import make_environment, make_policy
+from ..agents.training import check_device, fitting
 from ..envs.interface import Interface
 from ..networks import Policy
 from ..run import RunError, read_checkpoint

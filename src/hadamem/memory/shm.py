@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..ops import hadamard_memory
 from .base import Memory, State
 from .convolution import CausalConvolution
-from .window import episode_steps
+from .window import episode_steps, turn_pairs
 
 Theta = Literal["random", "centred", "fixed", "learned"]
 FeatureMap = Literal["relu_sum", "softmax"]
@@ -55,8 +55,8 @@ def turned(x: Tensor, position: Tensor) -> Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)
     angle = ((position[:, None, :, None] * speed[:, None]) % period).to(wide) * (2 * math.pi / period)
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    a, b, rest = F.normalize(x, dim=-1, eps=1e-3).split([pairs, pairs, x.shape[-1] - 2 * pairs], dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], dim=-1)
+    paired, rest = F.normalize(x, dim=-1, eps=1e-3).split([2 * pairs, x.shape[-1] - 2 * pairs], dim=-1)
+    return torch.cat([turn_pairs(paired, sin, cos), rest], dim=-1)
 
 
 class SHM(Memory):

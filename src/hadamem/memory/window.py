@@ -36,6 +36,11 @@ def rotate(x: Tensor, position: Tensor) -> Tensor:
     x: (B, T, heads, d) with d even, position: (B, T). The product of two such vectors depends on their distance only.
     """
     sin, cos = sine_code(position, x.shape[-1], x.dtype)[:, :, None].chunk(2, dim=-1)
+    return turn_pairs(x, sin, cos)
+
+
+def turn_pairs(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+    """Turn the pairs (x_i, x_{i + d/2}) of the last dimension d, each by its angle; sin and cos (..., d/2)."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 

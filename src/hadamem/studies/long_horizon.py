@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..agents.config import TrainConfig, seed_for
-from ..agents.training import make_agent, make_environment
+from ..agents.making import make_agent, make_environment
 from ..measure import peak_extra_mb, resident_mb
 from ..memory import parse_options
 from ..recipes.presets import preset_config

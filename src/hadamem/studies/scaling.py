@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..agents.config import seed_for
-from ..agents.training import make_agent, make_environment
+from ..agents.making import make_agent, make_environment
 from ..bench.memories import in_turn
 from ..measure import peak_extra_mb
 from ..ops import hadamard_memory

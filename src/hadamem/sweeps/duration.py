@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..agents.config import TrainConfig
-from ..agents.training import Agent, make_agent, make_environment
+from ..agents.making import Agent, make_agent, make_environment
 from ..report.results import config_key, find_results
 from .sweep import Cell
 

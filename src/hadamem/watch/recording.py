@@ -18,8 +18,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from ..agents.config import TrainConfig, seed_for
+from ..agents.making import make_environment
 from ..agents.rollout import Player
-from ..agents.training import make_environment
 from ..checks import check_number
 from ..envs import Episode, VectorEnvironment
 from ..networks import Policy

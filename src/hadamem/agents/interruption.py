@@ -1,0 +1,64 @@
+"""How a training tells how far it is, and how it is asked to stop; neither may cost what was learned."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from .progress import Progress
+
+_log = logging.getLogger("hadamem")
+
+
+@contextmanager
+def shown(bar: Progress) -> Iterator[Callable[..., None]]:
+    """`Progress.update`. Once it fails, since its terminal or the reader of its pipe is gone, no more progress is shown."""
+    shown = True
+
+    def try_to(show: Callable[..., object], *values: Any) -> None:
+        nonlocal shown
+        try:
+            if shown:
+                show(*values)
+        except Exception as error:
+            shown = False
+            _log.warning("progress is no longer shown, the training goes on: %s", error)
+
+    try_to(bar.__enter__)
+    try:
+        yield lambda *values: try_to(bar.update, *values)
+    finally:
+        try_to(bar.__exit__, sys.exc_info()[0])
+
+
+@contextmanager
+def stop_asked(say: bool) -> Iterator[list[int]]:
+    """A list that is no longer empty once the user has asked to stop; `say`: that it will."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: Any) -> None:
+        asked.append(number)
+        for which in (signal.SIGINT, signal.SIGTERM):  # the next one ends the program at once
+            signal.signal(which, before[which])
+        with suppress(OSError):  # the terminal may be gone
+            if not say:
+                return
+            print("\nstopping after this iteration, with a checkpoint; once more: at once", file=sys.stderr, flush=True)
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
+    try:
+        before = {number: signal.signal(number, ask) for number in numbers}
+    except ValueError:  # not the main thread: its owner decides when to stop
+        yield asked
+        return
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
