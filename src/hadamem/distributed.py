@@ -151,6 +151,8 @@ def _started(count: int, work: Callable[..., object], args: tuple[Any, ...], bac
             process.start()
             theirs.close()
             others.append((process, pipe))
+        for number, (process, pipe) in enumerate(others, 1):
+            _wait_for(number, process, pipe)
         with _watched(others):
             dist.init_process_group(backend, store=store, rank=0, world_size=count, timeout=_PATIENCE)
             yield
@@ -163,6 +165,18 @@ def _started(count: int, work: Callable[..., object], args: tuple[Any, ...], bac
             process.kill()
             process.join()
             pipe.close()
+
+
+def _wait_for(number: int, process: Any, pipe: Connection) -> None:
+    """Wait until a process has begun to work."""
+    try:
+        pipe.recv()
+    except EOFError as error:
+        process.join()
+        raise ProcessDiedError(
+            f"process {number} of the training (pid {process.pid}) ended before it began; a program of your own must start the "
+            'training below `if __name__ == "__main__":`, since every process imports that program'
+        ) from error
 
 
 @contextlib.contextmanager
@@ -200,6 +214,7 @@ def _work(
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to all processes of a run: the first one answers for all
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    pipe.send("here")
     try:
         store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=_PATIENCE)
         dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=_PATIENCE)

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import gymnasium
 import pytest
 import torch
 from test_sac import agent as sac_agent
 from test_sac import small
 from test_training import config
 
+import hadamem
 from hadamem import distributed
 from hadamem.agents.making import make_agent, make_environment
 from hadamem.agents.ppo import PPO
@@ -138,6 +140,22 @@ def test_what_cannot_be_shared_out_is_told(tmp_path: pathlib.Path) -> None:
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="minibatches is 2; it must divide the 1 environments of each process"):
         train(config(processes=4), tmp_path / "run")
+
+
+def test_what_another_process_cannot_make_is_told(tmp_path: pathlib.Path) -> None:
+    agent = hadamem.PPO("gru", gymnasium.make("CartPole-v1"), num_envs=4, minibatches=1, processes=2)
+    with pytest.raises(ValueError, match=r"python\.CartPoleEnv-\d+ can be made by this program only, and not by 2 processes"):
+        agent.learn(100)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import hadamem\n"
+        "hadamem.PPO('gru', 'CartPole-v1', memory_size=4, num_envs=4, num_steps=8, minibatches=1, processes=2).learn(64)\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert (
+        'ended before it began; a program of your own must start the training below `if __name__ == "__main__":`' in done.stderr
+    )
 
 
 def test_torchrun_on_two_nodes(tmp_path: pathlib.Path) -> None:

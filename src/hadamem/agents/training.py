@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .. import distributed
+from ..envs.from_python import HERE
 from ..networks import Policy
 from ..run import (
     Run,
@@ -119,6 +120,11 @@ def train(
     Raises:
         ValueError: the folder or the configuration cannot be used; the folder is then as it was.
     """
+    if config.processes > 1 and config.env.startswith(HERE):
+        raise ValueError(
+            f"{config.env} can be made by this program only, and not by {config.processes} processes; give its id, or a class "
+            "or function of a module"
+        )
     with distributed.processes(config.processes, _train, config, path, resume, device=config.device):
         return _train(config, path, resume, progress)
 
