@@ -3,7 +3,7 @@
 A rollout is (B environments, T steps). The memory's state is kept from before its first step, and the update runs whole rows
 again from there, with the resets inside them: no padding, no masks. hadamem does the same with more care.
 
-    python examples/ppo_shm.py                                  # CartPole without velocities, about two minutes
+    python examples/ppo_shm.py                                  # CartPole without velocities, about a minute
     python examples/ppo_shm.py --env CartPole-v1 --memory gru --steps 50000
 """
 

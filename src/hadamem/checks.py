@@ -1,7 +1,8 @@
-"""Ranges of numbers, checked and said in one way: "X is v; it must be at least 1"."""
+"""Ranges of numbers, checked and said in one way: "X is v; it must be at least 1"; and packages that may be missing."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -35,3 +36,9 @@ def check_fields(options: Any, names: Iterable[str], **ends: float) -> None:
         value = getattr(options, name)
         for number in value if isinstance(value, tuple) else (value,):
             check_number(name, number, **ends)
+
+
+def check_installed(package: str, extra: str) -> None:
+    """Raise a ModuleNotFoundError, with what to install, unless a package of one of our extras is there."""
+    if importlib.util.find_spec(package) is None:
+        raise ModuleNotFoundError(f"{package} is not installed; pip install 'hadamem[{extra}]'", name=package)

@@ -65,6 +65,7 @@ def hadamem(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[st
         logging.getLogger("hadamem").removeHandler(notices)
         sys.path[:] = path
     assert returned == code, out.getvalue() + err.getvalue()
+    assert "Traceback" not in err.getvalue()
     return subprocess.CompletedProcess(words, returned, out.getvalue(), err.getvalue())
 
 

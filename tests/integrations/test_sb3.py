@@ -35,7 +35,7 @@ def test_a_pass_with_resets_equals_steps(name: str) -> None:
     assert all((part == 1).all() for part in known)
 
 
-def test_it_learns_what_the_sign_at_the_beginning_tells() -> None:
+def test_learning_changes_the_memory() -> None:
     kwargs = {"memory": "gru", "memory_size": 16, "lstm_hidden_size": 16}
     model = RecurrentPPO(MemoryPolicy, "CartPole-v1", n_steps=64, batch_size=64, policy_kwargs=kwargs, seed=0, n_epochs=4)
     before = [weight.clone() for weight in model.policy.lstm_actor.parameters()]

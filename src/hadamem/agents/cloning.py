@@ -7,7 +7,6 @@ the episodes, so that PPO can go on from there.
 
 from __future__ import annotations
 
-import importlib.util
 import pathlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ import torch
 from torch import Tensor
 
 from .. import distributed
-from ..envs.interface import Interface
+from ..checks import check_installed
+from ..envs.interface import Interface, rows_of
 from ..networks import ActorCritic
+from .learning import gradient_step, mean_terms, set_learning_rate
 from .not_finite import not_finite
 from .ppo import PPOConfig
 
@@ -51,8 +52,7 @@ def open_data(data: str) -> Any:
         ModuleNotFoundError: Minari is not installed.
         ValueError: there is no such data set.
     """
-    if importlib.util.find_spec("minari") is None:
-        raise ModuleNotFoundError("minari is not installed; pip install 'hadamem[minari]'", name="minari")
+    check_installed("minari", "minari")
     import minari
     from minari.dataset.minari_dataset import MinariDataset
 
@@ -83,8 +83,9 @@ def read_episodes(episodes: Iterable[Any], interface: Interface, gamma: float, n
         T = len(rewards)
         try:
             rows = np.zeros((T, interface.layout.size), np.float32)
-            interface.write(_up_to(episode.observations, T), rows, single=False)
-            interface.write_mask(_up_to(episode.observations, T), None, rows, single=False)
+            observations = rows_of(episode.observations, 0, T)  # the last one led to no action
+            interface.write(observations, rows, single=False)
+            interface.write_mask(observations, None, rows, single=False)
             taken = interface.actions.from_environment(episode.actions).reshape(T, -1)
             before = np.zeros_like(rows)
             interface.write_previous(episode.actions, rewards, before)
@@ -99,13 +100,6 @@ def read_episodes(episodes: Iterable[Any], interface: Interface, gamma: float, n
     if not returns:
         raise ValueError(f"{name} has no episodes")
     return Recorded(torch.cat(obs), torch.cat(action), torch.cat(value), np.cumsum(lengths), float(np.mean(returns)))
-
-
-def _up_to(observations: Any, T: int) -> Any:
-    """The first T of nested observations; the last one of an episode led to no action."""
-    if isinstance(observations, dict):
-        return {key: _up_to(part, T) for key, part in observations.items()}
-    return tuple(_up_to(part, T) for part in observations) if isinstance(observations, tuple) else observations[:T]
 
 
 def _discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
@@ -147,11 +141,10 @@ class Cloning:
     def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
         """Learn from the next piece of every lane; see `Agent`."""
         config, policy = self.config, self.policy
-        if self.step == 0 and policy.normaliser.active and not policy.normaliser.known:
+        if policy.normaliser.unknown:
             policy.normaliser.update(self.recorded.obs.to(self.device))
         if config.schedule == "linear":
-            for group in self.optimiser.param_groups:
-                group["lr"] = config.learning_rate * max(0.0, 1 - self.step / self.total_steps)
+            set_learning_rate(self.optimiser, config.learning_rate * max(0.0, 1 - self.step / self.total_steps))
         index, start = self._next()
         obs, action, value = (
             leaf[index].to(self.device) for leaf in (self.recorded.obs, self.recorded.action, self.recorded.value)
@@ -165,21 +158,14 @@ class Cloning:
             if not loss.isfinite():
                 data = {"observations": batch[0], "returns": batch[-1]}
                 raise not_finite(self.step, terms, {"policy": policy}, data, again)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            distributed.average_gradients(policy.parameters())
-            if config.max_grad_norm is not None:
-                torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
-            self.optimiser.step()
+            gradient_step(loss, self.optimiser, policy, config.max_grad_norm)
             all_terms.append(terms)
         with torch.no_grad():
             _, _, self.state = policy(obs, before, start)
         self.step += config.num_envs * config.num_steps
         if on_step is not None:
             on_step(self.step)
-        means = torch.stack([torch.stack(list(terms.values())) for terms in all_terms]).mean(0)
-        known = {"return": float("nan"), "demonstrated_return": self.recorded.mean_return}
-        return known | dict(zip(all_terms[0], distributed.mean(means).tolist(), strict=True))
+        return {"return": float("nan"), "demonstrated_return": self.recorded.mean_return} | mean_terms(all_terms)
 
     def _loss(
         self, obs: Tensor, state: dict[str, Tensor], start: Tensor, action: Tensor, value: Tensor

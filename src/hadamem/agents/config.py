@@ -15,7 +15,7 @@ from ..run import RunError, read_config
 from .ppo import PPOConfig
 from .sac import SACConfig
 
-#: Settings of the machine: what they are, the same is learned.
+#: Settings of the machine. What is learned does not depend on them, but for numbers drawn and roundings.
 OF_THE_MACHINE = frozenset({"device", "threads", "env_workers", "processes", "checkpoint_every"})
 
 

@@ -65,7 +65,7 @@ def make_policy(config: TrainConfig, env: VectorEnvironment | Interface) -> Poli
         memory = _memory(config) if other is None else MemoryChoice(other)
         policy = SoftActor(env.layout, env.action_space, memory, config.sac.network)
     policy.described = env.described
-    return policy.to(config.device)
+    return policy.to(distributed.local_device(config.device))
 
 
 def _memory(config: TrainConfig) -> MemoryChoice:
@@ -114,7 +114,8 @@ def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path
         return PPO(policy, env, config.ppo, config.steps)
     assert isinstance(policy, SoftActor)
     assert config.sac is not None
-    critic = TwinCritic(env.layout, policy.head, _memory(config), config.sac.network).to(config.device)
+    critic = TwinCritic(env.layout, policy.head, _memory(config), config.sac.network)
+    critic.to(next(policy.parameters()).device)
     draw_apart(config)
     return SAC(policy, critic, env, config.sac, folder)
 

@@ -19,6 +19,7 @@ from .. import distributed
 from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..networks import ActorCritic, NetworkConfig
+from .learning import gradient_step, mean_terms, set_learning_rate
 from .not_finite import not_finite
 from .rollout import Actor, EpisodeStats, Rollout, advantages
 
@@ -126,14 +127,13 @@ class PPO:
         config = self.config
         if config.schedule == "linear":
             self.annealing = max(0.0, 1 - self.step / self.total_steps)
-            for group in self.optimiser.param_groups:
-                group["lr"] = config.learning_rate * self.annealing
+            set_learning_rate(self.optimiser, config.learning_rate * self.annealing)
 
         def report(steps: int) -> None:
             if on_step is not None:
                 on_step(self.step + steps * distributed.size())
 
-        if self.step == 0 and self.policy.normaliser.active and not self.policy.normaliser.known:
+        if self.policy.normaliser.unknown:
             first = min(_FIRST_STATISTICS, config.num_steps)
             self.policy.normaliser.update(self.actor.play_at_random(first, report))
             self.step += config.num_envs * first
@@ -163,12 +163,9 @@ class PPO:
                     raise not_finite(self.step, terms, {"policy": self.policy}, data, again)
                 if config.kl_stop is not None and distributed.mean(terms["kl"]) > config.kl_stop:
                     return self._summary(all_terms or [terms]) | {"explained_variance": explained.item()}
-                self.optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                distributed.average_gradients(self.policy.parameters())
-                if config.max_grad_norm is not None:
-                    terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.max_grad_norm)
-                self.optimiser.step()
+                norm = gradient_step(loss, self.optimiser, self.policy, config.max_grad_norm)
+                if norm is not None:
+                    terms["gradient_norm"] = norm
                 all_terms.append(terms)
         return self._summary(all_terms) | {"explained_variance": explained.item()}
 
@@ -201,9 +198,7 @@ class PPO:
 
     def _summary(self, all_terms: list[dict[str, Tensor]]) -> dict[str, float]:
         """Means over the gradient steps and the processes, and the largest ratio error before the first gradient step."""
-        names = list(all_terms[-1])
-        means = [torch.stack([terms[name] for terms in all_terms if name in terms]).mean() for name in names]
-        summary = dict(zip(names, distributed.mean(torch.stack(means)).tolist(), strict=True))
+        summary = mean_terms(all_terms)
         summary["ratio_error"] = distributed.stacked(all_terms[0]["ratio_error"]).max().item()
         if self.config.kl_coefficient > 0:
             last_epoch = [terms["kl"] for terms in all_terms[-self.config.minibatches :]]

@@ -27,6 +27,7 @@ from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..envs.vector import Transition
 from ..networks import Categorical, RewardScale, SACNetworkConfig, SoftActor, TwinCritic
+from .learning import mean_terms
 from .not_finite import not_finite
 from .replay import Batch, Replay
 from .rollout import EpisodeStats, Player
@@ -157,8 +158,7 @@ class SAC:
         updates, self.updates_due = int(self.updates_due), self.updates_due % 1
         all_terms = [self.update(self.replay.sample(self.batch_size)) for _ in range(updates)]
         if all_terms:
-            means = [torch.stack([terms[name] for terms in all_terms]).mean() for name in all_terms[0]]
-            metrics |= dict(zip(all_terms[0], distributed.mean(torch.stack(means)).tolist(), strict=True))
+            metrics |= mean_terms(all_terms)
         return metrics
 
     def _act(self) -> Transition:

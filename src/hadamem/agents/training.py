@@ -83,7 +83,7 @@ def few_updates(config: TrainConfig) -> str | None:
     """What to change in a run that updates its networks too seldom to learn anything; None if it does so often enough."""
     if config.ppo is not None:
         rollout = config.ppo.num_envs * config.ppo.num_steps
-        updates, enough = math.ceil(config.steps / rollout), _FEWEST_UPDATES * rollout  # of cloning, too
+        updates, enough = math.ceil(config.steps / rollout), _FEWEST_UPDATES * rollout
         advice = "lower --num-envs or --num-steps, whose product is a rollout"
     else:
         assert config.sac is not None
@@ -133,17 +133,17 @@ def _train(
     config: TrainConfig, path: pathlib.Path, resume: bool, progress: Callable[[str, int, int], Progress] = Progress
 ) -> bool:
     """What each process of a training does; the first one writes the folder, and shows the progress."""
-    first = distributed.rank() == 0
+    first = distributed.is_first()
     config, path = distributed.gathered((replace(config, processes=distributed.size()), path))[0]
     if not first:
         _log.setLevel(logging.ERROR)  # notices are said once
     with ExitStack() as stack:
         run = stack.enter_context(Run.open(path)) if resume and first else None
-        folder_config, config = config, replace(config, device=distributed.local_device(config.device))
-        check_device(config.device)
+        device = distributed.local_device(config.device)
+        check_device(device)
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.manual_seed(seed_for(config.seed, "network"))
-        saved = read_checkpoint(path, config.device) if resume and has_checkpoint(path) else None
+        saved = read_checkpoint(path, device) if resume and has_checkpoint(path) else None
         if saved is not None:
             _check_steps(config.steps, saved["agent"]["step"], path)
         elif run is not None and (last := read_last_metrics(path)) is not None:
@@ -166,9 +166,9 @@ def _train(
             if agent.step >= config.steps and (path / "result.json").exists():
                 return True
         if run is not None:
-            run.start(folder_config, agent.step)
+            run.start(config, agent.step)
         elif first:
-            run = stack.enter_context(Run.create(path, folder_config))
+            run = stack.enter_context(Run.create(path, config))
         distributed.gathered(None)  # now the folder is there for all
         if advice := few_updates(config):
             _log.warning("%s", advice)
@@ -232,7 +232,7 @@ def _start_from(agent: Agent, config: TrainConfig) -> None:
     """Give an agent the policy of the run that a configuration starts from."""
     assert config.start_from is not None
     path = pathlib.Path(config.start_from)
-    policy, theirs = load_policy(path, config.device, config.env)
+    policy, theirs = load_policy(path, env=config.env)
     same = ("agent", "memory", "memory_size", "memory_options", "inputs")
     differing = [f"{name} is {getattr(theirs, name)!r}" for name in same if getattr(theirs, name) != getattr(config, name)]
     if theirs.algorithm.network != config.algorithm.network:

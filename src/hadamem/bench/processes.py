@@ -17,11 +17,10 @@ from ..agents.config import TrainConfig
 from ..agents.making import make_agent, make_share
 from ..agents.ppo import PPO
 from ..recipes.presets import preset_config
-from .envs import Sleeping
+from .envs import SLEEPING
 from .train import ENV
 
-SLOW = f"{Sleeping.__module__}:{Sleeping.__name__}"
-_ROLLOUTS = {SLOW: (16, 16, 2)}  # environments, steps, minibatches
+_ROLLOUTS = {SLEEPING: (16, 16, 2)}  # environments, steps, minibatches
 _ROLLOUT = 256, 64, 8
 EPOCHS = 4
 _CALLS = 50  # of the mean of gradients
@@ -124,7 +123,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 def measure_all(
     on_progress: Callable[[str], None],
-    envs: Sequence[str] = (ENV, SLOW),
+    envs: Sequence[str] = (ENV, SLEEPING),
     memories: Sequence[str] = ("shm", "gru"),
     processes: Sequence[int] = (1, 2),
     rounds: int = 3,

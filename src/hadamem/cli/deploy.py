@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import pathlib
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Literal
 import torch
 import tyro
 
-from ..checks import check_fields
+from ..checks import check_fields, check_installed
 from ..deploy import Limits, read_trained
 from .console import console, say
 
@@ -128,8 +127,7 @@ def serve(arguments: Sequence[str]) -> None:
     given = tyro.cli(Serve, args=arguments, prog="hadamem serve")
     check_fields(given, ("port",), at_least=0, at_most=65535)
     for package in ("fastapi", "uvicorn", "prometheus_client"):
-        if importlib.util.find_spec(package) is None:
-            raise ModuleNotFoundError(f"{package} is not installed; pip install 'hadamem[serve]'", name=package)
+        check_installed(package, "serve")
     import uvicorn
 
     from ..deploy.serving import make_app

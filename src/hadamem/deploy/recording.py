@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from ..agents.making import make_single
+from ..checks import check_installed
 from .acting import Acting
 from .trained import Trained
 
@@ -43,8 +43,7 @@ def record_episodes(
         ModuleNotFoundError: Minari is not installed.
         ValueError: there is a data set of that id already, or the id is none.
     """
-    if importlib.util.find_spec("minari") is None:
-        raise ModuleNotFoundError("minari is not installed; pip install 'hadamem[minari]'", name="minari")
+    check_installed("minari", "minari")
     import minari
     from minari.dataset.minari_dataset import parse_dataset_id
 

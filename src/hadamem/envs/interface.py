@@ -170,3 +170,12 @@ def row_of(batch: Any, i: int) -> Any:
 def first_of(batch: Any) -> Any:
     """The first element of a nested batch."""
     return row_of(batch, 0)
+
+
+def rows_of(batch: Any, begin: int, end: int) -> Any:
+    """The elements `begin` to `end` of a nested batch, without a copy."""
+    if isinstance(batch, dict):
+        return {name: rows_of(part, begin, end) for name, part in batch.items()}
+    if isinstance(batch, tuple) and any(isinstance(part, np.ndarray | dict | tuple) for part in batch):
+        return tuple(rows_of(part, begin, end) for part in batch)
+    return batch[begin:end]

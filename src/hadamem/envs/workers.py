@@ -28,6 +28,7 @@ from gymnasium.vector.utils import batch_space, create_shared_memory, read_from_
 from ..distributed import end_with_parent
 from ..measure import processors
 from .border import EnvironmentFailedError, Environments, notice
+from .interface import rows_of
 from .parts import seen_parts
 
 Make = Callable[[], gymnasium.Env]
@@ -114,7 +115,7 @@ class WorkerEnvironments(VectorEnv):
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """See `Environments`."""
         for worker in self.envs:
-            worker.ask("step", _rows(actions, worker.begin, worker.end))
+            worker.ask("step", rows_of(actions, worker.begin, worker.end))
         answers = [worker.answer() for worker in self.envs]
         rewards, terminated, truncated = (np.concatenate([answer[n] for answer in answers]) for n in (1, 2, 3))
         return self._observation, rewards, terminated, truncated, self._merge([answer[4] for answer in answers])
@@ -240,7 +241,7 @@ def _work(
     def call(method: str, args: Any, kwargs: Any) -> Any:
         nonlocal envs
         if method == "make":
-            batch = _rows(read_from_shared_memory(seen, memory, num_envs), begin, end)
+            batch = rows_of(read_from_shared_memory(seen, memory, num_envs), begin, end)
             envs = Environments(id, end - begin, make, observe, first=begin, batch=batch)
             return None
         result = getattr(envs, method)(*args, **kwargs)
@@ -267,15 +268,6 @@ def _portable(error: Exception) -> tuple[Exception, str | None]:
         return EnvironmentFailedError(str(error)), "" if cause is None else "".join(traceback.format_exception(cause))
     known = (ValueError, gymnasium.error.Error)
     return (type(error)(str(error)), None) if type(error) in known else (RuntimeError(f"{type(error).__name__}: {error}"), None)
-
-
-def _rows(batch: Any, begin: int, end: int) -> Any:
-    """A share of a batch of actions or observations, without a copy."""
-    if isinstance(batch, dict):
-        return {name: _rows(part, begin, end) for name, part in batch.items()}
-    if isinstance(batch, tuple) and any(isinstance(part, np.ndarray | dict | tuple) for part in batch):
-        return tuple(_rows(part, begin, end) for part in batch)
-    return batch[begin:end]
 
 
 def usual_workers(kind: Kind, num_envs: int) -> int:

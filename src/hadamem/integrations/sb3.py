@@ -41,8 +41,10 @@ class MemoryAsLSTM(nn.Module):
     def __init__(self, memory: Memory, input_size: int) -> None:
         super().__init__()
         self.memory, self.input_size = memory, input_size
-        self._size = sum(_as_floats(leaf).shape[1] for leaf in memory.initial_state(1).values())
-        self.hidden_size = math.ceil((1 + self._size) / 2)
+        state = memory.initial_state(1)
+        if not state:
+            raise ValueError("a memory without a state needs no RecurrentPPO; take sb3's PPO")
+        self.hidden_size = math.ceil((1 + sum(_as_floats(leaf).shape[1] for leaf in state.values())) / 2)
 
     def forward(self, x: Tensor, states: LSTMStates, start: Tensor) -> tuple[Tensor, LSTMStates]:
         """x (N, T, input_size) and start (N, T) bool to y (N, T, output size) and the states after them."""
@@ -54,9 +56,7 @@ class MemoryAsLSTM(nn.Module):
 
     def _packed(self, state: State) -> LSTMStates:
         leaves = [_as_floats(leaf) for leaf in state.values()]
-        flat = torch.cat([leaves[0].new_ones(len(leaves[0]), 1), *leaves], dim=1) if leaves else None
-        if flat is None:  # a memory without a state; the number of rows is that of its input
-            raise ValueError("a memory without a state needs no RecurrentPPO; take sb3's PPO")
+        flat = torch.cat([leaves[0].new_ones(len(leaves[0]), 1), *leaves], dim=1)
         flat = nn.functional.pad(flat, (0, 2 * self.hidden_size - flat.shape[1]))
         first, second = flat.split(self.hidden_size, dim=1)
         return first[None].contiguous(), second[None].contiguous()

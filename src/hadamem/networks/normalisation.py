@@ -99,9 +99,9 @@ class ObservationNormaliser(nn.Module):
         return len(self.columns) > 0
 
     @property
-    def known(self) -> bool:
-        """Whether there are statistics already."""
-        return bool((self.moments.count > 0).any())
+    def unknown(self) -> bool:
+        """Whether columns are to have statistics, and nothing has been seen yet."""
+        return self.active and not self.moments.count.any()
 
     def forward(self, obs: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""

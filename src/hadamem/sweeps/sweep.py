@@ -180,7 +180,7 @@ def page(
     parts = [
         f"# {heading}",
         f"{about[0].upper()}{about[1:]}.",
-        f"```text\n{command}\n```",
+        f"```bash\n{command}\n```",
         markdown_table(table),
         "Mean return of an episode over the last 5 % of the environment steps, ± its standard deviation over seeds where there "
         f"are some, and success where the task knows it; {done} of {count(len(cells), 'run')}.",
