@@ -10,12 +10,14 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control import CartPoleEnv
 from test_training import config
 
 from hadamem.agents.cloning import Cloning, open_data, read_episodes
 from hadamem.agents.config import TrainConfig
 from hadamem.agents.making import make_agent, make_environment
 from hadamem.agents.training import load_policy, train
+from hadamem.cli.train import clone
 from hadamem.deploy import read_trained
 from hadamem.deploy.recording import play_episode, record_episodes
 from hadamem.run import read_checkpoint, read_metrics
@@ -111,6 +113,19 @@ def test_a_policy_is_recorded_imitated_and_trained_on(tmp_path: pathlib.Path) ->
     with pytest.raises(ValueError, match=r"has another policy than this training: there, memory is 'gru'"):
         train(replace(start, memory="lstm"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+class Own(CartPoleEnv):
+    """A class of a module, which Minari cannot write down."""
+
+
+def test_a_class_of_a_module_is_recorded_and_named_by_its_user(tmp_path: pathlib.Path) -> None:
+    own = config(env=f"{__name__}:Own", memory="gru", steps=160)
+    train(own, tmp_path / "run")
+    assert record_episodes(read_trained(tmp_path / "run"), "test/own-v0", 2, max_steps=20).spec.env_spec is None
+    assert train(replace(own, data="test/own-v0"), tmp_path / "pupil")
+    with pytest.raises(ValueError, match="test/own-v0 does not say which environment its episodes are of; give it by --env"):
+        clone(["test/own-v0"])
 
 
 def test_a_training_starts_from_the_weights_of_another(tmp_path: pathlib.Path) -> None:

@@ -47,7 +47,8 @@ def record(arguments: Sequence[str]) -> None:
 
         trained, greedy = read_trained(given.run), given.mode == "greedy"
         data = record_episodes(trained, given.id, given.episodes, given.seed, greedy, on_progress=say_how_far)
-    say(f"{data.total_episodes} episodes, {data.total_steps:,} steps; `hadamem clone {given.id}` imitates them")
+    which = "" if data.spec.env_spec else f" --env {trained.config.env}"
+    say(f"{data.total_episodes} episodes, {data.total_steps:,} steps; `hadamem clone {given.id}{which}` imitates them")
     print(given.id)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from ..agents.making import make_single
@@ -65,9 +66,22 @@ def record_episodes(
             if on_progress is not None:
                 on_progress(number + 1, len(played[-1]))
         by = f"hadamem {trained.config.agent}, {trained.config.memory}"
-        return minari.create_dataset_from_buffers(id, played, env, algorithm_name=by, num_episodes_average_score=episodes)
+        return minari.create_dataset_from_buffers(
+            id, played, _spec_of(env), observation_space=env.observation_space, action_space=env.action_space,
+            algorithm_name=by, num_episodes_average_score=episodes,
+        )  # fmt: skip
     finally:
         env.close()
+
+
+def _spec_of(env: gymnasium.Env) -> EnvSpec | None:
+    """What Minari makes the environment by again; None where that cannot be written, as of a class of somebody's module."""
+    try:
+        if env.spec is not None:
+            env.spec.to_json()
+    except ValueError:
+        return None
+    return env.spec
 
 
 def play_episode(
