@@ -8,16 +8,20 @@ from .memory import *  # noqa: F403 (what it names in __all__)
 from .ops import delta_memory, hadamard_memory, linear_recurrence
 
 if TYPE_CHECKING:
-    from .agent import PPO, SAC, load
+    from .agent import PPO, R2D2, SAC, load
     from .agents.config import TrainConfig
     from .agents.training import train
 
 __version__ = "0.1.0"
-__all__ = ["PPO", "SAC", "TrainConfig", "delta_memory", "hadamard_memory", "linear_recurrence", "load", "train"]
+__all__ = ["PPO", "R2D2", "SAC", "TrainConfig", "delta_memory", "hadamard_memory", "linear_recurrence", "load", "train"]
 __all__ += _memory.__all__
 
 # imported when they are first asked for: a memory alone needs no environments
-_LATER = {"PPO": "agent", "SAC": "agent", "load": "agent", "TrainConfig": "agents.config", "train": "agents.training"}
+_LATER = {
+    **dict.fromkeys(("PPO", "R2D2", "SAC", "load"), "agent"),
+    "TrainConfig": "agents.config",
+    "train": "agents.training",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from .agents.config import TrainConfig, seed_for
+from .agents.config import ALGORITHMS, TrainConfig, seed_for
 from .agents.ppo import PPOConfig
 from .agents.training import evaluate_task, train
 from .cli.progress import show_progress
@@ -263,6 +263,12 @@ class SAC(Agent):
     _algorithm = "sac"
 
 
+class R2D2(Agent):
+    """Recurrent Q-learning with a memory, for discrete actions; see `Agent`."""
+
+    _algorithm = "r2d2"
+
+
 def load(path: str | pathlib.Path, env: Any = None, device: str = "cpu") -> Agent:
     """The agent of a run folder, to act with it, evaluate it or let it learn on; or of a file that `hadamem pack` made, to act
     with it and evaluate it. To act, the environment need not be there.
@@ -278,7 +284,7 @@ def load(path: str | pathlib.Path, env: Any = None, device: str = "cpu") -> Agen
     path = pathlib.Path(path)
     trained = read_trained(path, device, None if env is None else id_of(env))
     config = trained.config
-    made = PPO if config.agent == "ppo" else SAC
+    made = {kind._algorithm: kind for kind in (PPO, SAC, R2D2)}[config.agent]
     agent = made(config.memory, config.env)
     agent.path, agent.config, agent._trained = path, config, trained
     return agent
@@ -286,7 +292,7 @@ def load(path: str | pathlib.Path, env: Any = None, device: str = "cpu") -> Agen
 
 def _take(config: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Take the options out that are fields of a configuration and no configurations themselves."""
-    elsewhere = {"network", "ppo", "sac", "env", "agent", "memory", "steps", "memory_options"}
+    elsewhere = {"network", *ALGORITHMS, "env", "agent", "memory", "steps", "memory_options"}
     names = {field.name for field in fields(config)} - elsewhere
     return {name: options.pop(name) for name in list(options) if name in names}
 

@@ -16,7 +16,7 @@ import pathlib
 import platform
 import re
 import shlex
-import socket
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -24,13 +24,17 @@ from typing import IO, Any
 
 import torch
 
+from .tracking import Trackers
+
 _log = logging.getLogger("hadamem")
 _LONGEST_LINE = 8192  # of metrics, and the one after it, in bytes
 _LOCK = ".lock"
 #: Files that a write leaves behind when it is killed.
 _PART = re.compile(r"\.(config\.json|metrics\.jsonl|result\.json|checkpoint\.pt)\.\d+|\.checkpoint\.new")
 #: What is in the folder of a run that was killed before its first checkpoint, beside its lock and such files.
-_UNBORN = re.compile(r"config\.json|metrics\.jsonl|replay(-\d+)?\.bin|events\.out\.tfevents\..*")
+_UNBORN = re.compile(
+    r"config\.json|metrics\.jsonl|replay(-\d+)?(\.states)?\.bin|events\.out\.tfevents\..*|wandb(\.id)?|mlflow\.id"
+)
 
 
 class NoRunError(ValueError):
@@ -153,12 +157,14 @@ class Run:
 
         The run is no longer complete, and `config`, which may ask for more steps, takes the place of the old one.
         """
-        content = {"config": dataclasses.asdict(config), "versions": versions(), "written": time.time()}
+        content: dict[str, Any] = {"config": dataclasses.asdict(config), "versions": versions(), "written": time.time()}
         lines = [json.dumps(line) + "\n" for line in read_metrics(self.path) if line["step"] <= step]
         texts = {"config.json": json.dumps(content, indent=2), "metrics.jsonl": "".join(lines)}
         for file in list(self.path.iterdir()):
             worthless = _UNBORN.fullmatch(file.name) and file.name not in texts and not has_checkpoint(self.path)
-            if worthless or _PART.fullmatch(file.name):
+            if file.is_dir() and worthless:
+                shutil.rmtree(file)
+            elif worthless or _PART.fullmatch(file.name):
                 file.unlink()
         written = {name: _write_beside(self.path / name, text) for name, text in texts.items()}
         (self.path / "result.json").unlink(missing_ok=True)
@@ -166,7 +172,8 @@ class Run:
             file.replace(self.path / name)
         self.saved_step = step if has_checkpoint(self.path) else None
         self._metrics = self._files.enter_context((self.path / "metrics.jsonl").open("a"))
-        self._board = self._files.enter_context(contextlib.closing(_Board(self.path, step + 1)))
+        trackers = Trackers(content["config"].get("track", ()), self.path, content["config"], step + 1)
+        self._trackers = self._files.enter_context(contextlib.closing(trackers))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics after `step` environment steps. NaN (nothing to report yet) is left out."""
@@ -174,7 +181,7 @@ class Run:
         with on_disk(self.path / "metrics.jsonl"):
             self._metrics.write(json.dumps({"step": step, **known}) + "\n")
             self._metrics.flush()
-        self._board.add(step, known)
+        self._trackers.add(step, known)
 
     def save(self, checkpoint: Mapping[str, Any]) -> None:
         """Replace the checkpoint. Tensors, numbers, strings, lists and dicts only."""
@@ -187,6 +194,8 @@ class Run:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result: the mark of a complete run."""
         write_whole(self.path / "result.json", json.dumps(dict(result), indent=2))
+        for name in ("config.json", "result.json"):
+            self._trackers.attach(self.path / name)
 
     def close(self) -> None:
         """Let other processes write the folder."""
@@ -204,60 +213,6 @@ class Run:
                 f"the checkpoint of step {self.saved_step:,} is whole; go on from it with: "
                 f"hadamem train --resume {shlex.quote(str(self.path))}"
             )
-
-
-class _Board:
-    """Scalars for TensorBoard. A training does not depend on them: where writing fails, that is said once, and it ends.
-
-    Args:
-        path: of the run folder.
-        first_step: points from there on, in older files of events, are void.
-    """
-
-    def __init__(self, path: pathlib.Path, first_step: int) -> None:
-        self._file: IO[bytes] | None = None
-        with self._failing_softly():
-            from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-            name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"  # read in this order
-            self._file = (path / name).open("xb")
-            self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-            start = SessionLog(status=SessionLog.START)
-            self._write(Event(wall_time=time.time(), step=first_step, session_log=start))
-
-    def add(self, step: int, scalars: Mapping[str, float]) -> None:
-        """A point of each of the curves."""
-        if self._file is None:
-            return
-        with self._failing_softly():
-            from tensorboard.compat.proto.event_pb2 import Event
-            from tensorboard.compat.proto.summary_pb2 import Summary
-
-            values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
-            self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-
-    def close(self) -> None:
-        """No more points."""
-        if self._file is not None:
-            self._file.close()
-
-    def _write(self, event: Any) -> None:
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        writer = RecordWriter(self._file)
-        writer.write(event.SerializeToString())
-        writer.flush()
-
-    @contextlib.contextmanager
-    def _failing_softly(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            file, self._file = self._file, None
-            with contextlib.suppress(OSError):
-                if file is not None:
-                    file.close()
-            _log.warning("TensorBoard's events are no longer written, the training goes on: %s", error)
 
 
 def _take_lock(path: pathlib.Path) -> IO[str]:

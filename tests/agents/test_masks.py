@@ -15,6 +15,7 @@ from hadamem.agents.config import TrainConfig, seed_for
 from hadamem.agents.evaluation import evaluate
 from hadamem.agents.making import make_agent, make_environment
 from hadamem.agents.ppo import PPOConfig
+from hadamem.agents.r2d2 import R2D2Config
 from hadamem.agents.sac import SACConfig
 from hadamem.envs import make_vector
 from hadamem.memory import MEMORIES
@@ -84,10 +85,14 @@ def _registered() -> Iterator[None]:
 
 
 def config(agent: str = "ppo", memory: str = "gru", source: str = "info", env: str = "Cards-v0", **more: Any) -> TrainConfig:
-    ppo = PPOConfig(num_envs=4, num_steps=20, minibatches=2, epochs=2) if agent == "ppo" else None
-    sac = SACConfig(num_envs=4, num_steps=20, updates_per_step=0.1, warmup_steps=80, batch_size=8) if agent == "sac" else None
+    replayed = {"num_envs": 4, "num_steps": 20, "updates_per_step": 0.1, "warmup_steps": 80, "batch_size": 8}
+    algorithm = {
+        "ppo": lambda: PPOConfig(num_envs=4, num_steps=20, minibatches=2, epochs=2),
+        "sac": lambda: SACConfig(**replayed),
+        "r2d2": lambda: R2D2Config(**replayed),
+    }[agent]()
     options = () if env == "TwoCards-v0" else (f"source={source}",)
-    return TrainConfig(env=env, agent=agent, memory=memory, env_options=options, ppo=ppo, sac=sac, **more)  # type: ignore[arg-type]
+    return TrainConfig(env=env, agent=agent, memory=memory, env_options=options, **{agent: algorithm}, **more)  # type: ignore[arg-type]
 
 
 def trained(config: TrainConfig, iterations: int) -> tuple[Any, list[dict[str, float]]]:
@@ -116,13 +121,22 @@ def test_nothing_illegal_is_played_by_sac(memory: str) -> None:
     assert 0.9 * np.log(3) < metrics[-1]["entropy"] < np.log(4)
 
 
+@pytest.mark.parametrize("memory", ["gru", "shm"])
+def test_nothing_illegal_is_played_by_r2d2(memory: str) -> None:
+    agent, metrics = trained(config("r2d2", memory), 4)
+    assert np.isfinite(metrics[-1]["q_loss"])
+    for greedy in (True, False):
+        evaluate(make_vector("Cards-v0", 4, 5, inputs=("obs", "action")), agent.policy, 8, greedy)
+    assert Cards.illegal == 0
+
+
 def test_random_play_is_legal() -> None:
     for id in ("Cards-v0", "TwoCards-v0"):
         evaluate(make_vector(id, 4, 5), None, 8)
     assert Cards.illegal == TwoCards.illegal == 0
 
 
-@pytest.mark.parametrize("agent", ["ppo", "sac"])
+@pytest.mark.parametrize("agent", ["ppo", "sac", "r2d2"])
 def test_the_run_is_the_same_whoever_says_the_mask(agent: str) -> None:
     runs = [trained(config(agent, source=source), 3)[1] for source in ("info", "key", "method")]
     for other in runs[1:]:

@@ -8,15 +8,24 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .. import tracking
 from ..checks import check_fields
 from ..envs.layout import Channels
 from ..options import read_json
 from ..run import RunError, read_config
 from .ppo import PPOConfig
+from .r2d2 import R2D2Config
 from .sac import SACConfig
 
 #: Settings of the machine. What is learned does not depend on them, but for numbers drawn and roundings.
-OF_THE_MACHINE = frozenset({"device", "threads", "env_workers", "processes", "checkpoint_every"})
+OF_THE_MACHINE = frozenset({"device", "threads", "env_workers", "processes", "track", "checkpoint_every"})
+
+#: Learning algorithms by name, each with the class of its options.
+ALGORITHMS: dict[str, type[PPOConfig] | type[SACConfig] | type[R2D2Config]] = {
+    "ppo": PPOConfig,
+    "sac": SACConfig,
+    "r2d2": R2D2Config,
+}
 
 
 @dataclass
@@ -27,8 +36,9 @@ class TrainConfig:
     """task to train on: any Gymnasium id, or package.module:Name-v0 for one of your own"""
     env_options: tuple[str, ...] = ()
     """options of the task as name=value, which are passed to its environment as keyword arguments"""
-    agent: Literal["ppo", "sac"] = "ppo"
-    """learning algorithm: PPO (on-policy) or soft actor-critic (off-policy); each has options of its own"""
+    agent: Literal["ppo", "sac", "r2d2"] = "ppo"
+    """learning algorithm: PPO (on-policy), soft actor-critic or R2D2 (off-policy, R2D2 for discrete actions); each has options
+    of its own"""
     memory: str = "shm"
     """memory of the agent, one of those that `hadamem list memories` shows"""
     memory_size: int | None = None
@@ -45,7 +55,7 @@ class TrainConfig:
     """seed of all random generators"""
     inputs: tuple[str, ...] | None = None
     """inputs of the agent: obs, action and reward, where the last two are those of the previous step; None: obs, with PPO also
-    those that the task declares to need, and with SAC those with an embedding of at least one feature"""
+    those that the task declares to need, and with SAC or R2D2 those with an embedding of at least one feature"""
     observe: tuple[str, ...] = ()
     """parts of a nested observation that the agent sees, by their names, as position or goal.position; none: all"""
     channels: Channels | None = None
@@ -74,6 +84,9 @@ class TrainConfig:
     threads: int | None = None
     """number of processor threads to use; None: one where a gradient step is small, for which more only wait for each other,
     else all"""
+    track: tuple[str, ...] = ()
+    """where the metrics are shown beside TensorBoard: wandb, mlflow or both; their own environment variables say how, as
+    WANDB_MODE=offline"""
     checkpoint_every: float = 20.0
     """seconds between checkpoints"""
     evaluate_every: int | None = None
@@ -87,28 +100,32 @@ class TrainConfig:
     """options of PPO; None unless it is the agent"""
     sac: SACConfig | None = None
     """options of SAC; None unless it is the agent"""
+    r2d2: R2D2Config | None = None
+    """options of R2D2; None unless it is the agent"""
 
     def __post_init__(self) -> None:
         counts = ("steps", "memory_size", "processes", "threads", "evaluate_every", "evaluate_episodes", "frame_skip", "resize")
         check_fields(self, counts, at_least=1)
         check_fields(self, ("seed", "checkpoint_every", "env_workers"), at_least=0)
-        if self.agent == "ppo" and self.ppo is None:
-            self.ppo = PPOConfig()
-        if self.agent == "sac" and self.sac is None:
-            self.sac = SACConfig()
-        for other in {"ppo", "sac"} - {self.agent}:
-            if getattr(self, other) is not None:
-                raise ValueError(f"there are options for {other}, but the agent is {self.agent}")
-
+        tracking.check_names(self.track)
+        for name, made in ALGORITHMS.items():
+            if name == self.agent and getattr(self, name) is None:
+                setattr(self, name, made())
+            elif name != self.agent and getattr(self, name) is not None:
+                raise ValueError(f"there are options for {name}, but the agent is {self.agent}")
         if self.data is not None and self.agent != "ppo":
             raise ValueError(f"data is imitated by PPO's policy, but the agent is {self.agent}")
 
     @property
-    def algorithm(self) -> PPOConfig | SACConfig:
+    def algorithm(self) -> PPOConfig | SACConfig | R2D2Config:
         """The options of the agent."""
-        algorithm = self.ppo if self.agent == "ppo" else self.sac
-        assert algorithm is not None
+        algorithm: PPOConfig | SACConfig | R2D2Config = getattr(self, self.agent)
         return algorithm
+
+    @property
+    def off_policy(self) -> SACConfig | R2D2Config | None:
+        """The options of the agent if it learns from a replay."""
+        return self.sac or self.r2d2
 
 
 def config_from_dict(saved: dict[str, Any]) -> TrainConfig:

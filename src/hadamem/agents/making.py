@@ -15,18 +15,19 @@ from ..envs.changes import Changes
 from ..envs.interface import Interface
 from ..envs.make import make_one
 from ..memory import parse_options
-from ..networks import ActorCritic, MemoryChoice, Policy, SoftActor, TwinCritic
+from ..networks import ActorCritic, MemoryChoice, Policy, QNetwork, SoftActor, TwinCritic
 from .cloning import Cloning
 from .config import TrainConfig, seed_for
 from .ppo import PPO
+from .r2d2 import R2D2
 from .sac import SAC
 
 
 def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any) -> VectorEnvironment:
     """The task of a configuration, `num_envs` times; `more` options of the environment, such as its render_mode."""
     inputs = config.inputs
-    if inputs is None and config.sac is not None:
-        inputs = config.sac.network.inputs
+    if inputs is None and config.off_policy is not None:
+        inputs = config.off_policy.network.inputs
     return make_vector(
         config.env,
         num_envs,
@@ -59,6 +60,8 @@ def make_policy(config: TrainConfig, env: VectorEnvironment | Interface) -> Poli
         memory = _memory(config)
         choice = memory.name, memory.size, memory.options
         policy = ActorCritic(env.layout, env.action_space, *choice, config.ppo.network)
+    elif config.r2d2 is not None:
+        policy = QNetwork(env.layout, env.action_space, _memory(config), config.r2d2.network)
     else:
         assert config.sac is not None
         other = config.sac.actor_memory
@@ -112,6 +115,10 @@ def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path
         if config.data is not None:
             return Cloning(policy, env.interface, config.ppo, config.steps, config.data)
         return PPO(policy, env, config.ppo, config.steps)
+    if isinstance(policy, QNetwork):
+        assert config.r2d2 is not None
+        draw_apart(config)
+        return R2D2(policy, env, config.r2d2, folder)
     assert isinstance(policy, SoftActor)
     assert config.sac is not None
     critic = TwinCritic(env.layout, policy.head, _memory(config), config.sac.network)

@@ -11,6 +11,7 @@ all that its checkpoint speaks of, and a checkpoint holds no more than where the
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 from functools import cached_property
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from ..envs import VectorEnvironment
 from ..envs.vector import Transition
+from ..memory import State
 from ..run import RunError, on_disk
 from .packing import Packing
 
@@ -42,7 +44,7 @@ LANE, BEGIN, LENGTH, BURN_IN, CLOCK = range(5)
 
 
 class Replay:
-    """A ring of experience; the oldest is forgotten first, and all that is there is as likely to be sampled.
+    """A ring of experience; the oldest is forgotten first. All that is there is as likely to be sampled, or by its priority.
 
     Args:
         env: whose experience it is.
@@ -52,6 +54,7 @@ class Replay:
         burn_in: steps before a slice that warm up the memory and are not learned from; at most sequence_length.
         most_unsaved: entries that each lane must take between two checkpoints, at least.
         path: of the file; None for one in memory alone.
+        state: of a policy in these environments, whose states at the beginnings of slices are kept, too; None to keep none.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Replay:
         burn_in: int = 0,
         most_unsaved: int = 1024,
         path: pathlib.Path | None = None,
+        state: State | None = None,
     ) -> None:
         self.env, self.sequence_length, self.burn_in, self.path = env, sequence_length, burn_in, path
         N = env.num_envs
@@ -85,18 +89,18 @@ class Replay:
         self.head = np.zeros(N, np.int64)  # entries ever written
         self.begin, self.skip, self.clock = (np.zeros(N, np.int64) for _ in range(3))  # of the sequence that goes on
         self.sequences = np.zeros((0, 5), np.int64)
+        self.priority = np.zeros(0)  # of each of them
+        self.states: StoredStates | None = None
+        if state is not None:
+            assert sequence_length is not None, "whole episodes begin with no state"
+            states = None if path is None else path.with_suffix(".states.bin")
+            self.states = StoredStates(state, self.kept + self.spare, sequence_length, states)
         self._new: list[tuple[int, ...]] = []
         self._saved_head = self.head.copy()
 
     @cached_property
     def _entries(self) -> np.ndarray:
-        shape, size = (len(self.lanes), self.kept + self.spare), self._size
-        if self.path is None:
-            return np.zeros(shape, self.entry)
-        with on_disk(self.path), self.path.open("ab") as file:  # all of it now: a full disk kills who writes into a hole
-            os.truncate(file.fileno(), min(size, os.fstat(file.fileno()).st_size))  # a run of other processes left more
-            os.posix_fallocate(file.fileno(), 0, size)
-        return np.memmap(self.path, self.entry, "r+", shape=shape)
+        return _mapped(self.path, self.entry, (len(self.lanes), self.kept + self.spare))
 
     @property
     def _size(self) -> int:
@@ -108,7 +112,16 @@ class Replay:
         """Entries written since the last checkpoint, in the lane with the most of them."""
         return int((self.head - self._saved_head).max())
 
-    def add(self, obs: Tensor, start: Tensor, clock: Tensor, action: Tensor, step: Transition, terminal: Tensor) -> None:
+    def add(
+        self,
+        obs: Tensor,
+        start: Tensor,
+        clock: Tensor,
+        action: Tensor,
+        step: Transition,
+        terminal: Tensor,
+        state: State | None = None,
+    ) -> None:
         """Write one step of every environment.
 
         Args:
@@ -118,6 +131,7 @@ class Replay:
             action: (N, K).
             step: what came of it.
             terminal: (N,) bool, no value comes after this step.
+            state: of the policy, before the step; for who keeps states.
         """
         began = start.numpy()
         self.begin = np.where(began, self.head, self.begin)
@@ -132,6 +146,11 @@ class Replay:
                 self._finish(lane)
                 self.clock[lane] += self.head[lane] - self.burn_in - self.begin[lane]
                 self.begin[lane], self.skip[lane] = self.head[lane] - self.burn_in, self.burn_in
+            if self.states is not None and state is not None:
+                ahead = self.skip + self.sequence_length - self.burn_in  # from this one's first entry to that of the next
+                next_begins = self.head - self.begin == ahead if self.burn_in else (self.head == self.begin) & ~began
+                if next_begins.any():
+                    self.states.put(np.flatnonzero(next_begins), self.head[next_begins], state)
         self.head += 1
         ended = np.flatnonzero(step.start)
         if len(ended):
@@ -154,14 +173,16 @@ class Replay:
         self._new.append((lane, begin, end - begin, skip, self.clock[lane]))
 
     def settle(self) -> int:
-        """Take in the sequences that are complete, forget those that are overwritten, and return how many there are."""
+        """Take in the sequences that are complete, forget those that are overwritten, and return how many there are. New ones
+        have the highest priority there is."""
         if self._new:
             self.sequences = np.concatenate([self.sequences, np.array(self._new, np.int64)])
+            self.priority = np.pad(self.priority, (0, len(self._new)), constant_values=self.priority.max(initial=1e-6))
             self._new.clear()
         oldest = self.head[self.sequences[:, LANE]] - self.kept
         there = self.sequences[:, BEGIN] > oldest  # a slice needs the action before it, too
         if not there.all():
-            self.sequences = self.sequences[there]
+            self.sequences, self.priority = self.sequences[there], self.priority[there]
         return len(self.sequences)
 
     def sample(self, batch_size: int) -> Batch:
@@ -170,12 +191,37 @@ class Replay:
         Raises:
             ValueError: nothing complete is there.
         """
+        self._require_one()
+        return self.gather(self.sequences[torch.randint(len(self.sequences), (batch_size,)).numpy()])
+
+    def draw(self, batch_size: int, exponent: float) -> tuple[np.ndarray, Tensor]:
+        """Which sequences to learn from, drawn with replacement in proportion to priority^exponent, by torch's generator.
+
+        Returns:
+            indices (B,) into `sequences` and `priority`, which hold until the next `settle`; and their probabilities (B,),
+            as multiples of the uniform one.
+
+        Raises:
+            ValueError: nothing complete is there.
+        """
+        self._require_one()
+        weight = torch.from_numpy(self.priority**exponent)
+        drawn = torch.multinomial(weight, batch_size, replacement=True)
+        return drawn.numpy(), weight[drawn] / weight.mean()
+
+    def _require_one(self) -> None:
         if not len(self.sequences):
             raise ValueError(
                 f"the replay of {self.kept} steps for each environment holds no whole episode; "
                 "raise replay_capacity, or set sequence_length for episodes that do not end"
             )
-        return self.gather(self.sequences[torch.randint(len(self.sequences), (batch_size,)).numpy()])
+
+    def beginning(self, sequences: np.ndarray) -> tuple[State | None, Tensor]:
+        """What a policy starts from in some rows of `sequences`: its stored state if there are any, but for the clock; and
+        whether the first step is an episode's first, (B,) bool."""
+        lane, begin = sequences[:, LANE], sequences[:, BEGIN]
+        first = torch.from_numpy(self._entries[lane, begin % self._entries.shape[1]]["start"].copy())
+        return None if self.states is None else self.states.get(lane, begin), first
 
     def gather(self, sequences: np.ndarray) -> Batch:
         """The sequences that some rows of `sequences` speak of."""
@@ -209,8 +255,10 @@ class Replay:
         self.settle()
         if isinstance(self._entries, np.memmap):
             self._entries.flush()
+        if self.states is not None:
+            self.states.flush()
         self._saved_head = self.head.copy()
-        names = ("sequences", "head", "begin", "skip", "clock")
+        names = ("sequences", "priority", "head", "begin", "skip", "clock")
         return {name: torch.from_numpy(getattr(self, name).copy()) for name in names}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -224,4 +272,55 @@ class Replay:
             raise RunError(f"{self.path} must be the replay of this run, with {size:,} bytes; without it SAC cannot go on")
         for name, value in saved.items():
             setattr(self, name, value.cpu().numpy().copy())
+        if "priority" not in saved:  # an older checkpoint, of an agent that draws uniformly
+            self.priority = np.ones(len(self.sequences))
         self._saved_head = self.head.copy()
+
+
+class StoredStates:
+    """States of a policy at the beginnings of slices, in a ring for every lane, as long as that of the steps.
+
+    A slot is as many entries as a slice has steps: no two slices of a lane begin in the same one.
+
+    Args:
+        state: of N environments, for its shapes.
+        ring: entries in the ring of a lane.
+        sequence_length: steps of a slice.
+        path: of the file; None for one in memory alone.
+    """
+
+    def __init__(self, state: State, ring: int, sequence_length: int, path: pathlib.Path | None) -> None:
+        fields = [(name, leaf[:0].cpu().numpy().dtype, tuple(leaf.shape[1:])) for name, leaf in state.items()]
+        self.dtype, self.sequence_length, self.path = np.dtype(fields), sequence_length, path
+        self.shape = (len(next(iter(state.values()))), ring // sequence_length + 2)
+
+    @cached_property
+    def _slots(self) -> np.ndarray:
+        return _mapped(self.path, self.dtype, self.shape)
+
+    def put(self, lanes: np.ndarray, begin: np.ndarray, state: State) -> None:
+        """Keep the states of some lanes, before their entries `begin`."""
+        slot = begin // self.sequence_length % self.shape[1]
+        for name, leaf in state.items():
+            self._slots[name][lanes, slot] = leaf.cpu().numpy()[lanes]
+
+    def get(self, lanes: np.ndarray, begin: np.ndarray) -> State:
+        """The states before the entries `begin` of some lanes; where an episode begins, it means nothing."""
+        rows = self._slots[lanes, begin // self.sequence_length % self.shape[1]]
+        return {name: torch.from_numpy(np.ascontiguousarray(rows[name])) for name in self.dtype.names or ()}
+
+    def flush(self) -> None:
+        """Write the file."""
+        if isinstance(self._slots, np.memmap):
+            self._slots.flush()
+
+
+def _mapped(path: pathlib.Path | None, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """An array in a file, whose content stays if it has that size; without a path, zeros in memory."""
+    if path is None:
+        return np.zeros(shape, dtype)
+    size = math.prod(shape) * dtype.itemsize
+    with on_disk(path), path.open("ab") as file:  # all of it now: a full disk kills who writes into a hole
+        os.truncate(file.fileno(), min(size, os.fstat(file.fileno()).st_size))  # a run of other processes left more
+        os.posix_fallocate(file.fileno(), 0, size)
+    return np.memmap(path, dtype, "r+", shape=shape)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .. import distributed
+from .. import distributed, tracking
 from ..envs.from_python import HERE
 from ..networks import Policy
 from ..run import (
@@ -86,8 +86,8 @@ def few_updates(config: TrainConfig) -> str | None:
         updates, enough = math.ceil(config.steps / rollout), _FEWEST_UPDATES * rollout
         advice = "lower --num-envs or --num-steps, whose product is a rollout"
     else:
-        assert config.sac is not None
-        warmup, rate = config.sac.warmup_steps, config.sac.updates_per_step
+        assert config.off_policy is not None
+        warmup, rate = config.off_policy.warmup_steps, config.off_policy.updates_per_step
         updates, enough = max(0, int((config.steps - warmup) * rate)), warmup + math.ceil(_FEWEST_UPDATES / rate)
         advice = "lower --warmup-steps, or raise --updates-per-step"
     if updates >= _FEWEST_UPDATES:
@@ -120,6 +120,7 @@ def train(
     Raises:
         ValueError: the folder or the configuration cannot be used; the folder is then as it was.
     """
+    tracking.require(config.track)
     if config.processes > 1 and config.env.startswith(HERE):
         raise ValueError(
             f"{config.env} can be made by this program only, and not by {config.processes} processes; give its id, or a class "
@@ -222,7 +223,7 @@ def _go_on(agent: Agent, saved: dict[str, Any], config: TrainConfig) -> None:
     else:
         _log.warning(
             "%d processes go on with what %d have learned: new episodes begin%s", distributed.size(), len(parts),
-            ", and the replay is filled anew" if config.sac is not None else "",
+            ", and the replay is filled anew" if config.off_policy is not None else "",
         )  # fmt: skip
         agent.load_state_dict({name: value for name, value in state.items() if name not in agent.own})
         draw_apart(config, agent.step)
@@ -248,8 +249,10 @@ def _nothing(*_: object) -> None:
 
 def usual_threads(config: TrainConfig, policy: Policy) -> int:
     """One where a gradient step is small; else all that this process's share of the machine has."""
-    batch = config.sac.batch_size * config.sac.num_steps if config.sac is not None else 0  # about
-    if config.ppo is not None:
+    if config.off_policy is not None:
+        batch = config.off_policy.batch_size * config.off_policy.num_steps  # about
+    else:
+        assert config.ppo is not None
         batch = config.ppo.num_envs * config.ppo.num_steps // config.ppo.minibatches
     small = batch / distributed.size() * sum(weight.numel() for weight in policy.parameters()) < _SMALL_WORK
     return 1 if small else max(1, torch.get_num_threads() // distributed.local_size())

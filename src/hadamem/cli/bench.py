@@ -11,7 +11,7 @@ import tyro
 
 from ..checks import check_fields
 from ..memory import MEMORIES, memory_class
-from .console import console, make_table, print_rows, print_table, say, write_json
+from .console import make_table, print_rows, print_table, say, show_status, write_json
 
 
 @dataclass
@@ -27,8 +27,8 @@ def bench_ops(arguments: Sequence[str]) -> None:
     from ..bench import ops
 
     given = tyro.cli(Bench, args=arguments, prog="hadamem bench ops")
-    with console.status("") as status:
-        tables = ops.measure_all(status.update)
+    with show_status() as show:
+        tables = ops.measure_all(show)
     rows = tables["sizes"]
     for size in ops.SIZES:
         here = [row for row in rows if (row["B"], row["T"], row["H"]) == size]
@@ -61,8 +61,8 @@ def bench_limit(arguments: Sequence[str]) -> None:
     from ..bench import limit, ops
 
     given = tyro.cli(Bench, args=arguments, prog="hadamem bench limit")
-    with console.status("") as status:
-        rows = limit.measure_all(status.update)
+    with show_status() as show:
+        rows = limit.measure_all(show)
     print_rows("limits (the kernels' own tanh and fused multiply-adds in the first-level cache)", rows)
     table = make_table("floor in µs for one step of one row", ["threads", "H", "forward", "forward + backward"])
     for row in rows:
@@ -88,8 +88,8 @@ def bench_train(arguments: Sequence[str]) -> None:
     from ..bench import train
 
     given = tyro.cli(BenchTrain, args=arguments, prog="hadamem bench train")
-    with console.status("") as status:
-        rows = train.measure_all(given.agent, status.update, given.device)
+    with show_status() as show:
+        rows = train.measure_all(given.agent, show, given.device)
     print_rows(train.ABOUT[given.agent], rows)
     write_json(given.json, rows)
 
@@ -108,8 +108,8 @@ def bench_contention(arguments: Sequence[str]) -> None:
 
     given = tyro.cli(BenchContention, args=arguments, prog="hadamem bench contention")
     check_fields(given, ("seconds",), above=0)
-    with console.status("") as status:
-        rows = [asdict(row) for row in contention.measure_all(status.update, seconds=given.seconds)]
+    with show_status() as show:
+        rows = [asdict(row) for row in contention.measure_all(show, seconds=given.seconds)]
     print_rows(f"{train.ABOUT['ppo']}, beside so many busy processes", rows)
     write_json(given.json, rows)
 
@@ -121,8 +121,8 @@ def bench_gpu(arguments: Sequence[str]) -> None:
     from ..bench import gpu
 
     given = tyro.cli(Bench, args=arguments, prog="hadamem bench gpu")
-    with console.status("") as status:
-        rows = gpu.measure_all(status.update)
+    with show_status() as show:
+        rows = gpu.measure_all(show)
     print_rows(f"{torch.cuda.get_device_name()}: µs for one step of one row, and MB above the inputs", rows)
     write_json(given.json, rows)
 
@@ -147,8 +147,8 @@ def bench_processes(arguments: Sequence[str]) -> None:
     given = tyro.cli(BenchProcesses, args=arguments, prog="hadamem bench processes")
     check_fields(given, ("rounds",), at_least=1)
     check_fields(given, ("processes",), at_least=2)
-    with console.status("") as status:
-        found = processes.measure_all(status.update, memories=given.memories, processes=given.processes, rounds=given.rounds)
+    with show_status() as show:
+        found = processes.measure_all(show, memories=given.memories, processes=given.processes, rounds=given.rounds)
     rows = [asdict(row) for row in found]
     print_rows("PPO, one thread in each process; the second environment waits 5 ms in every step", rows)
     predicted = [asdict(row) for row in processes.predict(found, (2, 4, 8, 16, 64))]
@@ -178,8 +178,8 @@ def bench_envs(arguments: Sequence[str]) -> None:
     given = tyro.cli(BenchEnvs, args=arguments, prog="hadamem bench envs")
     check_fields(given, ("num_envs",), at_least=2)
     check_fields(given, ("seconds",), above=0)
-    with console.status("") as status:
-        found = envs.measure_all(status.update, given.envs, given.num_envs, given.workers, given.seconds)
+    with show_status() as show:
+        found = envs.measure_all(show, given.envs, given.num_envs, given.workers, given.seconds)
     rows = [asdict(row) for row in found]
     print_rows(f"one step of {given.num_envs} environments", rows)
     write_json(given.json, rows)
@@ -190,8 +190,8 @@ def bench_compile(arguments: Sequence[str]) -> None:
     from ..bench import compiled
 
     given = tyro.cli(Bench, args=arguments, prog="hadamem bench compile")
-    with console.status("") as status:
-        rows = compiled.measure_all(status.update)
+    with show_status() as show:
+        rows = compiled.measure_all(show)
     print_rows("forward and backward of a policy over 8 rows of 128 steps", rows)
     write_json(given.json, rows)
 
@@ -221,8 +221,8 @@ def bench_act(arguments: Sequence[str]) -> None:
     from ..bench import deploy
 
     given = tyro.cli(Act, args=arguments, prog="hadamem bench act")
-    with console.status("") as status:
-        rows = deploy.measure_act(given.memories, status.update)
+    with show_status() as show:
+        rows = deploy.measure_act(given.memories, show)
     print_rows("µs for a step on one thread, medians: agent.act, and the policy's forward pass and choice alone", rows)
     write_json(given.json, rows)
 
@@ -232,8 +232,8 @@ def bench_export(arguments: Sequence[str]) -> None:
     from ..bench import deploy
 
     given = tyro.cli(BenchMemories, args=arguments, prog="hadamem bench export")
-    with console.status("") as status:
-        rows = deploy.measure_export(given.memories, status.update)
+    with show_status() as show:
+        rows = deploy.measure_export(given.memories, show)
     print_rows("largest difference from PyTorch over 200 steps with resets; a step in ONNX Runtime", deploy.shown(rows))
     write_json(given.json, rows)
 
@@ -251,8 +251,8 @@ def bench_recall(arguments: Sequence[str]) -> None:
     from ..studies import recall
 
     given = tyro.cli(Recall, args=arguments, prog="hadamem bench recall")
-    with console.status("") as status:
-        rows = recall.measure_all(given.memories, given.jobs, status.update)
+    with show_status() as show:
+        rows = recall.measure_all(given.memories, given.jobs, show)
     about = "; ".join(f"{name}: {toy.about}" for name, (toy, _) in recall.TOYS.items())
     print_rows(f"accuracy after a short training, chance {1 / recall.toys.SYMBOLS} ({about})", recall.shown(rows))
     write_json(given.json, rows)
@@ -271,8 +271,8 @@ def bench_memories(arguments: Sequence[str]) -> None:
     from ..bench import memories
 
     given = tyro.cli(Costs, args=arguments, prog="hadamem bench memories")
-    with console.status("") as status:
-        tables = memories.measure_all(given.memories, given.plot is not None, status.update)
+    with show_status() as show:
+        tables = memories.measure_all(given.memories, given.plot is not None, show)
     for title, rows in memories.shown(tables).items():
         print_rows(title, rows)
     write_json(given.json, tables)
@@ -298,7 +298,7 @@ def bench_returns(arguments: Sequence[str]) -> None:
     from ..studies import returns
 
     given = tyro.cli(Returns, args=arguments, prog="hadamem bench returns")
-    with console.status("") as status:
-        rows = returns.measure_all(given.memories, given.out, given.steps, given.jobs, status.update)
+    with show_status() as show:
+        rows = returns.measure_all(given.memories, given.out, given.steps, given.jobs, show)
     print_rows(f"PPO on {returns.ENV}: returns lie between -1 and 1", returns.shown(rows))
     write_json(given.json, rows)

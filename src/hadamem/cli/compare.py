@@ -13,7 +13,7 @@ import tyro
 
 from ..report.results import find_results
 from ..run import versions, write_whole
-from .console import console, make_table, print_table, say
+from .console import make_table, print_table, say, show_status
 
 if TYPE_CHECKING:
     from ..report.comparison import Comparison
@@ -53,9 +53,9 @@ def compare(arguments: Sequence[str]) -> None:
         raise ValueError("which runs? give folders that hadamem train or hadamem sweep made, or files of results")
     if missing := [str(path) for path in given.paths if not path.exists()]:
         raise ValueError(f"there is no {' and no '.join(missing)}")
-    with console.status("reading runs") as status:
+    with show_status("reading runs") as show:
         results = find_results(given.paths)
-        status.update("resampling")
+        show("resampling")
         made = comparison.compare(
             results,
             given.metric,
@@ -66,7 +66,7 @@ def compare(arguments: Sequence[str]) -> None:
             given.incomplete,
             given.reps,
         )
-        status.update("writing")
+        show("writing")
         command = shlex.join(["hadamem", "compare", *arguments])
         summary = tables.summary_records(made)
         write_whole(given.out / "results.csv", tables.to_csv(tables.run_records(made)))
@@ -75,7 +75,7 @@ def compare(arguments: Sequence[str]) -> None:
         content |= {"summary": summary, "runs": tables.run_records(made), "notes": made.notes, "versions": versions()}
         write_whole(given.out / "summary.json", json.dumps(content, indent=1) + "\n")
         for name, figure in figures.draw_all(made).items():
-            status.update(f"drawing {name}")
+            show(f"drawing {name}")
             figures.save(figure, given.out / name)
         write_whole(given.out / "report.html", html.page(made, command))
     _print(made, given.metric)

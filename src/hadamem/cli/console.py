@@ -7,11 +7,13 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..run import write_whole
 from ..text import as_text
@@ -24,6 +26,28 @@ def say(text: str, style: str | None = None) -> None:
     """A message as it is, on one line, so that what it says to type can be copied. Where nobody can read it, it is dropped."""
     with contextlib.suppress(OSError):  # the terminal is gone
         console.print(text, style=style, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def show_status(text: str = "") -> Iterator[Callable[[str], None]]:
+    """Say what is going on until it is over: on a terminal in a line that changes, elsewhere in a line now and then.
+
+    Yields:
+        The function that takes what is going on now.
+    """
+    if console.is_terminal:
+        with console.status(Text(text)) as status:
+            yield lambda text: status.update(Text(text))
+        return
+    due = time.monotonic() + 2.0
+
+    def show(text: str) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + 10.0
+            say(text)
+
+    yield show
 
 
 def print_table(table: Table) -> None:

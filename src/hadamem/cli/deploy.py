@@ -14,7 +14,7 @@ import tyro
 
 from ..checks import check_fields, check_installed
 from ..deploy import Limits, read_trained
-from .console import console, say
+from .console import say, show_status
 
 
 @dataclass
@@ -40,10 +40,10 @@ def record(arguments: Sequence[str]) -> None:
     given = tyro.cli(Record, args=arguments, prog="hadamem record")
     check_fields(given, ("episodes",), at_least=1)
     check_fields(given, ("seed",), at_least=0)
-    with console.status("") as status:
+    with show_status() as show:
 
         def say_how_far(episodes: int, steps: int) -> None:
-            status.update(f"{episodes} of {given.episodes} episodes, the last one of {steps} steps")
+            show(f"{episodes} of {given.episodes} episodes, the last one of {steps} steps")
 
         trained, greedy = read_trained(given.run), given.mode == "greedy"
         data = record_episodes(trained, given.id, given.episodes, given.seed, greedy, on_progress=say_how_far)
@@ -98,7 +98,7 @@ def export(arguments: Sequence[str]) -> None:
     check_fields(given, ("steps",), at_least=1)
     to_onnx = given.format == "onnx"
     out = given.out or _beside(given.run, ".onnx" if to_onnx else ".pt2")
-    with console.status("recording one step"):
+    with show_status("recording one step"):
         recorded = record(read_trained(given.run))
         difference = (export_onnx if to_onnx else export_torch)(recorded, out, given.steps)
     say(f"{given.steps} steps with resets beside PyTorch: the largest difference is {difference:.1e}")

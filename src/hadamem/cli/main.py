@@ -7,7 +7,6 @@ import os
 import pathlib
 import select
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import Literal
 import gymnasium
 import tyro
 from rich.console import Console
-from rich.status import Status
 
 from .. import __version__
 from ..agents.config import seed_for
@@ -30,15 +28,13 @@ from ..run import write_whole
 from . import bench
 from . import sweep as experiments
 from .compare import compare
-from .console import console, make_table, print_rows, print_table, say, write_json
+from .console import make_table, print_rows, print_table, say, show_status, write_json
 from .deploy import export, pack, record, serve
 from .progress import show_progress
 from .study import study
 from .train import clone, train
 from .tune import tune
 from .watch import watch
-
-_SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass
@@ -76,10 +72,17 @@ def evaluate(arguments: Sequence[str]) -> None:
     results = {}
     seed, greedy = seed_for(given.seed, "evaluation"), given.mode == "greedy"
     for name, player in ((config.memory, policy), ("random", None)):
-        with console.status(f"{name}: playing") as status:
-            say_how_far = _how_far(status, name)
+        with show_status(f"{name}: playing") as show:
             results[name] = evaluate_task(
-                config, player, seed, given.episodes, given.num_envs, greedy, say_how_far, given.max_steps, partial=True
+                config,
+                player,
+                seed,
+                given.episodes,
+                given.num_envs,
+                greedy,
+                _how_far(name, show),
+                given.max_steps,
+                partial=True,
             )
     title = ", ".join([config.env, *config.env_options, *config.evaluate_options, given.mode])
     table = make_table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success", "inner episodes"])
@@ -91,6 +94,10 @@ def evaluate(arguments: Sequence[str]) -> None:
         table.add_row(name, mean, f"{low:.3f} to {high:.3f}", std, str(result["episodes"]), success, inner)
     print_table(table)
     write_json(given.json, {**results[config.memory], "random": results["random"]})
+
+
+def _how_far(name: str, show: Callable[[str], None]) -> Callable[[int, int], None]:
+    return lambda episodes, steps: show(f"{name}: {episodes} episodes, {steps:,} steps in each environment")
 
 
 @dataclass
@@ -118,21 +125,6 @@ def plot(arguments: Sequence[str]) -> None:
         raise ValueError("which runs? give the folders that hadamem train printed")
     draw_curves(given.runs, given.out, given.metric, given.against, given.labels)
     print(given.out)
-
-
-def _how_far(status: Status, name: str) -> Callable[[int, int], None]:
-    """Says how far an evaluation is: on a terminal in its last line, elsewhere in a line every few seconds."""
-    said = time.monotonic()
-
-    def say_how_far(episodes: int, steps: int) -> None:
-        nonlocal said
-        text = f"{name}: {episodes} episodes, {steps:,} steps in each environment"
-        status.update(text)
-        if not console.is_terminal and time.monotonic() - said > _SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            say(text)
-
-    return say_how_far
 
 
 @dataclass
@@ -174,7 +166,7 @@ def memories(arguments: Sequence[str]) -> None:
         old = given.markdown.read_text() if given.markdown.exists() else ""
         write_whole(given.markdown, catalogue.page({name: getattr(given, name) for name in catalogue.RESULTS}, old))
         return
-    with console.status("measuring a step of each"):
+    with show_status("measuring a step of each"):
         rows = catalogue.rows(memory_names())
     B, T = catalogue.SHAPE
     title = f"memories, at 64 features in and out and their default size; µs per step forward and backward at ({B}, {T})"

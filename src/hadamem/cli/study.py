@@ -11,7 +11,7 @@ import torch
 import tyro
 
 from ..studies import STUDIES, Budget, load_study
-from .console import console, print_rows, say
+from .console import print_rows, say, show_status
 
 
 @dataclass
@@ -48,8 +48,8 @@ def study(arguments: Sequence[str]) -> None:
     say(f"{asked.about}; the {given.budget} budget takes {asked.expected[given.budget]}")
     threads = torch.get_num_threads()
     work = given.work / f"{given.name}-{given.budget}-s{given.seed}-t{threads}"
-    with console.status("") as status:
-        findings = asked.run(given.budget, work, status.update, given.seed)
+    with show_status() as show:
+        findings = asked.run(given.budget, work, show, given.seed)
     chosen = ["--budget", given.budget, "--seed", str(given.seed), "--threads", str(threads)]
     command = shlex.join(["hadamem", "study", given.name, *chosen])
     write_findings(given.name, command, findings, given.out)

@@ -11,7 +11,6 @@ from typing import Literal
 
 import tyro
 from rich.table import Table
-from rich.text import Text
 
 from ..checks import check_fields
 from ..measure import processors
@@ -24,7 +23,7 @@ from ..sweeps.reproduce import NAMES, Budget, page_of, read_reproduction, rows
 from ..sweeps.suite import read_suite
 from ..sweeps.sweep import Cell, crossed, finish, keep_what_is_there, make_cells, page, score, summary
 from ..text import count
-from .console import console, make_table, print_rows, print_table, say
+from .console import make_table, print_rows, print_table, say, show_status
 from .live_table import SweepDisplay
 
 DATA = pathlib.Path("docs/results/data")
@@ -194,8 +193,8 @@ def reproduce(arguments: Sequence[str]) -> None:
 
 
 def _print_expected(name: str, cells: Sequence[Cell], given: SweepOptions) -> None:
-    with console.status("measuring") as status:
-        duration = expected(cells, given.known, lambda what: status.update(Text(f"measuring {what}")))
+    with show_status("measuring") as show:
+        duration = expected(cells, given.known, lambda what: show(f"measuring {what}"))
     jobs = given.jobs or processors()
     waiting = sum(cell.state == "waiting" for cell in cells)
     hours = duration.seconds / 3600 / min(jobs, max(waiting, 1))

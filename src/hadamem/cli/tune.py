@@ -21,7 +21,7 @@ from ..recipes.file import write_recipe
 from ..run import versions
 from ..sweeps.duration import measure
 from ..tuning.space import Space, varied_names
-from .console import console, make_table, print_table, say
+from .console import make_table, print_table, say, show_status
 
 if TYPE_CHECKING:
     from ..tuning.search import Outcome, Search
@@ -117,7 +117,7 @@ def _fitting_steps(options: Tune, words: Sequence[str], jobs: int) -> int:
 
     usual = read_train(["--env", options.env, *memory_words(options.memories[0]), *words], prog="hadamem tune").config.steps
     space = _space(options, words, usual)
-    with console.status("measuring how long a step takes"):
+    with show_status("measuring how long a step takes"):
         seconds = statistics.fmean(measure(config) for config in space.defaults.values())
     fitting = 60 * options.minutes * (1 - CONFIRMATION) * jobs / _TRIALS / seconds
     rounded = int(float(f"{fitting:.1g}"))

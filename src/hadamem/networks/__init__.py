@@ -5,7 +5,7 @@ from .encoders import ObservationEncoder, PositionCode
 from .heads import Categorical, Gaussian, SquashedGaussian, make_head
 from .normalisation import ObservationNormaliser, RewardScale, ValueHead
 from .policy import Policy
-from .soft_actor_critic import MemoryChoice, SACNetworkConfig, SoftActor, TwinCritic
+from .soft_actor_critic import MemoryChoice, QNetwork, SACNetworkConfig, SoftActor, TwinCritic
 
 __all__ = [
     "ActorCritic",
@@ -17,6 +17,7 @@ __all__ = [
     "ObservationNormaliser",
     "Policy",
     "PositionCode",
+    "QNetwork",
     "RewardScale",
     "SACNetworkConfig",
     "SoftActor",

@@ -147,6 +147,34 @@ class SoftActor(Policy):
         return self.legal(self.mlp(features), obs), state
 
 
+class QNetwork(SoftActor):
+    """obs, state, start -> the values of all discrete actions, as if they were logits; illegal ones are as low as can be.
+
+    A random action is the best one but once in `1 / epsilon` steps, when it is any legal one.
+    """
+
+    head: Categorical
+    epsilon = 0.05
+
+    def __init__(self, layout: Layout, action_space: spaces.Space, memory: MemoryChoice, config: SACNetworkConfig) -> None:
+        if not isinstance(action_space, spaces.Discrete):
+            raise ValueError(
+                f"action space {action_space} is not supported by R2D2; it must be Discrete; --agent ppo can do more"
+            )
+        super().__init__(layout, action_space, memory, config)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, state: State, start: Tensor, greedy: bool) -> tuple[Tensor, State]:
+        """See Policy."""
+        values, state = self.distribution(obs[:, None], state, start[:, None])
+        best = self.head.mode(values[:, 0])
+        if greedy:
+            return best, state
+        anything = self.head.sample(self.legal(torch.zeros_like(values[:, 0]), obs))
+        explores = torch.rand(len(best), 1, device=best.device) < self.epsilon
+        return torch.where(explores, anything, best), state
+
+
 class TwinCritic(nn.Module):
     """Two action values from one memory. What depends on the action comes after the memory. Observations come normalised.
 

@@ -24,7 +24,7 @@ class Train:
     config: Annotated[TrainConfig, tyro.conf.OmitArgPrefixes]
     preset: str | None = None
     """recipe that sets the defaults of the other options: fast, popgym-fast, meta-fast, credit-fast or popgym-paper for ppo;
-    sac-fast, meta-paper or credit-paper for sac; None: the first of these"""
+    sac-fast, meta-paper or credit-paper for sac; r2d2-fast for r2d2; None: the first of its agent"""
     recipe: pathlib.Path | None = None
     """file of defaults, as `hadamem tune` writes it; it takes the place of --preset, and names its task and its memory, too"""
     out: pathlib.Path | None = None

@@ -1,8 +1,8 @@
 """Recipe files: the defaults of a training as TOML, which `hadamem train --recipe FILE` takes and a person can read.
 
-The keys are the fields of TrainConfig, and "preset", which gives whatever the file leaves out; the tables [ppo] or [sac], and
-[ppo.network] or [sac.network], hold the fields of the agent's configuration and of its network's. A value that may be absent is
-written "none".
+The keys are the fields of TrainConfig, and "preset", which gives whatever the file leaves out; a table of the agent's name, as
+[ppo], and one of its network, as [ppo.network], hold the fields of their configurations. A value that may be absent is written
+"none".
 """
 
 from __future__ import annotations
@@ -17,14 +17,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from ..agents.config import OF_THE_MACHINE, TrainConfig
-from ..agents.ppo import PPOConfig
-from ..agents.sac import SACConfig
-from ..networks import NetworkConfig, SACNetworkConfig
+from ..agents.config import ALGORITHMS, OF_THE_MACHINE, TrainConfig
 from ..run import write_whole
 from .presets import PRESETS, default_preset, preset_config
 
-_AGENTS: dict[str, tuple[type, type]] = {"ppo": (PPOConfig, NetworkConfig), "sac": (SACConfig, SACNetworkConfig)}
 #: fields of one machine or of one run, not of what is learned
 _NOT_WRITTEN = OF_THE_MACHINE | {"seed", "evaluate_every", "evaluate_episodes"}
 
@@ -95,8 +91,8 @@ def read_recipe(path: pathlib.Path) -> Recipe:
     for name, value in named.items():
         if not isinstance(value, str | None):
             raise ValueError(f"recipe {path}: {name} is {value!r}; it must be a text")
-    if named["agent"] not in (None, *_AGENTS):
-        raise ValueError(f"recipe {path}: agent is {named['agent']!r}; it must be {' or '.join(_AGENTS)}")
+    if named["agent"] not in (None, *ALGORITHMS):
+        raise ValueError(f"recipe {path}: agent is {named['agent']!r}; it must be {' or '.join(ALGORITHMS)}")
     try:
         preset = default_preset(named["agent"], named["preset"])
     except ValueError as error:
@@ -104,16 +100,16 @@ def read_recipe(path: pathlib.Path) -> Recipe:
     agent = PRESETS[preset]["agent"]
     algorithm = _table(path, agent, content.pop(agent, {}))
     network = _table(path, f"{agent}.network", algorithm.pop("network", {}))
-    for other in _AGENTS.keys() & content.keys():
+    for other in ALGORITHMS.keys() & content.keys():
         raise ValueError(f"recipe {path} has options for {other}, but its agent is {agent}")
-    config, network_config = _AGENTS[agent]
+    config = ALGORITHMS[agent]
     return Recipe(
         path,
         preset,
         agent,
         _checked(path, "", content, TrainConfig, named),
         _checked(path, agent, algorithm, config),
-        _checked(path, f"{agent}.network", network, network_config),
+        _checked(path, f"{agent}.network", network, type(config().network)),
     )
 
 
@@ -169,7 +165,7 @@ def _checked(
     path: pathlib.Path, table: str, values: Mapping[str, Any], config: type, more: Collection[str] = ()
 ) -> dict[str, Any]:
     """The values of a table as the types of the configuration's fields ask for them."""
-    hints = {name: hint for name, hint in typing.get_type_hints(config).items() if name not in (*_AGENTS, "network")}
+    hints = {name: hint for name, hint in typing.get_type_hints(config).items() if name not in (*ALGORITHMS, "network")}
     checked = {}
     for name, value in values.items():
         if name not in hints:

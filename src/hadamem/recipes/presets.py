@@ -1,9 +1,9 @@
 """Training recipes: data, not code. A preset is a set of defaults; whatever the command line says wins over it.
 
-Keys: "agent" names the learning algorithm; "algorithm" and "network" override the fields of its configuration (PPOConfig or
-SACConfig) and of its network's; "memory" gives a memory its size and options, and what it needs of both; "train" overrides the
-fields of TrainConfig; "rollout_by_steps" says whether `rollout_size` chooses the rollout; "tasks" holds further overrides for
-task names that match a pattern (the first that matches).
+Keys: "agent" names the learning algorithm; "algorithm" and "network" override the fields of its configuration (PPOConfig, ...)
+and of its network's; "memory" gives a memory its size and options, and what it needs of both; "train" overrides the fields of
+TrainConfig; "rollout_by_steps" says whether `rollout_size` chooses the rollout; "tasks" holds further overrides for task names
+that match a pattern (the first that matches).
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from ..agents.config import TrainConfig
-from ..agents.ppo import PPOConfig
-from ..agents.sac import SACConfig
+from ..agents.config import ALGORITHMS, TrainConfig
 
 #: The preset of an agent for which none is named.
-DEFAULTS = {"ppo": "fast", "sac": "sac-fast"}
+DEFAULTS = {"ppo": "fast", "sac": "sac-fast", "r2d2": "r2d2-fast"}
 
 _SMALLEST_ROLLOUT, _LARGEST_ROLLOUT = 256, 65_536  # environment steps
 
@@ -254,6 +252,13 @@ PRESETS: dict[str, dict[str, Any]] = {
             "hadamem/VisualMatch-v0": _CREDIT | _PICTURES,
         },
     },
+    "r2d2-fast": {
+        "agent": "r2d2",
+        "about": "the same for every task with discrete actions: whole episodes replayed, fewer and larger steps, for 2 cores",
+        "algorithm": {"num_envs": 20, "updates_per_step": 0.05, "learning_rate": 1e-3, "tau": 0.02, "max_grad_norm": 1.0},
+        "memory": _FAST,
+        "train": {"steps": 300_000},
+    },
 }
 
 
@@ -271,7 +276,7 @@ def preset_config(preset: str, env: str, memory: str, steps: int | None = None) 
         given |= layer.get("train", {})
     if steps is not None:
         given["steps"] = steps
-    algorithm: Any = PPOConfig() if agent == "ppo" else SACConfig()
+    algorithm: Any = ALGORITHMS[agent]()
     if layers[0].get("rollout_by_steps"):
         algorithm = replace(algorithm, **rollout_size(given.get("steps", TrainConfig.steps)))
     network: Any = algorithm.network

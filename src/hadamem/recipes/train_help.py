@@ -24,7 +24,7 @@ GROUPS = {
         "num_steps",
         "epochs",  # ppo
         "entropy_coefficient",  # ppo
-        "updates_per_step",  # sac
+        "updates_per_step",  # sac, r2d2
         "temperature",  # sac
     ),
     "run": ("out", "resume", "seed", "device", "threads"),
@@ -85,10 +85,13 @@ def _box(title: str, options: list[Option]) -> Any:
 
 
 def _field_docstrings(owner: type) -> dict[str, str]:
-    """The strings below the fields of a dataclass, each on one line."""
+    """The strings below the fields of a dataclass and of those that it extends, each on one line."""
+    texts = dict[str, str]()
+    for base in owner.__bases__:
+        if is_dataclass(base):
+            texts |= _field_docstrings(base)
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
     assert isinstance(definition, ast.ClassDef)
-    texts = {}
     for field, below in pairwise(definition.body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
             texts[field.target.id] = " ".join(ast.literal_eval(below.value).split())

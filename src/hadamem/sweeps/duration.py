@@ -77,10 +77,11 @@ def measure(config: TrainConfig) -> float:
     if config.ppo is not None:
         num_steps = min(config.ppo.num_steps, max(1, _STEPS // config.ppo.num_envs))
         config = replace(config, ppo=replace(config.ppo, num_steps=num_steps))
-    if config.sac is not None:
-        per_step = config.sac.updates_per_step * config.sac.num_envs
-        num_steps = min(config.sac.num_steps, max(1, round(_UPDATES / per_step)))
-        config = replace(config, sac=replace(config.sac, num_steps=num_steps, warmup_steps=0))
+    if (replayed := config.off_policy) is not None:
+        per_step = replayed.updates_per_step * replayed.num_envs
+        num_steps = min(replayed.num_steps, max(1, round(_UPDATES / per_step)))
+        changes: dict[str, Any] = {config.agent: replace(replayed, num_steps=num_steps, warmup_steps=0)}
+        config = replace(config, **changes)
     env = make_environment(config, config.algorithm.num_envs, 0)
     agent = make_agent(config, env)
     try:
@@ -97,7 +98,7 @@ def measure(config: TrainConfig) -> float:
 def _learns(agent: Agent) -> bool:
     """One iteration. That its loss may not be finite is for the run to tell: it takes as long."""
     try:
-        return bool({"policy_loss", "actor_loss"} & agent.iterate().keys())
+        return bool({"policy_loss", "actor_loss", "q_loss"} & agent.iterate().keys())
     except FloatingPointError:
         return True
 

@@ -1,0 +1,241 @@
+"""Where the metrics of a run are shown: TensorBoard always, Weights & Biases and MLflow where a configuration names them.
+
+A training depends on none of them: where one fails, that is said once, and it is left out from then on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import pathlib
+import secrets
+import socket
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from .checks import check_installed
+
+_log = logging.getLogger("hadamem")
+
+
+class Tracker(ABC):
+    """Shows the metrics of a run. Make one with `made`, which fails softly, as all else of it."""
+
+    name: str
+    failed = False
+
+    def __init__(self, path: pathlib.Path, config: Mapping[str, Any], first_step: int) -> None:
+        with self.failing_softly():
+            self.begin(path, config, first_step)
+
+    @abstractmethod
+    def begin(self, path: pathlib.Path, config: Mapping[str, Any], first_step: int) -> None:
+        """A run begins, or goes on: `path` is its folder; points from `first_step` on that are there already are void."""
+
+    @abstractmethod
+    def add(self, step: int, scalars: Mapping[str, float]) -> None:
+        """A point of each of the curves."""
+
+    @abstractmethod
+    def attach(self, file: pathlib.Path) -> None:
+        """Keep a file with the run."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """No more points."""
+
+    @contextlib.contextmanager
+    def failing_softly(self) -> Iterator[None]:
+        """Inside, an error ends the tracking and nothing else."""
+        try:
+            yield
+        except Exception as error:
+            self.failed = True
+            with contextlib.suppress(Exception):
+                self.end()
+            _log.warning("%s: no longer written, the training goes on: %s", self.name, error)
+
+
+class TensorBoard(Tracker):
+    """Events in the run's folder."""
+
+    name = "TensorBoard"
+    _file: IO[bytes] | None = None
+
+    def begin(self, path: pathlib.Path, config: Mapping[str, Any], first_step: int) -> None:
+        """See Tracker."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"  # read in this order
+        self._file = (path / name).open("xb")
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._write(Event(wall_time=time.time(), step=first_step, session_log=start))
+
+    def add(self, step: int, scalars: Mapping[str, float]) -> None:
+        """See Tracker."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def attach(self, file: pathlib.Path) -> None:
+        """It is in the same folder."""
+
+    def end(self) -> None:
+        """See Tracker."""
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, event: Any) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        writer = RecordWriter(self._file)
+        writer.write(event.SerializeToString())
+        writer.flush()
+
+
+class WeightsAndBiases(Tracker):
+    """A run of Weights & Biases, whose files lie in the run's folder. What its own environment variables say holds:
+    WANDB_MODE=offline sends nothing, WANDB_PROJECT names another project. It measures processor and memory by itself."""
+
+    name = "Weights & Biases"
+
+    def begin(self, path: pathlib.Path, config: Mapping[str, Any], first_step: int) -> None:
+        """See Tracker; a run that goes on has the same id."""
+        import wandb
+
+        project = os.environ.get("WANDB_PROJECT", "hadamem")
+        kept = path / "wandb.id"
+        if not kept.exists():
+            kept.write_text(secrets.token_hex(4))
+        id = kept.read_text()
+        self._run = wandb.init(dir=path, project=project, name=path.name, id=id, resume="allow", config=dict(config))
+        self._run.define_metric("*", step_metric="step")
+
+    def add(self, step: int, scalars: Mapping[str, float]) -> None:
+        """See Tracker."""
+        self._run.log({"step": step, **scalars})
+
+    def attach(self, file: pathlib.Path) -> None:
+        """See Tracker."""
+        self._run.save(str(file.resolve()), base_path=str(file.parent.resolve()), policy="now")
+
+    def end(self) -> None:
+        """See Tracker."""
+        if hasattr(self, "_run"):
+            self._run.finish(exit_code=1 if self.failed else 0)
+
+
+class MLflow(Tracker):
+    """A run of MLflow in the experiment that MLFLOW_EXPERIMENT_NAME names, "hadamem" without it; where it is written,
+    MLFLOW_TRACKING_URI says. Processor and memory are measured where psutil is installed."""
+
+    name = "MLflow"
+
+    def begin(self, path: pathlib.Path, config: Mapping[str, Any], first_step: int) -> None:
+        """See Tracker; a run that goes on has the same id."""
+        import mlflow
+
+        kept = path / "mlflow.id"
+        client = mlflow.MlflowClient()
+        if kept.exists():
+            self._id = kept.read_text()
+            client.update_run(self._id, status="RUNNING")
+        else:
+            experiment = mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "hadamem"))
+            self._id = client.create_run(experiment.experiment_id, run_name=path.name).info.run_id
+            kept.write_text(self._id)
+            for name, value in _flat(config):
+                client.log_param(self._id, name, value)
+        self._client, self._system = client, None
+        if importlib.util.find_spec("psutil") is not None:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            self._system = SystemMetricsMonitor(self._id, resume_logging=kept.exists())
+            self._system.start()
+
+    def add(self, step: int, scalars: Mapping[str, float]) -> None:
+        """See Tracker."""
+        from mlflow.entities import Metric
+
+        now = round(1000 * time.time())
+        self._client.log_batch(self._id, [Metric(name, value, now, step) for name, value in scalars.items()])
+
+    def attach(self, file: pathlib.Path) -> None:
+        """See Tracker."""
+        self._client.log_artifact(self._id, str(file))
+
+    def end(self) -> None:
+        """See Tracker."""
+        if hasattr(self, "_client"):
+            if self._system is not None:
+                self._system.finish()
+            self._client.set_terminated(self._id, "FAILED" if self.failed else "FINISHED")
+
+
+#: Names for --track, with what they make and the package that it takes.
+TRACKERS: dict[str, tuple[type[Tracker], str]] = {"wandb": (WeightsAndBiases, "wandb"), "mlflow": (MLflow, "mlflow")}
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise a ValueError for a name that is none of TRACKERS."""
+    for name in names:
+        if name not in TRACKERS:
+            raise ValueError(f"track holds {name!r}; it may hold {' and '.join(TRACKERS)}")
+
+
+def require(names: Sequence[str]) -> None:
+    """Raise a ModuleNotFoundError, with what to install, unless the packages of these are there."""
+    for name in names:
+        check_installed(TRACKERS[name][1], name)
+
+
+class Trackers:
+    """TensorBoard and all that are named, as one.
+
+    Args:
+        names: of TRACKERS.
+        path: folder of the run.
+        config: of the run.
+        first_step: see `Tracker.begin`.
+    """
+
+    def __init__(self, names: Sequence[str], path: pathlib.Path, config: Mapping[str, Any], first_step: int) -> None:
+        kinds: list[type[Tracker]] = [TensorBoard, *(TRACKERS[name][0] for name in names)]
+        self._all = [kind(path, config, first_step) for kind in kinds]
+
+    def add(self, step: int, scalars: Mapping[str, float]) -> None:
+        """See Tracker."""
+        for tracker in self._working():
+            with tracker.failing_softly():
+                tracker.add(step, scalars)
+
+    def attach(self, file: pathlib.Path) -> None:
+        """See Tracker."""
+        for tracker in self._working():
+            with tracker.failing_softly():
+                tracker.attach(file)
+
+    def close(self) -> None:
+        """No more points."""
+        for tracker in self._working():
+            with tracker.failing_softly():
+                tracker.end()
+
+    def _working(self) -> list[Tracker]:
+        return [tracker for tracker in self._all if not tracker.failed]
+
+
+def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of nested dicts, with the names of all levels."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
