@@ -34,7 +34,7 @@ def test_what_is_younger_than_a_configuration_has_its_default() -> None:
         ({"steps": True}, "steps is True; it must be of type int"),
         ({"steps": -5}, "steps is -5; it must be at least 1"),
         ({"memory_size": 1.5}, "memory_size is 1.5; it must be of type int"),
-        ({"agent": "dqn"}, "agent is 'dqn'; it must be one of ppo, sac"),
+        ({"agent": "dqn"}, "agent is 'dqn'; it must be one of ppo, sac, r2d2"),
         ({"env_options": "a=1"}, "env_options is 'a=1'; it must be a list"),
         ({"ppo": [1]}, r"ppo is \[1\]; it must be an object"),
         ({"checkpoint_every": float("nan")}, "checkpoint_every is nan; it must be at least 0"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hadamem.agents.config import ALGORITHMS
 from hadamem.recipes.arguments import read_train
 from hadamem.recipes.presets import preset_config
 from hadamem.recipes.train_help import list_options
@@ -17,7 +18,11 @@ FIRST = {
     *("env", "env-options", "inputs", "agent", "preset", "memory", "memory-size", "memory-options", "steps", "seed", "device"),
     *("threads", "out", "resume", "learning-rate", "gamma", "num-envs", "num-steps"),
 }
-FIRST_OF = {"ppo": FIRST | {"epochs", "entropy-coefficient"}, "sac": FIRST | {"updates-per-step", "temperature"}}
+FIRST_OF = {
+    "ppo": FIRST | {"epochs", "entropy-coefficient"},
+    "sac": FIRST | {"updates-per-step", "temperature"},
+    "r2d2": FIRST | {"updates-per-step", "epsilon"},
+}
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def leaves(config: Any) -> Iterator[tuple[str, Any]]:
             yield field.name, value
 
 
-@pytest.mark.parametrize("agent", ["ppo", "sac"])
+@pytest.mark.parametrize("agent", ALGORITHMS)
 def test_help_shows_the_twenty_options_that_matter_first(agent: str, help_of: Callable[..., str]) -> None:
     assert len(FIRST_OF[agent]) == 20
     text = help_of("--agent", agent, "--help")
@@ -56,12 +61,13 @@ def test_help_shows_the_twenty_options_that_matter_first(agent: str, help_of: Ca
     assert help_of("-h", "--agent", agent) == text
 
 
-@pytest.mark.parametrize("agent", ["ppo", "sac"])
+@pytest.mark.parametrize("agent", ALGORITHMS)
 def test_help_all_shows_every_option_and_each_of_them_parses(agent: str, help_of: Callable[..., str]) -> None:
     names = listed(help_of("--agent", agent, "--help-all"))
     config = read_train(["--agent", agent]).config
     values = dict(leaves(config))
-    del values["sac" if agent == "ppo" else "ppo"]  # None: not chosen
+    for other in ALGORITHMS.keys() - {agent}:
+        del values[other]  # None: not chosen
     assert names == {name.replace("_", "-") for name in values} | {"preset", "recipe", "out", "resume"}
     words = []
     for name, value in values.items():
@@ -92,9 +98,9 @@ def test_defaults_are_those_of_what_is_asked_for(help_of: Callable[..., str]) ->
 
 
 def test_every_option_has_a_help_text_on_one_line() -> None:
-    for preset in ("fast", "sac-fast"):
+    for preset in ("fast", "sac-fast", "r2d2-fast"):
         config = preset_config(preset, "", "shm")
         options = {option.name: option for option in list_options(config)}
-        assert set(options) == {name for name, _ in leaves(config)} - {"ppo", "sac"}
+        assert set(options) == {name for name, _ in leaves(config)} - ALGORITHMS.keys()
         assert options["gamma"].owner is type(config.algorithm)
         assert all(option.help and "\n" not in option.help for option in options.values())

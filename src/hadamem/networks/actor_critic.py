@@ -35,6 +35,9 @@ class NetworkConfig:
     """number of features of the memory's output (1024 in the code of the SHM paper)"""
     position_code: bool = True
     """whether a sine code of the step within the episode is mixed into the encoded observation"""
+    start_code: bool = False
+    """whether the memory is told, by a learned vector, that an episode begins: a memory that does not start differently from
+    how it goes on could not tell the first observation from the others"""
     head_activation: bool = True
     """whether a ReLU stands between the two linear layers of each head (none in the code of the SHM paper)"""
     normalise_observations: bool = True
@@ -92,6 +95,8 @@ class ActorCritic(Policy):
         nn.init.normal_(logits.weight, std=0.01)
         nn.init.zeros_(logits.bias)
 
+        self.first = nn.Parameter(torch.randn(hidden)) if config.start_code else None
+
     def initial_state(self, batch_size: int) -> State:
         """The memory's state and the step within the episode."""
         position = torch.zeros(batch_size, dtype=torch.int64, device=next(self.parameters()).device)
@@ -124,5 +129,8 @@ class ActorCritic(Policy):
         if self.position is not None:
             x = self.position(x, steps)
         memory_state = {name: leaf for name, leaf in state.items() if name != "position"}
-        x, memory_state = self.memory(self.before(x), memory_state, start)
+        x = self.before(x)
+        if self.first is not None:
+            x = torch.where(start[..., None], x + self.first, x)
+        x, memory_state = self.memory(x, memory_state, start)
         return self.after(x), {"position": position, **memory_state}

@@ -26,6 +26,7 @@ GROUPS = {
         "entropy_coefficient",  # ppo
         "updates_per_step",  # sac, r2d2
         "temperature",  # sac
+        "epsilon",  # r2d2
     ),
     "run": ("out", "resume", "seed", "device", "threads"),
 }
