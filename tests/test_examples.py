@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import pathlib
 import runpy
+import shutil
 import sys
+import threading
 
 import pytest
+from playwright.sync_api import sync_playwright
 
+import hadamem
+from hadamem.deploy import read_trained
+from hadamem.deploy.export import export_onnx, record
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 
@@ -21,6 +31,35 @@ def test_ppo_in_one_file(memory: str, monkeypatch: pytest.MonkeyPatch, capsys: p
     run(monkeypatch, "ppo_shm.py", "--memory", memory, "--num-envs", "4", "--num-steps", "32", "--steps", "512")
     assert "512 steps, return " in capsys.readouterr().out
     assert len((EXAMPLES / "ppo_shm.py").read_text().splitlines()) < 250
+
+
+@pytest.mark.skipif(not (EXAMPLES / "browser" / "node_modules").exists(), reason="npm install was not run in examples/browser")
+def test_the_browser_plays_an_exported_policy(tmp_path: pathlib.Path) -> None:
+    """An untrained policy walks nowhere, but the page plays it as PyTorch does: at once, greedily, episode after episode."""
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium, chromium-browser or google-chrome on this machine")
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    for name in ("index.html", "play.js", "node_modules"):
+        (folder / name).symlink_to(EXAMPLES / "browser" / name)
+    agent = hadamem.PPO("shm", "hadamem/TMazePassive-v0", env_options=("corridor_length=3",))
+    agent.learn(256)
+    agent.save(tmp_path / "run")
+    export_onnx(record(read_trained(tmp_path / "run")), folder / "policy.onnx", 20)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page, wrong = browser.new_page(), list[str]()
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(f"http://127.0.0.1:{server.server_address[1]}/index.html?corridor=3&pause=0")
+        page.wait_for_function("Number(document.getElementById('score').dataset.episodes) >= 5", timeout=20_000)
+        assert "episodes turned where the sign said" in page.inner_text("#score")
+        assert page.inner_text("#caption").startswith("state.memory, 128 x 32")
+        browser.close()
+        server.shutdown()
+    assert not wrong
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:minari")
