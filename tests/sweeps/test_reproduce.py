@@ -13,12 +13,12 @@ from hadamem.cli.sweep import reproduce
 from hadamem.report.results import Result
 from hadamem.sweeps.duration import expected
 from hadamem.sweeps.reproduce import FOLDER, NAMES, read_reproduction, rows
-from hadamem.sweeps.sweep import Cell
+from hadamem.sweeps.sweep import SweepRun
 
 TASKS = ("Autoencode", "Battleship", "Concentration", "RepeatPrevious")
 
 
-def cells(name: str, budget: str) -> list[Cell]:
+def cells(name: str, budget: str) -> list[SweepRun]:
     return list(read_reproduction(name, budget, pathlib.Path("out"), 1).cells)
 
 

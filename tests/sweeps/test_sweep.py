@@ -17,13 +17,13 @@ from hadamem.cli.sweep import sweep
 from hadamem.report.results import config_key, find_results
 from hadamem.run import read_checkpoint, read_metrics
 from hadamem.sweeps.processes import ended, run_here, start
-from hadamem.sweeps.sweep import Cell, finish, keep_what_is_there, make_cells, summary
+from hadamem.sweeps.sweep import SweepRun, finish, keep_what_is_there, make_cells, summary
 
 TMAZE = "hadamem/TMazePassive-v0 corridor_length=3"
 SMALL = ("--num-envs", "4", "--num-steps", "40", "--minibatches", "2", "--epochs", "1", "--threads", "1")
 
 
-def cells(tasks: list[str], memories: list[str], *words: str, seeds: int = 1, out: str = "out") -> list[Cell]:
+def cells(tasks: list[str], memories: list[str], *words: str, seeds: int = 1, out: str = "out") -> list[SweepRun]:
     return make_cells(tasks, memories, range(seeds), words, pathlib.Path(out), threads=1)
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from rich.live import Live
 from rich.table import Table
 
-from ..sweeps.sweep import Cell, State
+from ..sweeps.sweep import State, SweepRun
 from ..text import count
 from .console import console, make_table
 
@@ -21,7 +21,7 @@ _SECONDS = 1.0  # between two looks at the metrics
 class SweepDisplay:
     """A context manager; call `look` often, and `tell` when a run has ended."""
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
+    def __init__(self, cells: Sequence[SweepRun]) -> None:
         self.cells, self._looked = cells, 0.0
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
@@ -45,7 +45,7 @@ class SweepDisplay:
                     cell.peek()
             self._live.update(self.table(console.height - 6), refresh=True)
 
-    def update(self, cell: Cell) -> None:
+    def update(self, cell: SweepRun) -> None:
         """A run has ended."""
         if self._live is None:
             name = f"{self._counts()}: {cell.memory} on {cell.task}, seed {cell.seed}"
@@ -68,7 +68,7 @@ class SweepDisplay:
         return table
 
     @staticmethod
-    def _told(cell: Cell) -> tuple[str, str, str, str]:
+    def _told(cell: SweepRun) -> tuple[str, str, str, str]:
         result = cell.result
         if result is None or not result.steps:
             return f"0 of {cell.config.steps:,}", "", "", ""

@@ -21,7 +21,7 @@ from ..sweeps.duration import expected
 from ..sweeps.processes import run_here
 from ..sweeps.reproduce import NAMES, Budget, page_of, read_reproduction, rows
 from ..sweeps.suite import read_suite
-from ..sweeps.sweep import Cell, crossed, finish, keep_what_is_there, make_cells, page, score, summary
+from ..sweeps.sweep import SweepRun, crossed, finish, keep_what_is_there, make_cells, page, score, summary
 from ..text import count
 from .console import make_table, print_rows, print_table, say, show_status
 from .live_table import SweepDisplay
@@ -113,7 +113,7 @@ def threads_for(given: SweepOptions) -> int:
     return 1 if given.ray else max(1, processors() // (given.jobs or processors()))
 
 
-def train_cells(cells: Sequence[Cell], given: SweepOptions) -> None:
+def train_cells(cells: Sequence[SweepRun], given: SweepOptions) -> None:
     """Train what is waiting of a sweep.
 
     Raises:
@@ -121,7 +121,7 @@ def train_cells(cells: Sequence[Cell], given: SweepOptions) -> None:
     """
     with SweepDisplay(cells) as display:
 
-        def finished(cell: Cell) -> None:
+        def finished(cell: SweepRun) -> None:
             finish(cell, given.data)
             display.update(cell)
 
@@ -135,7 +135,7 @@ def train_cells(cells: Sequence[Cell], given: SweepOptions) -> None:
             raise SystemExit(130) from None
 
 
-def _tell_failed(cells: Sequence[Cell]) -> None:
+def _tell_failed(cells: Sequence[SweepRun]) -> None:
     failed = [cell for cell in cells if cell.state == "failed"]
     for cell in failed:
         say(f"failed: {cell.memory} on {cell.task}, seed {cell.seed}: {cell.problem} (in {cell.log})", style="red")
@@ -143,7 +143,7 @@ def _tell_failed(cells: Sequence[Cell]) -> None:
         raise SystemExit(1)
 
 
-def _print_summary(cells: Sequence[Cell]) -> None:
+def _print_summary(cells: Sequence[SweepRun]) -> None:
     title = "mean over the last 5 % of the steps, ± its standard deviation over seeds, and success where the task knows it"
     table = make_table(title, ["task", "memory", "runs", "return", "steps", "hours"])
     table.columns[1].justify = "left"
@@ -174,7 +174,7 @@ class Reproduce(SweepOptions):
 def reproduce(arguments: Sequence[str]) -> None:
     """Train what the paper's tables and figures show"""
     given = tyro.cli(Reproduce, args=arguments, prog="hadamem reproduce")
-    done: list[Cell] = []
+    done: list[SweepRun] = []
     for name in NAMES if given.name == "all" else (given.name,):
         experiment = read_reproduction(name, given.budget, given.out, threads_for(given))
         keep_what_is_there(experiment.cells, given.known, given.data)
@@ -192,7 +192,7 @@ def reproduce(arguments: Sequence[str]) -> None:
     _tell_failed(done)
 
 
-def _print_expected(name: str, cells: Sequence[Cell], given: SweepOptions) -> None:
+def _print_expected(name: str, cells: Sequence[SweepRun], given: SweepOptions) -> None:
     with show_status("measuring") as show:
         duration = expected(cells, given.known, lambda what: show(f"measuring {what}"))
     jobs = given.jobs or processors()

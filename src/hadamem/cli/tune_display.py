@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from ..agents.config import TrainConfig
-from ..sweeps.sweep import Cell
+from ..sweeps.sweep import SweepRun
 from ..tuning.search import Search, configuration
 from ..tuning.space import varied_names
 from .console import console, make_table
@@ -60,7 +60,7 @@ class Display:
                 table.add_row(str(trial.number), memory_text(config), f"{config.steps:,}", "", f"{trial.value:.3f}", settings)
             self._update(table)
 
-    def on_confirmation(self, cells: Sequence[Cell]) -> None:
+    def on_confirmation(self, cells: Sequence[SweepRun]) -> None:
         """Show how far the runs with fresh seeds have come."""
         if self._due():
             title = f"confirmation of the best with fresh seeds, {self._time_left()}"

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from ..report.curves import COLOURS
 from ..sweeps.processes import run_here
 from ..sweeps.runs import train_once
-from ..sweeps.sweep import Cell, finish, keep_what_is_there, make_cells
+from ..sweeps.sweep import SweepRun, finish, keep_what_is_there, make_cells
 from . import Budget
 from .base import Findings, Study
 
@@ -58,7 +58,7 @@ SIZES: dict[Budget, Size] = {
 }
 
 
-def cells(size: Size, folder: pathlib.Path, seed: int) -> list[Cell]:
+def cells(size: Size, folder: pathlib.Path, seed: int) -> list[SweepRun]:
     """The runs, on one thread each; seeds are counted from `seed`."""
     made = []
     for task in size.tasks:
@@ -70,10 +70,10 @@ def cells(size: Size, folder: pathlib.Path, seed: int) -> list[Cell]:
     return sorted(made, key=lambda cell: cell.seed)
 
 
-def table(done: Sequence[Cell]) -> list[dict[str, Any]]:
+def table(done: Sequence[SweepRun]) -> list[dict[str, Any]]:
     """A row for each task and variant: mean return over seeds, lowest and highest, steps per second, runs that failed."""
     names = {options: name for name, options in VARIANTS.items()}
-    groups: dict[tuple[str, str], list[Cell]] = {}
+    groups: dict[tuple[str, str], list[SweepRun]] = {}
     for cell in done:
         groups.setdefault((cell.task, names[cell.memory.partition(" ")[2]]), []).append(cell)
     rows = []

@@ -13,15 +13,15 @@ from typing import Any
 
 from ..agents.config import config_from_dict
 from .processes import ended, start, stop
-from .sweep import Cell
+from .sweep import SweepRun
 
 
 def run_on_ray(
-    cells: Sequence[Cell],
+    cells: Sequence[SweepRun],
     address: str,
     jobs: int | None,
     out: pathlib.Path,
-    finished: Callable[[Cell], None],
+    finished: Callable[[SweepRun], None],
     look: Callable[[], None],
 ) -> None:
     """Train every waiting run wherever the cluster has as many free processors as it has threads (and a GPU, if it needs one).
@@ -90,7 +90,7 @@ def run_on_ray(
 
 def _trial(given: dict[str, Any]) -> None:
     """A run, as Tune begins it on some machine: the same process as without a cluster."""
-    cell = Cell("", "", config_from_dict(json.loads(given["config"])), pathlib.Path(given["path"]))
+    cell = SweepRun("", "", config_from_dict(json.loads(given["config"])), pathlib.Path(given["path"]))
     process = start(cell, given["here"])
     try:
         ended(cell, process)

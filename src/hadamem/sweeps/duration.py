@@ -14,7 +14,7 @@ import torch
 from ..agents.config import TrainConfig
 from ..agents.making import Agent, make_agent, make_environment
 from ..report.results import config_key, find_results
-from .sweep import Cell
+from .sweep import SweepRun
 
 _STEPS = 2048  # of an iteration that is measured, so that 30 epochs of it take seconds, not minutes
 _UPDATES = 4  # of SAC in it
@@ -36,7 +36,7 @@ class Duration:
     measured: int
 
 
-def expected(cells: Sequence[Cell], data: pathlib.Path | None, on_progress: Callable[[str], None]) -> Duration:
+def expected(cells: Sequence[SweepRun], data: pathlib.Path | None, on_progress: Callable[[str], None]) -> Duration:
     """The duration of the waiting runs: by the results of runs with the same settings (any seed, any number of steps), else of
     those that differ in the task only, else by measuring an iteration on the first task with these settings.
 

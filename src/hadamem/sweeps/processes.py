@@ -25,12 +25,12 @@ from dataclasses import asdict
 from ..agents.config import config_from_dict
 from ..measure import processors
 from .runs import train_once
-from .sweep import Cell
+from .sweep import SweepRun
 
 _log = logging.getLogger("hadamem")
 
 
-def run_here(cells: Iterable[Cell], jobs: int, finished: Callable[[Cell], None], look: Callable[[], None]) -> None:
+def run_here(cells: Iterable[SweepRun], jobs: int, finished: Callable[[SweepRun], None], look: Callable[[], None]) -> None:
     """Train every waiting run, `jobs` at a time.
 
     Args:
@@ -42,7 +42,7 @@ def run_here(cells: Iterable[Cell], jobs: int, finished: Callable[[Cell], None],
     Raises:
         KeyboardInterrupt: the user stopped it; every run has written its checkpoint.
     """
-    waiting, running = (cell for cell in cells if cell.state == "waiting"), dict[Cell, subprocess.Popen[bytes]]()
+    waiting, running = (cell for cell in cells if cell.state == "waiting"), dict[SweepRun, subprocess.Popen[bytes]]()
     try:
         while True:
             while len(running) < jobs and (cell := next(waiting, None)) is not None:
@@ -63,7 +63,7 @@ def run_here(cells: Iterable[Cell], jobs: int, finished: Callable[[Cell], None],
         stop(running.values())
 
 
-def start(cell: Cell, folder: str | None = None) -> subprocess.Popen[bytes]:
+def start(cell: SweepRun, folder: str | None = None) -> subprocess.Popen[bytes]:
     """Begin or go on with a run in a process of its own, in the folder where modules of tasks are (none: the current one)."""
     cell.state = "running"
     cell.log.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def start(cell: Cell, folder: str | None = None) -> subprocess.Popen[bytes]:
         )
 
 
-def ended(cell: Cell, process: subprocess.Popen[bytes]) -> None:
+def ended(cell: SweepRun, process: subprocess.Popen[bytes]) -> None:
     """Wait for the process of a run; if something killed it, which it could not tell itself, its log does."""
     process.wait()  # not communicate(), which closes its standard input first: that would stop it
     _ask_to_stop(process)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .sweep import Cell, make_cells, page, score, summary
+from .sweep import SweepRun, make_cells, page, score, summary
 
 Budget = Literal["full", "small", "tiny"]
 FOLDER = pathlib.Path(__file__).parent / "reproductions"
@@ -30,14 +30,14 @@ class Reproduction:
 
     about: str
     notes: Sequence[str]
-    cells: Sequence[Cell]
+    cells: Sequence[SweepRun]
     columns: dict[str, str]
 
 
 def read_reproduction(name: str, budget: Budget, out: pathlib.Path, threads: int) -> Reproduction:
     """An experiment by name; its run folders are out/NAME-BUDGET/TASK/MEMORY-sSEED."""
     content = tomllib.loads((FOLDER / f"{name}.toml").read_text())
-    cells, columns = list[Cell](), dict[str, str]()
+    cells, columns = list[SweepRun](), dict[str, str]()
     for part in content[budget]:
         memories, words = part["memories"], shlex.split(part["options"])
         columns |= {memory: column for column, memory in memories.items()}

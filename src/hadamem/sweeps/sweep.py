@@ -21,7 +21,7 @@ _OF_CELLS = ("--env", "--env-options", "--memory", "--memory-size", "--memory-op
 
 
 @dataclass(eq=False)
-class Cell:
+class SweepRun:
     """A run of a sweep.
 
     Attributes:
@@ -67,7 +67,7 @@ def make_cells(
     out: pathlib.Path,
     threads: int,
     steps: Mapping[str, int] | None = None,
-) -> list[Cell]:
+) -> list[SweepRun]:
     """The runs of a grid, the first seed of everything first.
 
     Args:
@@ -97,10 +97,10 @@ def make_cells(
         path = out / file_name(task) / file_name(memory)
         for seed in seeds:
             own = replace(config, seed=seed, threads=config.threads or threads)
-            cells.append(Cell(task, memory, own, path.with_name(f"{path.name}-s{seed}")))
+            cells.append(SweepRun(task, memory, own, path.with_name(f"{path.name}-s{seed}")))
     cells.sort(key=lambda cell: cell.seed)
     for same in (lambda cell: cell.path, lambda cell: config_key(asdict(cell.config))):
-        first: dict[Any, Cell] = {}
+        first: dict[Any, SweepRun] = {}
         for cell in cells:
             if (other := first.setdefault(same(cell), cell)) is not cell:
                 texts = [f"{it.memory!r} on {it.task!r} with seed {it.seed}" for it in (other, cell)]
@@ -108,7 +108,7 @@ def make_cells(
     return cells
 
 
-def keep_what_is_there(cells: Sequence[Cell], known: pathlib.Path | None, data: pathlib.Path | None = None) -> None:
+def keep_what_is_there(cells: Sequence[SweepRun], known: pathlib.Path | None, data: pathlib.Path | None = None) -> None:
     """Mark the runs that are complete in their folder, or whose result is in or under the folder `known`; the results of the
     former are kept in the folder `data`, too.
 
@@ -128,7 +128,7 @@ def keep_what_is_there(cells: Sequence[Cell], known: pathlib.Path | None, data: 
             cell.state = "kept"
 
 
-def finish(cell: Cell, data: pathlib.Path | None) -> None:
+def finish(cell: SweepRun, data: pathlib.Path | None) -> None:
     """Take the result of a run whose process has ended; keep it in the folder `data`, too, if it is complete."""
     if not (cell.path / "result.json").exists():
         said = cell.log.read_text(errors="replace").split("\n") if cell.log.exists() else []
@@ -140,7 +140,7 @@ def finish(cell: Cell, data: pathlib.Path | None) -> None:
         write_result(cell.result, data / cell.path.parent.name / f"{cell.path.name}-{key}{ENDING}")
 
 
-def summary(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def summary(cells: Sequence[SweepRun]) -> list[dict[str, Any]]:
     """For each task and memory with complete runs: task, memory, runs, return (mean over seeds), deviation (None for one run),
     success (where the task knows it), steps and hours (of all of them together)."""
     groups: dict[tuple[str, str], list[Result]] = {}
@@ -165,7 +165,7 @@ def summary(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     return rows
 
 
-def crossed(cells: Sequence[Cell]) -> list[dict[str, str]]:
+def crossed(cells: Sequence[SweepRun]) -> list[dict[str, str]]:
     """A row for each task and a column for each memory that has complete runs, with the `score`."""
     found = {(row["task"], row["memory"]): score(row) for row in summary(cells)}
     tasks, memories = (dict.fromkeys(names) for names in zip(*found, strict=True)) if found else ({}, {})
@@ -173,7 +173,7 @@ def crossed(cells: Sequence[Cell]) -> list[dict[str, str]]:
 
 
 def page(
-    heading: str, about: str, command: str, table: list[dict[str, str]], cells: Sequence[Cell], notes: Sequence[str] = ()
+    heading: str, about: str, command: str, table: list[dict[str, str]], cells: Sequence[SweepRun], notes: Sequence[str] = ()
 ) -> str:
     """A table of runs as Markdown, with its command and what its numbers are."""
     done = sum(cell.state in ("done", "kept") for cell in cells)

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..agents.config import TrainConfig, config_from_dict
 from ..run import read_metrics
 from ..sweeps.processes import run_here
-from ..sweeps.sweep import Cell, finish, keep_what_is_there
+from ..sweeps.sweep import SweepRun, finish, keep_what_is_there
 from .space import Space
 
 CONFIRMATION = 0.2  # of the time
@@ -124,8 +124,8 @@ class Search:
         self.total_seconds, self.limit = seconds, trials
         self.fresh_seeds = [space.seed + i + 1 for i in range(fresh_seeds)]
         self.confirmation_seconds = CONFIRMATION * seconds if fresh_seeds else 0.0
-        self.running: dict[Cell, optuna.Trial] = {}
-        self._began: dict[Cell, float] = {}
+        self.running: dict[SweepRun, optuna.Trial] = {}
+        self._began: dict[SweepRun, float] = {}
         settings = json.loads(json.dumps(asdict(space)))
         saved = study.user_attrs.get("settings", settings)
         if other := [name for name in settings if saved.get(name) != settings[name]]:
@@ -179,7 +179,7 @@ class Search:
         """
         deadline = self.total_seconds - self.confirmation_seconds
 
-        def ended(cell: Cell) -> None:
+        def ended(cell: SweepRun) -> None:
             on_end(self._tell(cell))
 
         def look() -> None:
@@ -194,7 +194,7 @@ class Search:
         finally:
             self._save_seconds()
 
-    def confirm(self, on_look: Callable[[list[Cell]], None]) -> Outcome:
+    def confirm(self, on_look: Callable[[list[SweepRun]], None]) -> Outcome:
         """Train the best configurations and the default with fresh seeds, as far as the time allows, and choose.
 
         Args:
@@ -234,7 +234,7 @@ class Search:
         scored = [replace(it, fresh=tuple(_score(runs[it.trial, seed]) for seed in seeds)) for it in sound]
         return Outcome(sorted(scored, key=lambda candidate: candidate.value, reverse=True))
 
-    def _trial_cells(self, deadline: float) -> Iterator[Cell]:
+    def _trial_cells(self, deadline: float) -> Iterator[SweepRun]:
         """The trials to train, each when it is asked for: first those that were interrupted."""
         for frozen in self.study.get_trials(states=[TrialState.RUNNING]):
             if self.seconds < deadline:
@@ -248,14 +248,14 @@ class Search:
             trial.set_user_attr("config", json.dumps(asdict(config)))
             yield self._begin_trial(trial, config)
 
-    def _begin_trial(self, trial: optuna.Trial, config: TrainConfig) -> Cell:
+    def _begin_trial(self, trial: optuna.Trial, config: TrainConfig) -> SweepRun:
         cell = self._cell(trial.number, config)
         self.running[cell], self._began[cell] = trial, time.monotonic()
         return cell
 
-    def _cell(self, number: int, config: TrainConfig) -> Cell:
+    def _cell(self, number: int, config: TrainConfig) -> SweepRun:
         path = self.folder / "trials" / f"{number:04}-s{config.seed}"
-        return Cell(self.space.task, config.memory, config, path)
+        return SweepRun(self.space.task, config.memory, config, path)
 
     def _look(self, deadline: float) -> None:
         """Report the returns of the trials in progress, stop those that are under the median, and all when the time is up."""
@@ -270,7 +270,7 @@ class Search:
         if self.seconds > deadline:
             raise _OutOfTimeError
 
-    def _report(self, cell: Cell, trial: optuna.Trial) -> bool:
+    def _report(self, cell: SweepRun, trial: optuna.Trial) -> bool:
         """Report the returns since the last time, and say whether the trial should stop. The defaults never do."""
         lines = [line for line in read_metrics(cell.path) if "return" in line]
         reached = {int(_RUNGS * line["step"] / cell.config.steps): line["return"] for line in reversed(lines)}
@@ -280,7 +280,7 @@ class Search:
             trial.report(reached[rung], rung)
         return bool(new) and "default" not in trial.user_attrs and trial.should_prune()
 
-    def _tell(self, cell: Cell) -> FrozenTrial:
+    def _tell(self, cell: SweepRun) -> FrozenTrial:
         """The end of a trial."""
         trial = self.running.pop(cell)
         finish(cell, None)
@@ -323,6 +323,6 @@ def configuration(trial: FrozenTrial) -> TrainConfig:
     return config_from_dict(saved)
 
 
-def _score(cell: Cell) -> float:
+def _score(cell: SweepRun) -> float:
     assert cell.result is not None
     return cell.result.scores["evaluation_return"]
