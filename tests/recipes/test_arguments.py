@@ -68,7 +68,7 @@ def test_help_all_shows_every_option_and_each_of_them_parses(agent: str, help_of
     values = dict(leaves(config))
     for other in ALGORITHMS.keys() - {agent}:
         del values[other]  # None: not chosen
-    assert names == {name.replace("_", "-") for name in values} | {"preset", "recipe", "out", "resume"}
+    assert names == {name.replace("_", "-") for name in values} | {"preset", "recipe", "out", "resume", "ray"}
     words = []
     for name, value in values.items():
         if isinstance(value, bool):

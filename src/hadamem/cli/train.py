@@ -15,6 +15,7 @@ from ..agents.config import TrainConfig, load_config
 from ..agents.training import train as run_training
 from ..distributed import is_first
 from ..recipes.arguments import file_name, read_train
+from ..sweeps.cluster import train_on_ray
 from .console import say
 from .progress import show_progress
 
@@ -34,6 +35,8 @@ class Resume:
     """device that the networks run on; None: the one that the run was started with"""
     processes: int | None = None
     """processes that train together; None: as many as the run was started with"""
+    ray: str | None = None
+    """train on the Ray cluster at this address; see `hadamem train --help-all`"""
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -46,11 +49,12 @@ def train(arguments: Sequence[str]) -> None:
         steps = config.steps if resumed.steps is None else resumed.steps
         processes = config.processes if resumed.processes is None else resumed.processes
         config = replace(config, steps=steps, device=resumed.device or config.device, processes=processes)
+        ray = resumed.ray
     else:
         given = read_train(arguments)
-        config = given.config
+        config, ray = given.config, given.ray
         path = given.out or _usual_folder(config, config.agent)
-    _train_into(path, config, resume)
+    _train_into(path, config, resume, ray)
 
 
 def clone(arguments: Sequence[str]) -> None:
@@ -65,7 +69,7 @@ def clone(arguments: Sequence[str]) -> None:
         words += ["--env", _environment_of(data)]
     given = read_train([*_CLONING, *words], "hadamem clone DATA")
     config = replace(given.config, data=data)
-    _train_into(given.out or _usual_folder(config, "clone"), config)
+    _train_into(given.out or _usual_folder(config, "clone"), config, ray=given.ray)
 
 
 def _environment_of(data: str) -> str:
@@ -80,8 +84,8 @@ def _usual_folder(config: TrainConfig, kind: str) -> pathlib.Path:
     return pathlib.Path("runs") / file_name(config.env) / folder
 
 
-def _train_into(path: pathlib.Path, config: TrainConfig, resume: bool = False) -> None:
-    complete = run_training(config, path, resume, show_progress)
+def _train_into(path: pathlib.Path, config: TrainConfig, resume: bool = False, ray: str | None = None) -> None:
+    complete = train_on_ray(config, path, ray, resume) if ray else run_training(config, path, resume, show_progress)
     if not is_first():
         return
     if not complete:

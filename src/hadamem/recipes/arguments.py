@@ -30,7 +30,11 @@ class Train:
     out: pathlib.Path | None = None
     """folder that the run is written to; None: runs/TASK/MEMORY-AGENT-sSEED-TIME"""
     resume: pathlib.Path | None = None
-    """continue the run in this folder with the configuration it was started with; only --steps and --device can be changed"""
+    """continue the run in this folder with the configuration it was started with; only --steps, --device and --processes can be
+    changed"""
+    ray: str | None = None
+    """train on the Ray cluster at this address (auto, or HOST:PORT of its head), by --processes processes wherever it has room;
+    its machines must see --out under the same path, and have hadamem[ray] installed"""
 
 
 def read_train(arguments: Sequence[str], prog: str = "hadamem train") -> Train:

@@ -1,8 +1,8 @@
-"""Runs on the machines of a Ray cluster, each a trial of Ray Tune. They share a file system, where the run folders are."""
+"""Runs on the machines of a Ray cluster: those of a sweep as trials of Ray Tune, the processes of one training by Ray Train.
+The machines share a file system, where the run folders are."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..agents.config import config_from_dict
+from ..agents.config import TrainConfig, config_from_dict
+from ..agents.training import train
+from ..checks import check_installed
+from ..run import has_checkpoint
 from .processes import ended, start, stop
 from .sweep import SweepRun
 
@@ -37,8 +40,7 @@ def run_on_ray(
         ModuleNotFoundError: Ray Tune is not installed.
         KeyboardInterrupt: the user stopped it; every run goes on from its checkpoint, which may be 20 seconds old.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise ModuleNotFoundError("--ray takes Ray Tune: pip install 'hadamem[ray]'")
+    check_installed("ray", "ray")
     import ray
     from ray import tune
 
@@ -96,3 +98,60 @@ def _trial(given: dict[str, Any]) -> None:
         ended(cell, process)
     finally:
         stop([process])
+
+
+def train_on_ray(config: TrainConfig, path: pathlib.Path, address: str, resume: bool = False) -> bool:
+    """Train one run by as many processes as its configuration says, wherever the cluster has room for them; see `train`.
+
+    A process that ends, with its machine or without, ends all; they begin again from the last checkpoint, on the machines that
+    are left, or that join, until the run is complete.
+
+    Args:
+        config: what to train; each process has as many processors as it has threads, and a GPU if the device is cuda.
+        path: folder of the run, under the same path on all machines.
+        address: see `run_on_ray`.
+        resume: go on with the run that is there.
+
+    Returns:
+        Whether the run is complete.
+
+    Raises:
+        ModuleNotFoundError: Ray Train is not installed.
+        ValueError: the folder or the configuration cannot be used.
+    """
+    check_installed("ray", "ray")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    given = {"config": json.dumps(asdict(config)), "path": str(path.absolute()), "resume": resume, "here": os.getcwd()}
+    processors = {"CPU": config.threads or 1}
+    scaling = ScalingConfig(
+        num_workers=config.processes, use_gpu=config.device.startswith("cuda"), resources_per_worker=processors
+    )
+    storage = path.absolute().with_name(f".ray-{path.name}")
+    ray.init(address=address)
+    try:
+        running = RunConfig(storage_path=str(storage), failure_config=FailureConfig(max_failures=-1))
+        TorchTrainer(_process, train_loop_config=given, scaling_config=scaling, run_config=running).fit()
+    finally:
+        ray.shutdown()
+        shutil.rmtree(storage, ignore_errors=True)
+    refused = path.with_name(f".refused-{path.name}")
+    if refused.exists():
+        problem = refused.read_text()
+        refused.unlink()
+        raise ValueError(problem)
+    return (path / "result.json").exists()
+
+
+def _process(given: dict[str, Any]) -> None:
+    """What each process of a training does, as Ray Train begins it on some machine, in a group of torch.distributed."""
+    os.chdir(given["here"])
+    path = pathlib.Path(given["path"])
+    begun = given["resume"] or has_checkpoint(path)
+    try:
+        train(config_from_dict(json.loads(given["config"])), path, begun)
+    except ValueError as error:  # it would be the same at the next try
+        path.with_name(f".refused-{path.name}").write_text(str(error))
