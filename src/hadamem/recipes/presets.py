@@ -48,7 +48,7 @@ _SHM = {
     "size": 32,
     "algorithm": {"learning_rate": 5e-4},  # at 1e-3, what was learned is lost again on CartPole
     "options": (
-        "heads=4",
+        "heads=6",  # two that find by content, two by how long ago, two backwards; without the first, nothing is held for long
         "lag_heads=2",
         "mirror_heads=2",
         "feature_map=softmax",
