@@ -56,7 +56,7 @@ def test_the_browser_plays_an_exported_policy(tmp_path: pathlib.Path) -> None:
         page.goto(f"http://127.0.0.1:{server.server_address[1]}/index.html?corridor=3&pause=0")
         page.wait_for_function("Number(document.getElementById('score').dataset.episodes) >= 5", timeout=20_000)
         assert "episodes turned where the sign said" in page.inner_text("#score")
-        assert page.inner_text("#caption").startswith("state.memory, 128 x 32")
+        assert page.inner_text("#caption").startswith("state.memory, 192 x 32")
         browser.close()
         server.shutdown()
     assert not wrong

@@ -9,6 +9,7 @@ import gymnasium
 
 from .batched import BatchedTask, SingleTask
 from .catch import DelayedCatch
+from .endless_tmaze import EndlessTMaze
 from .grid import KeyToDoor, VisualMatch
 from .poc_memory import PocMemory
 from .point import PointRobot, Wind
@@ -22,6 +23,7 @@ WORLDS: dict[str, Callable[..., BatchedTask]] = {
     "hadamem/VisualMatch-v0": VisualMatch,
     "hadamem/TMazePassive-v0": TMaze,
     "hadamem/TMazeActive-v0": partial(TMaze, corridor_length=20, oracle_length=1),
+    "hadamem/EndlessTMaze-v0": EndlessTMaze,
     "hadamem/DelayedCatch-v0": DelayedCatch,
     "hadamem/PocMemory-v0": PocMemory,
 }
