@@ -130,6 +130,7 @@ def test_a_folder_tells_its_spaces_and_needs_no_environment(tmp_path: pathlib.Pa
     torch.save(checkpoint, run / "checkpoint.pt")
     with pytest.raises(ValueError, match="kept no spaces, and its environment nowhere:Pictures cannot be asked for them"):
         hadamem.load(run)
+    agent.reset()
     assert same(
         hadamem.load(run, Pictures).act(observation, mask=info["action_mask"]), agent.act(observation, mask=info["action_mask"])
     )
