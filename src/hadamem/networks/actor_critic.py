@@ -36,8 +36,8 @@ class NetworkConfig:
     position_code: bool = True
     """whether a sine code of the step within the episode is mixed into the encoded observation"""
     start_code: bool = False
-    """whether the memory is told, by a learned vector, that an episode begins: a memory that does not start differently from
-    how it goes on could not tell the first observation from the others"""
+    """whether the memory is told, by a learned vector, that an episode begins: without it, a memory whose gates see the input
+    alone (all but the recurrent networks) cannot tell the first observation from the others. Control suffers from it"""
     head_activation: bool = True
     """whether a ReLU stands between the two linear layers of each head (none in the code of the SHM paper)"""
     normalise_observations: bool = True

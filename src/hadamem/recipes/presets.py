@@ -87,8 +87,9 @@ PRESETS: dict[str, dict[str, Any]] = {
             "kl_stop": 0.1,
             "noise_correlation": 0.9,
         },
-        # from the step within the episode a critic would read when episodes like this one end, and no advantage would be left
-        "network": {"memory_input_activation": False, "position_code": False, "start_code": True},
+        # from the step within the episode a critic would read when episodes like this one end, and no advantage would be left;
+        # start_code lets a memory count these steps, and control suffers from it, too
+        "network": {"memory_input_activation": False, "position_code": False},
         "memory": {"shm": _SHM, "gru": {"size": 128}, "lstm": {"size": 128}},
     },
     "popgym-fast": {
