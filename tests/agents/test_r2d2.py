@@ -20,7 +20,7 @@ from hadamem.agents.training import evaluate_task, load_policy, train
 from hadamem.memory import MEMORIES
 from hadamem.networks import SACNetworkConfig
 from hadamem.recipes.presets import preset_config
-from hadamem.run import read_checkpoint, read_metrics
+from hadamem.run import RunError, read_checkpoint, read_metrics
 
 TASK = "popgym-RepeatPreviousEasy-v0"
 
@@ -166,6 +166,11 @@ def test_a_run_goes_on_to_the_number(tmp_path: pathlib.Path) -> None:
     train(config, tmp_path / "whole")
     train(replace(config, steps=660), tmp_path / "parts")
     assert (tmp_path / "parts" / "replay.states.bin").exists()
+    states = tmp_path / "parts" / "replay.states.bin"
+    states.rename(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="replay.states.bin must be the replay of this run"):
+        train(config, tmp_path / "parts", resume=True)
+    (tmp_path / "elsewhere").rename(states)
     train(config, tmp_path / "parts", resume=True)
     a, b = (read_checkpoint(tmp_path / name)["agent"] for name in ("whole", "parts"))
     for network in ("policy", "target"):

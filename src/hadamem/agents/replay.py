@@ -265,16 +265,21 @@ class Replay:
         """Go on from `state_dict`, with the same file.
 
         Raises:
-            RunError: the file is missing, or is of another size.
+            RunError: a file is missing, or is of another size.
         """
-        size = self._size
-        if self.path is None or not self.path.is_file() or self.path.stat().st_size != size:
-            raise RunError(f"{self.path} must be the replay of this run, with {size:,} bytes; without it SAC cannot go on")
+        self._require(self.path, self._size)
+        if self.states is not None:
+            self._require(self.states.path, self.states.size)
         for name, value in saved.items():
             setattr(self, name, value.cpu().numpy().copy())
         if "priority" not in saved:  # an older checkpoint, of an agent that draws uniformly
             self.priority = np.ones(len(self.sequences))
         self._saved_head = self.head.copy()
+
+    @staticmethod
+    def _require(path: pathlib.Path | None, size: int) -> None:
+        if path is None or not path.is_file() or path.stat().st_size != size:
+            raise RunError(f"{path} must be the replay of this run, with {size:,} bytes; without it the training cannot go on")
 
 
 class StoredStates:
@@ -293,6 +298,11 @@ class StoredStates:
         fields = [(name, leaf[:0].cpu().numpy().dtype, tuple(leaf.shape[1:])) for name, leaf in state.items()]
         self.dtype, self.sequence_length, self.path = np.dtype(fields), sequence_length, path
         self.shape = (len(next(iter(state.values()))), ring // sequence_length + 2)
+
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
     @cached_property
     def _slots(self) -> np.ndarray:
