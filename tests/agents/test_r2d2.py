@@ -168,7 +168,7 @@ def test_a_run_goes_on_to_the_number(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "parts" / "replay.states.bin").exists()
     states = tmp_path / "parts" / "replay.states.bin"
     states.rename(tmp_path / "elsewhere")
-    with pytest.raises(RunError, match="replay.states.bin must be the replay of this run"):
+    with pytest.raises(RunError, match=r"replay\.states\.bin must be the replay of this run"):
         train(config, tmp_path / "parts", resume=True)
     (tmp_path / "elsewhere").rename(states)
     train(config, tmp_path / "parts", resume=True)
