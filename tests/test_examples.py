@@ -6,18 +6,16 @@ import functools
 import http.server
 import pathlib
 import runpy
-import shutil
 import sys
 import threading
+from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 import hadamem
 from hadamem.deploy import read_trained
 from hadamem.deploy.export import export_onnx, record
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 
@@ -34,10 +32,8 @@ def test_ppo_in_one_file(memory: str, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 @pytest.mark.skipif(not (EXAMPLES / "browser" / "node_modules").exists(), reason="npm install was not run in examples/browser")
-def test_the_browser_plays_an_exported_policy(tmp_path: pathlib.Path) -> None:
+def test_the_browser_plays_an_exported_policy(browser: Any, tmp_path: pathlib.Path) -> None:
     """An untrained policy walks nowhere, but the page plays it as PyTorch does: at once, greedily, episode after episode."""
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium, chromium-browser or google-chrome on this machine")
     folder = tmp_path / "browser"
     folder.mkdir()
     for name in ("index.html", "play.js", "node_modules"):
@@ -47,9 +43,8 @@ def test_the_browser_plays_an_exported_policy(tmp_path: pathlib.Path) -> None:
     agent.save(tmp_path / "run")
     export_onnx(record(read_trained(tmp_path / "run")), folder / "policy.onnx", 20)
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page, wrong = browser.new_page(), list[str]()
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -57,7 +52,7 @@ def test_the_browser_plays_an_exported_policy(tmp_path: pathlib.Path) -> None:
         page.wait_for_function("Number(document.getElementById('score').dataset.episodes) >= 5", timeout=20_000)
         assert "episodes turned where the sign said" in page.inner_text("#score")
         assert page.inner_text("#caption").startswith("state.memory, 192 x 32")
-        browser.close()
+        page.close()
         server.shutdown()
     assert not wrong
 

@@ -141,23 +141,23 @@ class MLflow(Tracker):
     def begin(self, path: pathlib.Path, config: Mapping[str, Any], first_step: int) -> None:
         """See Tracker; a run that goes on has the same id."""
         import mlflow
+        from mlflow.entities import Param
 
-        kept = path / "mlflow.id"
-        client = mlflow.MlflowClient()
-        if kept.exists():
+        kept, client = path / "mlflow.id", mlflow.MlflowClient()
+        goes_on = kept.exists()
+        if goes_on:
             self._id = kept.read_text()
             client.update_run(self._id, status="RUNNING")
         else:
             experiment = mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "hadamem"))
             self._id = client.create_run(experiment.experiment_id, run_name=path.name).info.run_id
             kept.write_text(self._id)
-            for name, value in _flat(config):
-                client.log_param(self._id, name, value)
+            client.log_batch(self._id, params=[Param(name, str(value)) for name, value in _flat(config)])
         self._client, self._system = client, None
         if importlib.util.find_spec("psutil") is not None:
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-            self._system = SystemMetricsMonitor(self._id, resume_logging=kept.exists())
+            self._system = SystemMetricsMonitor(self._id, resume_logging=goes_on)
             self._system.start()
 
     def add(self, step: int, scalars: Mapping[str, float]) -> None:

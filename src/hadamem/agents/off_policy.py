@@ -85,6 +85,7 @@ class OffPolicy(ABC):
     #: Networks that a checkpoint holds, beside the optimiser.
     networks: ClassVar[tuple[str, ...]]
     optimiser: torch.optim.Optimizer
+    config: OffPolicyConfig
 
     def __init__(
         self,
@@ -95,7 +96,7 @@ class OffPolicy(ABC):
         store_states: bool = False,
     ) -> None:
         self.policy, self.step, self.updates_due = policy, 0, 0.0
-        self._settings = config
+        self.config = config
         self.device = next(policy.parameters()).device
         self.actor = Player(policy, env)
         self.clock = torch.zeros(env.num_envs, dtype=torch.int64)
@@ -118,12 +119,12 @@ class OffPolicy(ABC):
     @property
     def must_save(self) -> bool:
         """Whether another iteration could overwrite what the last checkpoint needs."""
-        return self.replay.unsaved + 2 * self._settings.num_steps > self.replay.spare
+        return self.replay.unsaved + 2 * self.config.num_steps > self.replay.spare
 
     def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
         """Act for some steps, learn as often as that allows, and return metrics; `on_step` is called with the environment steps
         so far."""
-        config, seen, steps = self._settings, list[Tensor](), list[Transition]()
+        config, seen, steps = self.config, list[Tensor](), list[Transition]()
         for _ in range(config.num_steps):
             seen.append(self.actor.obs)
             steps.append(self._act())
@@ -145,7 +146,7 @@ class OffPolicy(ABC):
 
     def _act(self) -> Transition:
         """One step in every environment, into the replay."""
-        actor, config = self.actor, self._settings
+        actor, config = self.actor, self.config
         start = actor.start.cpu()
         self.clock = torch.where(start, torch.randint(2**62, start.shape), self.clock)
         began = self.policy.encoder.memory.begin_at(actor.state, self.clock.to(self.device))
@@ -174,7 +175,7 @@ class OffPolicy(ABC):
     def _follow(self, target: nn.Module, network: nn.Module) -> None:
         """Let a target network take a step towards the one that learns."""
         with torch.no_grad():
-            torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), self._settings.tau)
+            torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), self.config.tau)
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs to go on, but for the entries of the replay, which are in its file."""

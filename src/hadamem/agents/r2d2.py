@@ -66,13 +66,13 @@ class R2D2(OffPolicy):
     """
 
     policy: QNetwork
+    config: R2D2Config
     networks = ("policy", "target")
 
     def __init__(
         self, policy: QNetwork, env: VectorEnvironment, config: R2D2Config, folder: pathlib.Path | None = None
     ) -> None:
         super().__init__(policy, env, config, folder, store_states=True)
-        self.config = config
         self.target = deepcopy(policy).requires_grad_(False)
         self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, fused=True)
         number = distributed.rank() * env.num_envs + torch.arange(env.num_envs)

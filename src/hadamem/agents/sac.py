@@ -63,6 +63,7 @@ class SAC(OffPolicy):
     """
 
     policy: SoftActor
+    config: SACConfig
     networks = ("policy", "critic", "target")
 
     def __init__(
@@ -74,7 +75,7 @@ class SAC(OffPolicy):
         folder: pathlib.Path | None = None,
     ) -> None:
         super().__init__(policy, env, config, folder)
-        self.critic, self.config = critic, config
+        self.critic = critic
         self.target = deepcopy(critic).requires_grad_(False)
         self.log_temperature = torch.tensor(math.log(config.temperature), device=self.device, requires_grad=True)
         learned = [*policy.parameters(), *critic.parameters()] + [self.log_temperature] * config.tune_temperature

@@ -38,13 +38,14 @@ class MemoryRLModule(TorchRLModule, ValueFunctionAPI):
         """Build the network; RLlib calls it."""
         options = self.model_config
         features = options.get("features", 64)
-        self.discrete = self.observation_space.n if isinstance(self.observation_space, spaces.Discrete) else None
-        self.embed = nn.Linear(self.discrete or spaces.flatdim(self.observation_space), features)
+        self.discrete = isinstance(self.observation_space, spaces.Discrete)
+        self.embed = nn.Linear(spaces.flatdim(self.observation_space), features)
         self.memory = make_memory(
             options.get("memory", "shm"), features, features, options.get("memory_size"), **options.get("memory_options", {})
         )
-        size = self.action_space.n if isinstance(self.action_space, spaces.Discrete) else 2 * spaces.flatdim(self.action_space)
-        self.policy, self.value = _head(features, int(size)), _head(features, 1)
+        a_number = 2 if isinstance(self.action_space, spaces.Box) else 1  # mean and deviation
+        self.policy = _head(features, a_number * spaces.flatdim(self.action_space))
+        self.value = _head(features, 1)
 
     def get_initial_state(self) -> dict[str, Any]:
         """Of one environment, without a batch."""
@@ -65,7 +66,7 @@ class MemoryRLModule(TorchRLModule, ValueFunctionAPI):
 
     def _features(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         obs = batch[Columns.OBS]
-        obs = F.one_hot(obs.long(), self.discrete).float() if self.discrete else obs.float().flatten(2)
+        obs = F.one_hot(obs.long(), self.embed.in_features).float() if self.discrete else obs.float().flatten(2)
         x = self.embed(obs)
         nothing = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)  # an episode begins with the initial state
         return self.memory(x, batch[Columns.STATE_IN], nothing)

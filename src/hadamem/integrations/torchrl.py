@@ -72,25 +72,29 @@ class MemoryModule(TensorDictModuleBase):
         whole = bool(recurrent_mode())
         rows = tensordict.reshape(-1, tensordict.shape[-1]) if whole else tensordict.reshape(-1).unsqueeze(-1)
         start = rows["is_init"].reshape(rows.shape)
-        x, begins = rows[self.in_key], torch.zeros_like(start)
-        begins[:, 0] = True
         if whole and self._draws:
-            begins |= start
-        # each row in the pieces that begin there, padded to the longest of them
-        piece, first = begins.flatten().cumsum(0) - 1, begins.flatten().nonzero().squeeze(-1)
-        place = torch.arange(len(piece), device=piece.device) - first[piece]
-        shape = len(first), int(place.max()) + 1
-        state = {name: self._as_was(name, rows[key].flatten(0, 1)[first]) for name, key in self._leaves.items()}
-        pieces = x.new_zeros(*shape, x.shape[-1]).index_put((piece, place), x.flatten(0, 1))
-        starts = start.new_zeros(shape).index_put((piece, place), start.flatten())
-        y, state = self.memory(pieces, state, starts)
-        y = y[piece, place]
+            y, state = self._in_pieces(rows, start), {}
+        else:
+            state = {name: self._as_was(name, rows[key][:, 0]) for name, key in self._leaves.items()}
+            y, state = self.memory(rows[self.in_key], state, start)
         tensordict.set(self.out_key, y.reshape((*tensordict.shape, -1)))
         if not whole:
             for name, key in self._leaves.items():
                 leaf = _as_real(state[name])
                 tensordict.set(("next", *key), leaf.reshape((*tensordict.shape, *leaf.shape[1:])))
         return tensordict
+
+    def _in_pieces(self, rows: TensorDictBase, start: Tensor) -> Tensor:
+        """What the memory gives for whole rows, each cut where an episode begins: its clock begins anew there."""
+        x, begins = rows[self.in_key], start.clone()
+        begins[:, 0] = True
+        piece, first = begins.flatten().cumsum(0) - 1, begins.flatten().nonzero().squeeze(-1)
+        place = torch.arange(len(piece), device=piece.device) - first[piece]
+        shape = len(first), int(place.max()) + 1  # padded to the longest
+        state = {name: self._as_was(name, rows[key].flatten(0, 1)[first]) for name, key in self._leaves.items()}
+        pieces = x.new_zeros(*shape, x.shape[-1]).index_put((piece, place), x.flatten(0, 1))
+        starts = start.new_zeros(shape).index_put((piece, place), start.flatten())
+        return self.memory(pieces, state, starts)[0][piece, place]
 
     def _as_was(self, name: str, leaf: Tensor) -> Tensor:
         return torch.view_as_complex(leaf.contiguous()) if name in self._complex else leaf

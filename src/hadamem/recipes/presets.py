@@ -88,7 +88,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "noise_correlation": 0.9,
         },
         # from the step within the episode a critic would read when episodes like this one end, and no advantage would be left;
-        # start_code lets a memory count these steps, and control suffers from it, too
+        # with start_code, which was tried, control became worse, too
         "network": {"memory_input_activation": False, "position_code": False},
         "memory": {"shm": _SHM, "gru": {"size": 128}, "lstm": {"size": 128}},
     },

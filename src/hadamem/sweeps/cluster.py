@@ -125,24 +125,24 @@ def train_on_ray(config: TrainConfig, path: pathlib.Path, address: str, resume: 
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    storage = path.absolute().with_name(f".ray-{path.name}")
+    storage.mkdir(parents=True, exist_ok=True)
+    refused = storage / "refused"
     given = {"config": json.dumps(asdict(config)), "path": str(path.absolute()), "resume": resume, "here": os.getcwd()}
+    given["refused"] = str(refused)
     processors = {"CPU": config.threads or 1}
     scaling = ScalingConfig(
         num_workers=config.processes, use_gpu=config.device.startswith("cuda"), resources_per_worker=processors
     )
-    storage = path.absolute().with_name(f".ray-{path.name}")
     ray.init(address=address)
     try:
         running = RunConfig(storage_path=str(storage), failure_config=FailureConfig(max_failures=-1))
         TorchTrainer(_process, train_loop_config=given, scaling_config=scaling, run_config=running).fit()
+        if refused.exists():
+            raise ValueError(refused.read_text())
     finally:
         ray.shutdown()
         shutil.rmtree(storage, ignore_errors=True)
-    refused = path.with_name(f".refused-{path.name}")
-    if refused.exists():
-        problem = refused.read_text()
-        refused.unlink()
-        raise ValueError(problem)
     return (path / "result.json").exists()
 
 
@@ -153,5 +153,5 @@ def _process(given: dict[str, Any]) -> None:
     begun = given["resume"] or has_checkpoint(path)
     try:
         train(config_from_dict(json.loads(given["config"])), path, begun)
-    except ValueError as error:  # it would be the same at the next try
-        path.with_name(f".refused-{path.name}").write_text(str(error))
+    except (ValueError, FloatingPointError) as error:  # it would be the same at the next try
+        pathlib.Path(given["refused"]).write_text(str(error))
