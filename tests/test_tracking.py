@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -55,6 +56,9 @@ def test_wandb_offline(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, 
     train(config("wandb"), tmp_path / "run")
     id = (tmp_path / "run" / "wandb.id").read_text()
     (written,) = (tmp_path / "run" / "wandb").glob(f"offline-run-*/run-{id}.wandb")
+    deadline = time.monotonic() + 30  # W&B's own process writes the file, which may come after the end of the run
+    while b"policy_loss" not in written.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert b"policy_loss" in written.read_bytes()
     assert (written.parent / "files" / "result.json").exists()
     assert "no longer written" not in caplog.text
