@@ -65,6 +65,26 @@ def test_every_memory_in_both_formats(memory: str, tmp_path: pathlib.Path) -> No
     assert not any(node.domain == "hadamem" for node in onnx.load(tmp_path / "policy.onnx").graph.node)
 
 
+@pytest.mark.parametrize("memory", ["shm", "gru", "ffm"])  # all of them: `hadamem bench export`
+def test_a_sequence_equals_its_steps(memory: str, tmp_path: pathlib.Path) -> None:
+    recorded = record(untrained(Game, memory, inputs=("obs", "action", "reward")), 6)
+    for write, file in ((export_onnx, tmp_path / "policy.onnx"), (export_torch, tmp_path / "policy.pt2")):
+        assert write(recorded, file, 18) < 1e-5
+    shapes = {
+        node.name: [d.dim_value for d in node.type.tensor_type.shape.dim][1:]
+        for node in onnx.load(file.with_suffix(".onnx")).graph.input
+    }
+    assert shapes["start"] == [6]
+    assert shapes["previous_action"][0] == 6
+
+
+def test_what_only_a_sequence_asks_of_onnx(tmp_path: pathlib.Path) -> None:
+    recorded = record(untrained(Game, "delta_net"), 6)
+    with pytest.raises(ExportError, match=r"delta_net cannot be exported to ONNX: .*linalg_solve_triangular"):
+        export_onnx(recorded, tmp_path / "policy.onnx")
+    assert export_torch(recorded, tmp_path / "policy.pt2", 12) < 1e-5
+
+
 def test_options_of_the_flagship(tmp_path: pathlib.Path) -> None:
     options = ("layers=2", "theta=centred", "heads=2", "convolution=3", "clamp=10")
     assert export_onnx(record(untrained(Game, "shm", options)), tmp_path / "policy.onnx", 20) < 1e-5
@@ -175,7 +195,7 @@ class Unknown(Spectral):
         return {"hidden": self._zeros(batch_size, 2)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
-        return self.map(x.cummax(dim=-1).values), state
+        return self.map(x.cummin(dim=-1).values), state
 
 
 def test_what_cannot_be_exported_says_why_in_a_line(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +204,7 @@ def test_what_cannot_be_exported_says_why_in_a_line(tmp_path: pathlib.Path, monk
     with pytest.raises(ValueError, match=r"the state has complex numbers \(hidden\)") as error:
         record(untrained(Game, "spectral"))
     recorded = record(untrained(Game, "unknown"))
-    with pytest.raises(ExportError, match=r"unknown cannot be exported to ONNX: .*cummax") as error:
+    with pytest.raises(ExportError, match=r"unknown cannot be exported to ONNX: .*cummin") as error:
         export_onnx(recorded, tmp_path / "policy.onnx")
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())

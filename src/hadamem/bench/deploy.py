@@ -19,6 +19,7 @@ from ..deploy.export import ExportError, Recorded, export_onnx, export_torch, re
 from ..envs.interface import Interface
 from .memories import in_turn
 
+_SEQUENCE = 20  # steps
 _SHAPE = 4  # numbers in an observation; there are two actions, as in CartPole
 
 
@@ -57,28 +58,33 @@ def measure_act(memories: Sequence[str], on_progress: Callable[[str], None]) -> 
 
 
 def measure_export(memories: Sequence[str], on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The largest difference from PyTorch over 200 steps with resets in both formats, the size of the ONNX file, and
-    microseconds for a step in ONNX Runtime on one thread; where it cannot be exported, the reason in the place of a number."""
+    """The largest difference from PyTorch over 200 steps with resets, in both formats, of one step ("onnx", "torch") and of
+    sequences ("onnx_sequence", "torch_sequence"); the size of the ONNX file of one step, and microseconds for a step in ONNX
+    Runtime on one thread. Where it cannot be exported, the reason in the place of a number."""
     rows = []
     for memory in memories:
         on_progress(memory)
-        row: dict[str, Any] = {"memory": memory, "onnx": None, "torch": None, "onnx_kb": None, "onnx_runtime_us": None}
+        row: dict[str, Any] = {"memory": memory, "onnx": None, "torch": None, "onnx_sequence": None, "torch_sequence": None}
         with tempfile.TemporaryDirectory() as folder:
-            onnx, torch_file = pathlib.Path(folder) / "policy.onnx", pathlib.Path(folder) / "policy.pt2"
-            try:
-                recorded = record(untrained(memory))
-                row["onnx"] = export_onnx(recorded, onnx)
-                row["torch"] = export_torch(recorded, torch_file)
-                row |= {"onnx_kb": onnx.stat().st_size / 1e3, "onnx_runtime_us": _in_onnx_runtime(recorded, onnx)}
-            except ExportError as error:
-                row["onnx"] = str(error)
+            file = pathlib.Path(folder) / "policy"
+            for length, suffix in ((None, ""), (_SEQUENCE, "_sequence")):
+                recorded = record(untrained(memory), length)
+                for name, write in (("onnx", export_onnx), ("torch", export_torch)):
+                    try:
+                        row[name + suffix] = write(recorded, file)
+                    except ExportError as error:
+                        row[name + suffix] = str(error)
+                    else:
+                        if name == "onnx" and length is None:
+                            row |= {"onnx_kb": file.stat().st_size / 1e3, "onnx_runtime_us": _in_onnx_runtime(recorded, file)}
         rows.append(row)
     return rows
 
 
 def shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """The rows of `measure_export`, to be printed."""
-    numbers = {"onnx": "{:.0e}", "torch": "{:.0e}", "onnx_kb": "{:.0f}", "onnx_runtime_us": "{:.0f}"}
+    differences = dict.fromkeys(("onnx", "torch", "onnx_sequence", "torch_sequence"), "{:.0e}")
+    numbers = differences | {"onnx_kb": "{:.0f}", "onnx_runtime_us": "{:.0f}"}
     return [
         {name: numbers[name].format(value) if isinstance(value, float) else str(value or "-") for name, value in row.items()}
         for row in rows

@@ -75,7 +75,7 @@ def pack(arguments: Sequence[str]) -> None:
 
 @dataclass
 class Export:
-    """Write one step of a trained policy as a graph for other runtimes, and play it there beside PyTorch.
+    """Write a trained policy as a graph for other runtimes, one step of it by default, and play it there beside PyTorch.
 
     A largest difference above 1e-4, in units of the largest number where that is above 1, is an error.
     """
@@ -86,6 +86,8 @@ class Export:
     """onnx: for ONNX Runtime and others, needs hadamem[export]; torch: for torch.export.load and AOTInductor"""
     out: pathlib.Path | None = None
     """file to write; None: beside the run, with its name and .onnx or .pt2"""
+    sequence: int | None = None
+    """steps of a whole sequence as one graph, as for scoring recorded episodes; None: one step, for acting"""
     steps: int = 200
     """steps that are played in both, with resets in between"""
 
@@ -98,8 +100,10 @@ def export(arguments: Sequence[str]) -> None:
     check_fields(given, ("steps",), at_least=1)
     to_onnx = given.format == "onnx"
     out = given.out or _beside(given.run, ".onnx" if to_onnx else ".pt2")
-    with show_status("recording one step"):
-        recorded = record(read_trained(given.run))
+    if given.sequence is not None:
+        check_fields(given, ("sequence",), at_least=1)
+    with show_status("recording the policy"):
+        recorded = record(read_trained(given.run), given.sequence)
         difference = (export_onnx if to_onnx else export_torch)(recorded, out, given.steps)
     say(f"{given.steps} steps with resets beside PyTorch: the largest difference is {difference:.1e}")
     print(out)

@@ -1,4 +1,4 @@
-"""A policy for other runtimes: one step of it as a graph, in ONNX or by torch.export, once it has played beside PyTorch."""
+"""A policy for other runtimes: a step or a sequence as a graph, which has played beside PyTorch before it is written."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ class ExportError(ValueError):
 
 @dataclass
 class Recorded:
-    """A step of a policy, and the graph that `torch.export` made of it."""
+    """A step (or a sequence) of a policy, and the graph that `torch.export` made of it."""
 
     trained: Trained
     step: Step
     program: torch.export.ExportedProgram
 
 
-def record(trained: Trained) -> Recorded:
-    """Have torch record one step of a policy, of any number of rows.
+def record(trained: Trained, length: int | None = None) -> Recorded:
+    """Have torch record one step of a policy, or a sequence of `length` steps, of any number of rows.
 
     Raises:
         ExportError: it cannot.
+        ValueError: length is less than 1.
     """
-    step = Step(trained.policy, trained.interface)
+    step = Step(trained.policy, trained.interface, length)
     batch = torch.export.Dim("N", min=1)
     example = tuple(torch.zeros(2, *field.shape, dtype=field.dtype) for field in step.inputs)
     with _quiet(), plain_operators(), torch.no_grad():
@@ -60,7 +61,7 @@ def record(trained: Trained) -> Recorded:
 
 
 def export_onnx(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> float:
-    """Write a policy as an ONNX model of one step, and play it in ONNX Runtime beside PyTorch.
+    """Write a policy as an ONNX model, and play it in ONNX Runtime beside PyTorch.
 
     Args:
         recorded: the policy.
@@ -82,7 +83,7 @@ def export_onnx(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> flo
     with _quiet(), torch.no_grad():
         try:
             program: Any = torch.onnx.export(
-                recorded.program,
+                recorded.program.run_decompositions({torch.ops.aten.cummax.default: _running_max}),
                 dynamo=True,
                 input_names=[field.name for field in step.inputs],
                 output_names=step.outputs,
@@ -102,6 +103,15 @@ def export_onnx(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> flo
     difference = _checked(trained, step, play, steps)
     write_whole(path, memoryview(content))
     return difference
+
+
+def _running_max(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """`torch.cummax` along the last dimension, which ONNX does not know: (values, places)."""
+    if dim not in (-1, x.dim() - 1):
+        raise NotImplementedError(f"cummax along dimension {dim}")
+    T, numbers = x.shape[-1], torch.finfo(x.dtype) if x.is_floating_point() else torch.iinfo(x.dtype)
+    later = torch.ones(T, T, dtype=torch.bool, device=x.device).triu(1)
+    return x[..., None, :].expand(*x.shape[:-1], T, T).masked_fill(later, numbers.min).max(dim=-1)
 
 
 def session_of(content: bytes) -> Any:
@@ -152,7 +162,7 @@ def _checked(trained: Trained, step: Step, play: Play, steps: int) -> float:
 
 @torch.no_grad()
 def largest_difference(trained: Trained, step: Step, play: Play, steps: int) -> tuple[float, str]:
-    """Play random observations with resets in another runtime and, by the policy's own code and kernels, in PyTorch.
+    """Play random observations with resets in another runtime and, step by step, by the policy's own code in PyTorch.
 
     Both carry their own state. Differences are absolute where the numbers of an output are within +-1, and else in units of the
     largest.
@@ -165,35 +175,47 @@ def largest_difference(trained: Trained, step: Step, play: Play, steps: int) -> 
     interface.observation.seed(0)
     state = policy.initial_state(_ROWS)
     mine = {f"state.{name}": _plain(leaf) for name, leaf in state.items()}
-    if step.previous:
+    if step.previous and not step.length:
         mine[f"state.{PREVIOUS}"] = np.zeros((_ROWS, step.previous.size), np.float32)
     history = np.zeros((_ROWS, interface.layout.size - interface.history.start), np.float32)
-    worst, where = 0.0, "nothing"
-    for t in range(steps):
-        start = rng.random(_ROWS) < (1 if t == 0 else _RESETS)
-        reward = rng.normal(size=_ROWS).astype(np.float32)
-        rows, inputs = _observations(step, rng)
-        if interface.reward:
-            inputs["reward"] = reward
-        rows[:, interface.history] = history
-        if interface.reward:
-            rows[:, -1] = reward
-        rows[start, interface.history] = 0
-        parameters, state = policy.distribution(torch.from_numpy(rows)[:, None], state, torch.from_numpy(start)[:, None])
-        _, outputs = step.actions(parameters[:, 0])
-        wanted = dict(zip(step.actions.names, outputs, strict=True))
-        wanted |= {f"new_state.{name}": torch.from_numpy(_plain(leaf)) for name, leaf in state.items()}
-        played = interface.actions.to_environment(policy.head.mode(parameters[:, 0]).numpy())
-        if step.previous:
-            interface.write_previous(played, 0, rows)
-            history = rows[:, interface.history].copy()
-            wanted[f"new_state.{PREVIOUS}"] = torch.from_numpy(history[:, : step.previous.size])
-        got = play({**inputs, "start": start, **mine})
+    length, worst, where = step.length or 1, 0.0, "nothing"
+    for first in range(0, steps, length):
+        given, expected = list[dict[str, Any]](), list[dict[str, Any]]()
+        for t in range(first, first + length):
+            start = rng.random(_ROWS) < (1 if t == 0 else _RESETS)
+            rows, inputs = _observations(step, rng)
+            inputs["start"] = start
+            if interface.reward:
+                inputs["reward"] = rng.normal(size=_ROWS).astype(np.float32)
+            rows[:, interface.history] = history
+            if interface.reward:
+                rows[:, -1] = inputs["reward"]
+            rows[start, interface.history] = 0
+            if step.previous and step.length:
+                inputs[PREVIOUS] = history[:, : step.previous.size]
+            seen, starts = torch.from_numpy(rows)[:, None], torch.from_numpy(start)[:, None]
+            parameters, state = policy.distribution(seen, state, starts)
+            _, outputs = step.actions(parameters[:, 0])
+            played = interface.actions.to_environment(policy.head.mode(parameters[:, 0]).numpy())
+            if step.previous:
+                interface.write_previous(played, 0, rows)
+                history = rows[:, interface.history].copy()
+            given.append(inputs)
+            expected.append({name: output.numpy() for name, output in zip(step.actions.names, outputs, strict=True)})
+        wanted = _over_time(expected, step.length) | {f"new_state.{name}": _plain(leaf) for name, leaf in state.items()}
+        if step.previous and not step.length:
+            wanted[f"new_state.{PREVIOUS}"] = history[:, : step.previous.size]
+        got = play({**_over_time(given, step.length), **mine})
         mine = {name.removeprefix("new_"): value for name, value in got.items() if name.startswith("new_state.")}
         for name, value in wanted.items():
-            if (difference := _difference(got[name], value.numpy())) > worst:
+            if (difference := _difference(got[name], value)) > worst:
                 worst, where = difference, f"{name} at step {t}"
     return worst, where
+
+
+def _over_time(steps: list[dict[str, Any]], length: int | None) -> dict[str, np.ndarray]:
+    """The arrays (N, ...) of all steps as (N, T, ...), or those of the one step there is."""
+    return steps[0] if length is None else {name: np.stack([step[name] for step in steps], axis=1) for name in steps[0]}
 
 
 def _observations(step: Step, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -1,6 +1,8 @@
-"""Memories with complex states in real numbers, one step at a time, for runtimes that know no others."""
+"""Memories with complex states in real numbers, step by step, for runtimes that know no others."""
 
 from __future__ import annotations
+
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +13,8 @@ from ..memory.diagonal import Diagonal
 from ..memory.ffm import FFM
 
 
-class _RealStep(Memory):
-    """One step of a memory whose state is one complex leaf (B, ...), here real (B, ..., 2): real and imaginary parts."""
+class _RealSteps(Memory):
+    """A memory whose state is one complex leaf (B, ...), here real (B, ..., 2): real and imaginary parts."""
 
     name: str
     decay: Tensor  # (..., 2)
@@ -26,15 +28,27 @@ class _RealStep(Memory):
         """Zeros."""
         return {self.name: self._zeros(batch_size, *self.shape, 2)}
 
-    def turned(self, state: State, start: Tensor) -> Tensor:
+    def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
+        """See Memory."""
+        h, ys = state[self.name], []
+        for t in range(x.shape[1]):
+            y, h = self.step(x[:, t], self.turned(h, start[:, t]))
+            ys.append(y)
+        return torch.stack(ys, dim=1), {self.name: h}
+
+    @abstractmethod
+    def step(self, x: Tensor, turned: Tensor) -> tuple[Tensor, Tensor]:
+        """From x (B, D) and the state that has already decayed to the output (B, D'), and the state."""
+
+    def turned(self, state: Tensor, start: Tensor) -> Tensor:
         """decay * state, and zero where an episode begins."""
-        before = torch.where(start.view(-1, *[1] * (len(self.shape) + 1)), 0, state[self.name])
+        before = torch.where(start.view(-1, *[1] * (len(self.shape) + 1)), 0, state)
         real, imaginary = before.unbind(-1)
         a, b = self.decay.unbind(-1)
         return torch.stack([a * real - b * imaginary, a * imaginary + b * real], dim=-1)
 
 
-class RealDiagonal(_RealStep):
+class RealDiagonal(_RealSteps):
     """`Diagonal`, with decay and gain as they are now."""
 
     def __init__(self, memory: Diagonal) -> None:
@@ -45,14 +59,14 @@ class RealDiagonal(_RealStep):
         self.register_buffer("write", write.transpose(1, 2).flatten(0, 1).clone())
         self.read, self.skip = memory.read, memory.skip
 
-    def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
-        """See Memory."""
+    def step(self, x: Tensor, turned: Tensor) -> tuple[Tensor, Tensor]:
+        """See _RealSteps."""
         assert isinstance(self.write, Tensor)
-        h = self.turned(state, start) + F.linear(x[:, 0], self.write).unflatten(-1, (-1, 2))
-        return (self.read(h.flatten(-2)) + self.skip(x[:, 0]))[:, None], {self.name: h}
+        h = turned + F.linear(x, self.write).unflatten(-1, (-1, 2))
+        return self.read(h.flatten(-2)) + self.skip(x), h
 
 
-class RealFFM(_RealStep):
+class RealFFM(_RealSteps):
     """`FFM`, with its decay as it is now."""
 
     def __init__(self, memory: FFM) -> None:
@@ -62,14 +76,14 @@ class RealFFM(_RealStep):
         self.register_buffer("decay", torch.view_as_real(decay).clone())
         self.sizes, self.project, self.read = memory.sizes, memory.project, memory.read
 
-    def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
-        """See Memory."""
-        new, gate_in, through, gate_out = self.project(x[:, 0]).split(self.sizes, dim=-1)
-        real, imaginary = self.turned(state, start).unbind(-1)
+    def step(self, x: Tensor, turned: Tensor) -> tuple[Tensor, Tensor]:
+        """See _RealSteps."""
+        new, gate_in, through, gate_out = self.project(x).split(self.sizes, dim=-1)
+        real, imaginary = turned.unbind(-1)
         traces = torch.stack([real + (new * torch.sigmoid(gate_in))[..., None], imaginary], dim=-1)
         gate = torch.sigmoid(gate_out)
         y = F.layer_norm(self.read(traces.flatten(1)), (self.output_size,)) * gate + through * (1 - gate)
-        return y[:, None], {self.name: traces}
+        return y, traces
 
 
 @torch.no_grad()

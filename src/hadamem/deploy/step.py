@@ -1,4 +1,4 @@
-"""One step of a trained policy as a function of tensors: from raw observations and a state to an action and the next state.
+"""A trained policy as a function of tensors: from raw observations and a state to an action and the next state.
 
 All that stands between the environment and the network is inside: one-hot codes, pictures' scales, the normaliser, masks, the
 previous action, bounds and `start` of actions.
@@ -22,7 +22,7 @@ from ..networks import Policy
 from ..networks.heads import Categorical, Gaussian, Product, SquashedGaussian
 from .real import with_real_memories
 
-PREVIOUS = "previous_action"  # the leaf of the state that holds it, as the network is told it
+PREVIOUS = "previous_action"  # the leaf of the state (or the input) that holds it, as the network is told it
 
 
 class Field(NamedTuple):
@@ -45,13 +45,21 @@ class Step(nn.Module):
     of the distribution, "logits" (of illegal choices -1e9), or "mean" and "std" of a normal distribution, which is cut at the
     bounds (PPO), or squashed into them by tanh (SAC: mean and std are those before); "new_state.NAME".
 
+    With `length`, it is a whole sequence: inputs and outputs (N, length, ...), but for the state, which is that before and
+    after all steps. What was done in the step before is then an input, "previous_action", in the columns that one step would
+    have put into its state.
+
     Args:
         policy: copied.
         interface: of its environment.
+        length: T, steps of a sequence; None for one step, without an axis of its own.
     """
 
-    def __init__(self, policy: Policy, interface: Interface) -> None:
+    def __init__(self, policy: Policy, interface: Interface, length: int | None = None) -> None:
         super().__init__()
+        if length is not None and length < 1:
+            raise ValueError(f"length is {length}; it must be at least 1")
+        self.length = length
         self.policy = copy.deepcopy(policy).cpu().eval()
         with_real_memories(self.policy)
         self.interface = interface
@@ -67,32 +75,44 @@ class Step(nn.Module):
             fields.append(Field("reward", (), torch.float32))
         if interface.mask != "none":
             fields.append(Field("mask", (sum(interface.actions.counts),), torch.bool))
-        leaves = [(name, tuple(leaf.shape[1:]), leaf.dtype) for name, leaf in state.items()]
+        fields.append(Field("start", (), torch.bool))
+        states = [Field(f"state.{name}", tuple(leaf.shape[1:]), leaf.dtype) for name, leaf in state.items()]
+        self.previous_name = PREVIOUS if length is not None else f"state.{PREVIOUS}"
         if self.previous:
-            leaves.append((PREVIOUS, (self.previous.size,), torch.float32))
-        states = [Field(f"state.{name}", shape, dtype) for name, shape, dtype in leaves]
-        self.inputs = [*fields, Field("start", (), torch.bool), *states]
+            previous = Field(self.previous_name, (self.previous.size,), torch.float32)
+            (states if length is None else fields).append(previous)
+        if length is not None:
+            fields = [Field(name, (length, *shape), dtype) for name, shape, dtype in fields]
+        self.inputs = [*fields, *states]
         self.outputs = [*self.actions.names, *(f"new_{field.name}" for field in states)]
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         given = {field.name: tensor for field, tensor in zip(self.inputs, tensors, strict=True)}
+        state: State = {name: given[f"state.{name}"] for name in self.state_names}
+        if self.length is not None:
+            given = {name: x if name.startswith("state.") else x.flatten(0, 1) for name, x in given.items()}
         start = given["start"]
         columns = self.observation.columns(given) if self.observation else []
         if "mask" in given:
             columns.append(self._mask(given["mask"]))
         if self.previous:
-            columns.append(torch.where(start[:, None], 0, given[f"state.{PREVIOUS}"]))
+            columns.append(torch.where(start[:, None], 0, given[self.previous_name]))
         if "reward" in given:
             columns.append(torch.where(start, 0, given["reward"])[:, None])
         rows = torch.cat(columns, dim=-1) if len(columns) > 1 else columns[0]
-        state: State = {name: given[f"state.{name}"] for name in self.state_names}
-        parameters, after = self.policy.distribution(rows[:, None], state, start[:, None])
-        own, outputs = self.actions(parameters[:, 0])
+        parameters, after = self.policy.distribution(self._by_row(rows), state, self._by_row(start))
+        own, outputs = self.actions(parameters.flatten(0, 1))
         leaves = [after[name] for name in self.state_names]
+        if self.length is not None:
+            return (*(self._by_row(output) for output in outputs), *leaves)
         if self.previous:
             leaves.append(torch.cat(self.previous.columns(own), dim=-1))
         return (*outputs, *leaves)
+
+    def _by_row(self, x: Tensor) -> Tensor:
+        """(N * T, ...) -> (N, T, ...)."""
+        return x[:, None] if self.length is None else x.unflatten(0, (-1, self.length))
 
     def _mask(self, mask: Tensor) -> Tensor:
         """The agent's columns from the environment's choices."""
