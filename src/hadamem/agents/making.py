@@ -43,7 +43,7 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any)
     )
 
 
-def make_single(config: TrainConfig) -> gymnasium.Env:
+def make_single(config: TrainConfig) -> gymnasium.Env[Any, Any]:
     """One environment of the task of a configuration, as it is, without rows."""
     return make_one(config.env, tasks.parse_options(config.env, config.env_options), _changes(config))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -21,7 +22,7 @@ from .memories import in_turn, ratio
 _MOST_ROUNDS = 1000  # the time ends them
 
 
-class Sleeping(gymnasium.Env):
+class Sleeping(gymnasium.Env[Any, Any]):
     """An environment that waits 5 ms for something in every step, as one that talks to another program does."""
 
     observation_space = spaces.Box(-1, 1, (4,))

@@ -74,7 +74,7 @@ def record_episodes(
         env.close()
 
 
-def _spec_of(env: gymnasium.Env) -> EnvSpec | None:
+def _spec_of(env: gymnasium.Env[Any, Any]) -> EnvSpec | None:
     """What Minari makes the environment by again; None where that cannot be written, as of a class of somebody's module."""
     try:
         if env.spec is not None:
@@ -85,7 +85,7 @@ def _spec_of(env: gymnasium.Env) -> EnvSpec | None:
 
 
 def play_episode(
-    env: gymnasium.Env, choose: Callable[[Any, float, dict[str, Any]], Any], seed: int, max_steps: int = 100_000
+    env: gymnasium.Env[Any, Any], choose: Callable[[Any, float, dict[str, Any]], Any], seed: int, max_steps: int = 100_000
 ) -> Any:
     """Play one episode and keep it, as `minari.create_dataset_from_buffers` takes it.
 
@@ -115,6 +115,6 @@ def play_episode(
     return EpisodeBuffer(None, seed, None, seen, taken, rewards[1:], ends, cuts)
 
 
-def _batch(space: gymnasium.Space, items: list[Any]) -> Any:
+def _batch(space: gymnasium.Space[Any], items: list[Any]) -> Any:
     empty: Any = create_empty_array(space, len(items))
     return concatenate(space, items, empty)

@@ -128,7 +128,7 @@ class Step(nn.Module):
 class _Rows(nn.Module):
     """`Encoder` in torch: leaves of a space (N, ...) to columns (N, size)."""
 
-    def __init__(self, space: spaces.Space, name: str, channels: Any) -> None:
+    def __init__(self, space: spaces.Space[Any], name: str, channels: Any) -> None:
         super().__init__()
         encoder = Encoder(space, name, channels=channels)
         self.size = encoder.end
@@ -186,7 +186,7 @@ class _EnvironmentActions(nn.Module):
             outputs += [own[name], *_distribution(head, own_parameters)]
         return own, outputs
 
-    def _as_played(self, space: spaces.Space, action: Tensor) -> Tensor:
+    def _as_played(self, space: spaces.Space[Any], action: Tensor) -> Tensor:
         shape = space.shape or ()
         if isinstance(space, spaces.Box):
             low, high = (torch.as_tensor(bound.reshape(-1).astype(np.float64)) for bound in (space.low, space.high))
@@ -216,5 +216,5 @@ def _distribution(head: nn.Module, parameters: Tensor) -> Sequence[Tensor]:
     return (parameters,)
 
 
-def _dtype(space: spaces.Space) -> torch.dtype:
+def _dtype(space: spaces.Space[Any]) -> torch.dtype:
     return torch.from_numpy(np.zeros(1, space.dtype)).dtype

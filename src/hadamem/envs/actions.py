@@ -32,7 +32,7 @@ class Actions:
         ValueError: for any other action space, and for one that cannot be played jointly.
     """
 
-    def __init__(self, space: spaces.Space, joint: bool = False) -> None:
+    def __init__(self, space: spaces.Space[Any], joint: bool = False) -> None:
         self._parts = [_Part(path, part) for path, part in _walk(space, ())]
         self.counts = action_counts(space)
         self.space, self._own_space, self._joint = space, space, joint
@@ -143,7 +143,7 @@ class Actions:
 class _Part:
     """A part of an action that is no Tuple or Dict, and where it stands in one."""
 
-    def __init__(self, path: tuple[Any, ...], space: spaces.Space) -> None:
+    def __init__(self, path: tuple[Any, ...], space: spaces.Space[Any]) -> None:
         self.path, self.space = path, space
         self._shape: tuple[int, ...] = space.shape or ()  # of one action as the environment wants it
         self.width = int(np.prod(self._shape))
@@ -192,7 +192,7 @@ class _Part:
         return f"but {self.space} wants shape ({N}, {self.width}) with integers from 0 to {highest}"
 
 
-def action_counts(space: spaces.Space) -> list[int]:
+def action_counts(space: spaces.Space[Any]) -> list[int]:
     """How many choices there are for each integer of an action; nothing for the numbers of a Box."""
     if isinstance(space, (spaces.Tuple, spaces.Dict)):
         return [count for _, part in _walk(space, ()) for count in action_counts(part)]
@@ -203,7 +203,7 @@ def action_counts(space: spaces.Space) -> list[int]:
     return []
 
 
-def action_parts(space: spaces.Space) -> list[spaces.Space]:
+def action_parts(space: spaces.Space[Any]) -> list[spaces.Space[Any]]:
     """The parts of an action space that are no Tuple or Dict, in the order of their columns.
 
     Raises:
@@ -212,7 +212,7 @@ def action_parts(space: spaces.Space) -> list[spaces.Space]:
     return [part for _, part in _walk(space, ())]
 
 
-def flat_mask(space: spaces.Space, mask: Any) -> np.ndarray:
+def flat_mask(space: spaces.Space[Any], mask: Any) -> np.ndarray:
     """A mask of legal choices as one array (sum of counts,), whatever way of writing it the environment has.
 
     Flat as sb3-contrib has it, or nested like the space with an array for each part, as Gymnasium's `sample(mask)` has it: a
@@ -229,7 +229,7 @@ def flat_mask(space: spaces.Space, mask: Any) -> np.ndarray:
     return np.asarray(mask).ravel()
 
 
-def _walk(space: spaces.Space, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], spaces.Space]]:
+def _walk(space: spaces.Space[Any], path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], spaces.Space[Any]]]:
     if isinstance(space, (spaces.Tuple, spaces.Dict)):
         items: Any = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
         for key, part in items:
@@ -243,7 +243,7 @@ def _walk(space: spaces.Space, path: tuple[Any, ...]) -> Iterator[tuple[tuple[An
         )
 
 
-def _nest(space: spaces.Space, values: Iterator[np.ndarray]) -> Any:
+def _nest(space: spaces.Space[Any], values: Iterator[np.ndarray]) -> Any:
     if isinstance(space, spaces.Dict):
         return {key: _nest(part, values) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):

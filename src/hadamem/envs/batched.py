@@ -47,7 +47,7 @@ class BatchedTask(VectorEnv):
     max_steps: int
     mutable: tuple[str, ...]
 
-    def __init__(self, num_envs: int, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    def __init__(self, num_envs: int, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
         self.num_envs = num_envs
         self.single_observation_space = observation_space
         self.single_action_space = action_space
@@ -139,8 +139,8 @@ class FixedLength(BatchedTask):
         self,
         num_envs: int,
         max_steps: int,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
         render_mode: str | None = None,
     ) -> None:
         super().__init__(num_envs, observation_space, action_space)
@@ -167,7 +167,7 @@ class FixedLength(BatchedTask):
         """Take one step: reward (N,) float64."""
 
 
-class SingleTask(gymnasium.Env):
+class SingleTask(gymnasium.Env[Any, Any]):
     """One environment of a batched task, as an ordinary Gymnasium environment that does not begin anew by itself.
 
     Args:

@@ -74,14 +74,14 @@ class Environments(VectorEnv):
         self,
         id: str,
         num_envs: int,
-        make: Callable[[], gymnasium.Env],
+        make: Callable[[], gymnasium.Env[Any, Any]],
         observe: Sequence[str] = (),
         first: int = 0,
         batch: Any = None,
     ) -> None:
         self.id, self.num_envs, self._first = id, num_envs, first
         self._max_steps: int | None = None
-        self.envs: list[gymnasium.Env] = []
+        self.envs: list[gymnasium.Env[Any, Any]] = []
         self._steps = [0] * num_envs  # of the episode that goes on
         for i in range(num_envs):
             try:
@@ -282,7 +282,7 @@ def raise_as_theirs(where: str, error: Exception) -> NoReturn:
     raise EnvironmentFailedError(f"{where}: {who} {type(error).__name__}: {error}") from error
 
 
-def gather(space: spaces.Space, observations: list[Any], batch: Any, where: Callable[[int], str]) -> Any:
+def gather(space: spaces.Space[Any], observations: list[Any], batch: Any, where: Callable[[int], str]) -> Any:
     """Put observations of single environments into a batch, which is overwritten; `where` names the place of a wrong one."""
     try:
         return concatenate(space, observations, batch)
@@ -324,7 +324,7 @@ def _number(value: Any) -> float | None:
     return float(array) if array.ndim == 0 and array.dtype.kind in "biuf" else None
 
 
-def _mismatch(space: spaces.Space, value: Any, name: str) -> str | None:
+def _mismatch(space: spaces.Space[Any], value: Any, name: str) -> str | None:
     """How the shape or the type of an observation differs from its space; None where it does not."""
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         for key, child in space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces):

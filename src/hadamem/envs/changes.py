@@ -29,7 +29,7 @@ class Changes:
     gray: bool = False
     resize: tuple[int, int] | None = None
 
-    def apply(self, env: gymnasium.Env) -> gymnasium.Env:
+    def apply(self, env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
         """Put them around an environment.
 
         Raises:
@@ -39,7 +39,7 @@ class Changes:
         for name in self.wrappers:
             env = _wrapper(name)(env)
             if not isinstance(env, gymnasium.Env):
-                raise ValueError(f"wrapper {name} gave {env!r}; it must give a gymnasium.Env")
+                raise ValueError(f"wrapper {name} gave {env!r}; it must give a gymnasium.Env[Any, Any]")
         if self.frame_skip > 1:
             _require_picture(env, "frame_skip", (2, 3))
             env = MaxAndSkipObservation(env, self.frame_skip)
@@ -52,7 +52,7 @@ class Changes:
         return env
 
 
-def _wrapper(name: str) -> Callable[[gymnasium.Env], Any]:
+def _wrapper(name: str) -> Callable[[gymnasium.Env[Any, Any]], Any]:
     module, colon, attribute = name.rpartition(":")
     if not colon or not attribute.isidentifier():
         raise ValueError(f"wrapper {name!r} must be package.module:name, the name of a class or a function there")
@@ -67,7 +67,7 @@ def _wrapper(name: str) -> Callable[[gymnasium.Env], Any]:
     return found
 
 
-def _require_picture(env: gymnasium.Env, option: str, axes: tuple[int, ...]) -> None:
+def _require_picture(env: gymnasium.Env[Any, Any], option: str, axes: tuple[int, ...]) -> None:
     space = env.observation_space
     picture = isinstance(space, spaces.Box) and space.dtype == np.uint8
     if not picture or len(shape := space.shape or ()) not in axes or (option == "gray" and shape[-1] != 3):

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 
-def space_to_json(space: spaces.Space) -> dict[str, Any]:
+def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
     """A Box, Discrete, MultiDiscrete, MultiBinary, or a Tuple or Dict of these, in what `json` can write.
 
     Bounds that are the same everywhere are one number; those that are not finite are "inf", "-inf" and "nan", for JSON has no
@@ -34,7 +34,7 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
     raise ValueError(f"a {type(space).__name__} space cannot be kept as JSON")
 
 
-def space_from_json(said: Any) -> spaces.Space:
+def space_from_json(said: Any) -> spaces.Space[Any]:
     """The space that `space_to_json` made that of.
 
     Raises:
@@ -62,7 +62,7 @@ def space_from_json(said: Any) -> spaces.Space:
     raise ValueError(f"there is no space of the kind {said['kind']!r}")
 
 
-def _name(space: spaces.Space) -> str:
+def _name(space: spaces.Space[Any]) -> str:
     return np.dtype(space.dtype).name
 
 

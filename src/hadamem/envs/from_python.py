@@ -60,7 +60,7 @@ def vector_of(id: str) -> VectorEnv | None:
     return _vectors.get(id)
 
 
-def register_callable(id: str, make: Callable[..., gymnasium.Env]) -> str:
+def register_callable(id: str, make: Callable[..., gymnasium.Env[Any, Any]]) -> str:
     """Let Gymnasium know a class or function of a module; returns the id to make it by."""
     name = id.replace(":", ".")
     if name not in gymnasium.registry:
@@ -68,7 +68,7 @@ def register_callable(id: str, make: Callable[..., gymnasium.Env]) -> str:
     return name
 
 
-def _register(name: str, make: Callable[..., gymnasium.Env]) -> str:
+def _register(name: str, make: Callable[..., gymnasium.Env[Any, Any]]) -> str:
     id = f"{HERE}{name}-{next(_numbers)}"
     gymnasium.register(id, make)
     return id

@@ -37,8 +37,8 @@ class Interface:
 
     def __init__(
         self,
-        observation: spaces.Space,
-        action: spaces.Space,
+        observation: spaces.Space[Any],
+        action: spaces.Space[Any],
         inputs: Sequence[str] = ("obs",),
         mask: MaskPlace = "none",
         joint_actions: bool = False,
@@ -62,7 +62,7 @@ class Interface:
         self.layout = Layout(tuple(leaves))
 
     @property
-    def action_space(self) -> spaces.Space:
+    def action_space(self) -> spaces.Space[Any]:
         """See `VectorEnvironment`."""
         return self.actions.space
 

@@ -104,11 +104,11 @@ class Encoder:
         ValueError: for a space, or a nested one, that has no fixed width (Text, Graph, Sequence, ...).
     """
 
-    def __init__(self, space: spaces.Space, name: str = "obs", offset: int = 0, channels: Channels | None = None) -> None:
+    def __init__(self, space: spaces.Space[Any], name: str = "obs", offset: int = 0, channels: Channels | None = None) -> None:
         self.leaves: tuple[Leaf, ...] = ()
         self.unclear: list[str] = []  # pictures of which neither shape nor option says where the channels are
         self._plan: list[tuple[tuple[Any, ...], Leaf, Write]] = []
-        self.sources: list[tuple[spaces.Space, Picture | None]] = []  # of the leaves, in their order
+        self.sources: list[tuple[spaces.Space[Any], Picture | None]] = []  # of the leaves, in their order
         self.paths: list[tuple[Any, ...]] = []  # to them
         self.offset = offset
         for part in _parts(space, (), name, channels):
@@ -199,13 +199,13 @@ def _leaf_name(name: str, path: tuple[Any, ...]) -> str:
     return ".".join([name, *map(str, path)])
 
 
-def _at(space: spaces.Space, path: tuple[Any, ...]) -> spaces.Space:
+def _at(space: spaces.Space[Any], path: tuple[Any, ...]) -> spaces.Space[Any]:
     for key in path:
         space = space[key]  # type: ignore[index]  # a Dict or Tuple, since the path was found there
     return space
 
 
-def _parts(space: spaces.Space, path: tuple[Any, ...], name: str, channels: Channels | None) -> Iterator[_Part]:
+def _parts(space: spaces.Space[Any], path: tuple[Any, ...], name: str, channels: Channels | None) -> Iterator[_Part]:
     where = _leaf_name(name, path)
     if isinstance(space, spaces.Tuple):
         for i, child in enumerate(space.spaces):
@@ -262,7 +262,7 @@ def _one_hot(space: spaces.Discrete | spaces.MultiDiscrete, where: str) -> Write
     return write
 
 
-def _require_below(limits: Any, digits: np.ndarray, values: np.ndarray, what: str, space: spaces.Space) -> None:
+def _require_below(limits: Any, digits: np.ndarray, values: np.ndarray, what: str, space: spaces.Space[Any]) -> None:
     """Raise InvalidValueError where `digits` (N, K), made of `values`, are not all from 0 to `limits` - 1."""
     inside = digits.astype(np.int64, copy=False).view(np.uint64) < limits  # as unsigned, what is negative is huge
     if np.count_nonzero(inside) < inside.size:

@@ -101,7 +101,7 @@ def make_vector(
         raise
 
 
-def make_one(id: str, options: Mapping[str, Any], changes: Changes | None = None) -> gymnasium.Env:
+def make_one(id: str, options: Mapping[str, Any], changes: Changes | None = None) -> gymnasium.Env[Any, Any]:
     """One environment as it is, with what is put around it; see `make_vector`.
 
     Raises:
@@ -124,7 +124,7 @@ def _one_by_one(id: str, num_envs: int, make: Make, observe: Sequence[str], work
     return Environments(id, num_envs, make, observe)
 
 
-def _make(id: str, kwargs: dict[str, Any], changes: Changes | None) -> gymnasium.Env:
+def _make(id: str, kwargs: dict[str, Any], changes: Changes | None) -> gymnasium.Env[Any, Any]:
     made: str | EnvSpec = id
     if reserved := kwargs.keys() & {"id", "disable_env_checker"}:  # names of `make`'s own parameters: it takes them in a spec
         made = deepcopy(gymnasium.spec(id))

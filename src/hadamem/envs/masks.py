@@ -22,7 +22,7 @@ class MaskReader:
         env: whose masks.
     """
 
-    def __init__(self, env: gymnasium.Env) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         self._space = env.action_space
         self._counts = action_counts(self._space)
         self._method: Callable[[], Any] | None = None
@@ -45,7 +45,7 @@ class MaskReader:
         return checked_mask(self._space, self._counts, mask)
 
 
-def checked_mask(space: spaces.Space, counts: list[int], mask: Any) -> np.ndarray:
+def checked_mask(space: spaces.Space[Any], counts: list[int], mask: Any) -> np.ndarray:
     """A mask of the actions of a space, as a new array (sum of counts,) uint8.
 
     Raises:
@@ -68,7 +68,7 @@ def checked_mask(space: spaces.Space, counts: list[int], mask: Any) -> np.ndarra
     return legal.astype(np.uint8)
 
 
-def masked_by_key(observation: spaces.Space, action: spaces.Space) -> bool:
+def masked_by_key(observation: spaces.Space[Any], action: spaces.Space[Any]) -> bool:
     """Whether an observation space says under "action_mask" which actions are legal, and not something else."""
     if not isinstance(observation, spaces.Dict) or KEY not in observation.spaces:
         return False
@@ -79,7 +79,7 @@ def masked_by_key(observation: spaces.Space, action: spaces.Space) -> bool:
     return mask.size > 0 and mask.size == sum(action_counts(action))
 
 
-def without_mask(observation: spaces.Space, action: spaces.Space) -> spaces.Space:
+def without_mask(observation: spaces.Space[Any], action: spaces.Space[Any]) -> spaces.Space[Any]:
     """An observation space without the mask that is part of it."""
     if not masked_by_key(observation, action):
         return observation

@@ -8,7 +8,9 @@ from gymnasium import spaces
 from .masks import without_mask
 
 
-def seen_parts(observation: spaces.Space, action: spaces.Space, observe: Sequence[str] = ()) -> tuple[spaces.Space, list[str]]:
+def seen_parts(
+    observation: spaces.Space[Any], action: spaces.Space[Any], observe: Sequence[str] = ()
+) -> tuple[spaces.Space[Any], list[str]]:
     """What an agent sees of an observation: the parts asked for, without a mask of actions and what has no fixed width.
 
     Args:
@@ -26,14 +28,14 @@ def seen_parts(observation: spaces.Space, action: spaces.Space, observe: Sequenc
     return without_unsized(_chosen(space, observe, space) if observe else space)
 
 
-def _items(space: spaces.Space) -> list[tuple[Any, spaces.Space]]:
+def _items(space: spaces.Space[Any]) -> list[tuple[Any, spaces.Space[Any]]]:
     if isinstance(space, spaces.Dict):
         return list(space.spaces.items())
     return list(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else []
 
 
-def _chosen(space: spaces.Space, names: Sequence[str], whole: spaces.Space, before: str = "") -> spaces.Space:
-    rest: dict[Any, spaces.Space] = {}
+def _chosen(space: spaces.Space[Any], names: Sequence[str], whole: spaces.Space[Any], before: str = "") -> spaces.Space[Any]:
+    rest: dict[Any, spaces.Space[Any]] = {}
     known = set()
     for key, child in _items(space):
         name = f"{before}{key}"
@@ -48,14 +50,14 @@ def _chosen(space: spaces.Space, names: Sequence[str], whole: spaces.Space, befo
     return spaces.Dict(rest)
 
 
-def _names(space: spaces.Space, before: str = "") -> list[str]:
+def _names(space: spaces.Space[Any], before: str = "") -> list[str]:
     names = []
     for key, child in _items(space):
         names += [f"{before}{key}", *_names(child, f"{before}{key}.")]
     return names
 
 
-def without_unsized(space: spaces.Space, name: str = "obs") -> tuple[spaces.Space, list[str]]:
+def without_unsized(space: spaces.Space[Any], name: str = "obs") -> tuple[spaces.Space[Any], list[str]]:
     """Leave out the parts of a Dict or Tuple that have no fixed width (Text, Sequence, Graph, ...).
 
     A Tuple that loses a part becomes a Dict whose keys are the positions of the remaining ones, so that every path into an
@@ -71,7 +73,7 @@ def without_unsized(space: spaces.Space, name: str = "obs") -> tuple[spaces.Spac
     """
     if not isinstance(space, (spaces.Tuple, spaces.Dict)):
         return space, [] if _sized(space) else [f"{name} ({type(space).__name__})"]
-    rest: dict[Any, spaces.Space] = {}
+    rest: dict[Any, spaces.Space[Any]] = {}
     left_out: list[str] = []
     for key, child in _items(space):
         child, lost = without_unsized(child, f"{name}.{key}")
@@ -81,7 +83,7 @@ def without_unsized(space: spaces.Space, name: str = "obs") -> tuple[spaces.Spac
     return (spaces.Dict(rest) if left_out and rest else space), left_out
 
 
-def _sized(space: spaces.Space) -> bool:
+def _sized(space: spaces.Space[Any]) -> bool:
     """Whether every part of a space has a fixed width."""
     if isinstance(space, (spaces.Tuple, spaces.Dict)):
         return all(_sized(child) for _, child in _items(space))

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from math import ceil
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -23,7 +24,7 @@ class CardSequence(FixedLength):
 
     mutable = ("clock", "cards")
 
-    def __init__(self, num_envs: int, decks: int, max_steps: int, observation_space: spaces.Space) -> None:
+    def __init__(self, num_envs: int, decks: int, max_steps: int, observation_space: spaces.Space[Any]) -> None:
         super().__init__(num_envs, max_steps, observation_space, spaces.Discrete(SUITS))
         self.cards = np.empty((DECK * decks, num_envs), np.int64)
         self._sorted = np.arange(DECK * decks) % SUITS

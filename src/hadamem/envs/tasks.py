@@ -219,7 +219,7 @@ def _installed(module: str | None) -> bool:
     return module is None or importlib.util.find_spec(module) is not None
 
 
-def _words(space: spaces.Space) -> str:
+def _words(space: spaces.Space[Any]) -> str:
     """Write a space in a few characters: "Discrete(4)", "MultiDiscrete(52 x 3)", "Box(96, 96, 3)"."""
     name = type(space).__name__
     if isinstance(space, spaces.Tuple):

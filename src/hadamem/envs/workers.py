@@ -31,7 +31,7 @@ from .border import EnvironmentFailedError, Environments, notice
 from .interface import rows_of
 from .parts import seen_parts
 
-Make = Callable[[], gymnasium.Env]
+Make = Callable[[], gymnasium.Env[Any, Any]]
 
 #: A forked worker has all that this process has, functions and environments of a notebook included, and begins in milliseconds.
 _PROCESSES: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -61,8 +61,8 @@ class Kind(NamedTuple):
 
     seconds: float
     waits: bool
-    observation_space: gymnasium.Space
-    action_space: gymnasium.Space
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
     metadata: dict[str, Any]
     render_mode: str | None
     has_time_limit: bool
@@ -225,7 +225,7 @@ def _work(
     num_envs: int,
     make: Make,
     observe: Sequence[str],
-    seen: gymnasium.Space,
+    seen: gymnasium.Space[Any],
     memory: Any,
     begin: int,
     end: int,
@@ -339,7 +339,7 @@ def _try(pipe: Connection, id: str, make: Make) -> None:
         )
 
 
-def _time_of_step(env: gymnasium.Env) -> tuple[float, bool]:
+def _time_of_step(env: gymnasium.Env[Any, Any]) -> tuple[float, bool]:
     """Seconds of a step, and whether it waits for something meanwhile."""
     longest, most = _PROBE
     env.action_space.seed(0)

@@ -39,7 +39,7 @@ class MaskVelocity(gymnasium.ObservationWrapper, gymnasium.utils.RecordConstruct
             environment that is not known.
     """
 
-    def __init__(self, env: gymnasium.Env, indices: Iterable[int] | None = None) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], indices: Iterable[int] | None = None) -> None:
         indices = None if indices is None else tuple(indices)
         gymnasium.utils.RecordConstructorArgs.__init__(self, indices=indices)
         super().__init__(env)
@@ -62,7 +62,7 @@ class MaskVelocity(gymnasium.ObservationWrapper, gymnasium.utils.RecordConstruct
         return observation[self._kept]
 
 
-class RepeatTrials(gymnasium.Wrapper):
+class RepeatTrials(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Several inner episodes with one task as one episode: what was learned in the first helps in the next (RL^2).
 
     At the end of an inner episode the next begins at once. The observation that comes then is its first, and the flag that
@@ -80,7 +80,7 @@ class RepeatTrials(gymnasium.Wrapper):
         ValueError: another observation space, or fewer than one trial.
     """
 
-    def __init__(self, env: gymnasium.Env, trials: int = 2) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], trials: int = 2) -> None:
         super().__init__(env)
         space = env.observation_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:

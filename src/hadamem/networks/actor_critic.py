@@ -65,7 +65,7 @@ class ActorCritic(Policy):
     def __init__(
         self,
         layout: Layout,
-        action_space: spaces.Space,
+        action_space: spaces.Space[Any],
         memory: str,
         memory_size: int | None = None,
         memory_options: Mapping[str, Any] | None = None,

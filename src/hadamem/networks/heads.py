@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -251,7 +252,7 @@ def _centre_and_scale(space: spaces.Box) -> tuple[Tensor, Tensor]:
     return middle.float(), scale.float()
 
 
-def make_head(space: spaces.Space) -> Categorical | Gaussian | Product:
+def make_head(space: spaces.Space[Any]) -> Categorical | Gaussian | Product:
     """The distribution for an action space: Discrete, MultiDiscrete, MultiBinary, Box, and Tuple and Dict of these.
 
     Raises:

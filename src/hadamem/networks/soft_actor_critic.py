@@ -121,7 +121,7 @@ class SoftActor(Policy):
 
     head: Categorical | SquashedGaussian
 
-    def __init__(self, layout: Layout, action_space: spaces.Space, memory: MemoryChoice, config: SACNetworkConfig) -> None:
+    def __init__(self, layout: Layout, action_space: spaces.Space[Any], memory: MemoryChoice, config: SACNetworkConfig) -> None:
         super().__init__()
         self.head = soft_head(action_space)
         self.legal = LegalActions(layout, self.head)
@@ -156,7 +156,7 @@ class QNetwork(SoftActor):
     head: Categorical
     epsilon = 0.05
 
-    def __init__(self, layout: Layout, action_space: spaces.Space, memory: MemoryChoice, config: SACNetworkConfig) -> None:
+    def __init__(self, layout: Layout, action_space: spaces.Space[Any], memory: MemoryChoice, config: SACNetworkConfig) -> None:
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(
                 f"action space {action_space} is not supported by R2D2; it must be Discrete; --agent ppo can do more"
@@ -214,7 +214,7 @@ class TwinCritic(nn.Module):
         return values if action is None else values.squeeze(-1)
 
 
-def soft_head(space: spaces.Space) -> Categorical | SquashedGaussian:
+def soft_head(space: spaces.Space[Any]) -> Categorical | SquashedGaussian:
     """The distribution of SAC for an action space: Discrete or a bounded Box; anything else is a ValueError."""
     if isinstance(space, spaces.Box):
         return SquashedGaussian(space)
