@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .agents.config import TrainConfig
     from .agents.training import train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["PPO", "R2D2", "SAC", "TrainConfig", "delta_memory", "hadamard_memory", "linear_recurrence", "load", "train"]
 __all__ += _memory.__all__
 
