@@ -37,6 +37,39 @@ def test_default_is_the_released_arithmetic(theta: str) -> None:
     torch.testing.assert_close(memory(x, state)[0], released(memory, x, rows), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("learned", [0.0, 3.0])
+def test_a_stable_theta_never_strengthens_on_average(learned: float) -> None:
+    """Over all rows and signs the mean of C is at most 1, whatever was learned and whatever x is, and 1 where v_c is 0."""
+    torch.manual_seed(0)
+    memory = SHM(5, 7, 6, theta="stable", rows=8).double()
+    with torch.no_grad():
+        for parameter in memory.parameters():
+            parameter += learned * torch.randn_like(parameter)
+    clocks: dict[int, int] = {}
+    for clock in range(1000):
+        clocks.setdefault(int(hashed_rows(torch.tensor(clock), 16)), clock)
+    assert len(clocks) == 16
+    x = 3 * torch.randn(4, 1, 5, dtype=torch.float64)
+    maps = memory.project(memory.norm(x)).split(memory.sizes, dim=-1)[4:]
+    factors = [memory._factors(maps, torch.full((4, 1), clock))[1] for clock in clocks.values()]
+    mean = torch.stack([1 + torch.tanh(theta[..., None] * v_c[..., None, :]) for theta, v_c in factors]).mean(dim=0)
+    assert mean.max() <= 1 + 1e-12
+    assert mean.min() < 0.99
+    kept = (factors[0][1] == 0)[:, :, None].expand_as(mean)
+    assert kept.any()
+    torch.testing.assert_close(mean[kept], torch.ones_like(mean[kept]))
+
+
+def test_the_first_calibration_of_a_stable_theta_is_scaled() -> None:
+    torch.manual_seed(0)
+    plain, scaled = (SHM(5, 7, 6, theta="stable", heads=2, table_scale=scale) for scale in (1.0, 0.01))
+    for memory in (plain, scaled):
+        memory.initialise_orthogonal()
+    norms = [memory.project.weight.unflatten(0, (2, -1))[:, -6:].norm() for memory in (plain, scaled)]
+    torch.testing.assert_close(norms[1], 0.01 * norms[0])
+    assert scaled.project.weight.norm() > 3
+
+
 def test_clamped_after_each_step() -> None:
     """As the released agents of Wind and Point Robot do it: no entry grows beyond the bound, and it is read as it is kept."""
     free, bounded = SHM(5, 7, 4).double(), SHM(5, 7, 4, clamp=0.05).double()
@@ -141,7 +174,7 @@ def test_options_from_text() -> None:
     for text, word in (
         ("theta", "name=value"),
         ("thata=fixed", "theta"),
-        ("theta=rnd", "one of random, centred, fixed, learned"),
+        ("theta=rnd", "one of random, centred, stable, fixed, learned"),
         ("rows=many", "of type int"),
         ("read_norm=1", "true or false"),
     ):

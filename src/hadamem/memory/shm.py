@@ -14,7 +14,7 @@ from .base import Memory, State
 from .convolution import CausalConvolution
 from .window import episode_steps, turn_pairs
 
-Theta = Literal["random", "centred", "fixed", "learned"]
+Theta = Literal["random", "centred", "stable", "fixed", "learned"]
 FeatureMap = Literal["relu_sum", "softmax"]
 Calibration = Literal["tanh", "ones", "random", "fixed", "neural"]
 _THETAS, _FEATURE_MAPS, _CALIBRATIONS = get_args(Theta), get_args(FeatureMap), get_args(Calibration)
@@ -73,7 +73,13 @@ class SHM(Memory):
     The table is learned, and so its rows may come to agree: then the same input, again and again, multiplies an entry by more
     than 1 at each step. With u = theta_i v_c,j an entry of C is 1 + tanh(u) = exp(u) / cosh(u), whose logarithm is at most u.
     theta = "centred" makes the mean of u over the rows 0, whatever x is and whatever was learned, so that in the long run no
-    entry grows.
+    typical entry grows. theta = "stable" bounds the mean, too, and lets calibration erase on purpose:
+
+        theta_t = s_t a_t - softplus(b),  v_c = relu(.)        s_t = +-1 at random, a_t a random row, b learned
+
+    Since tanh is odd, the mean of C is at most 1, whatever x is and whatever was learned, and C is 1 where v_c is 0: the
+    products of C are a non-negative supermartingale, which exceeds a bound m with probability 1 / m at most, at any length
+    (docs/theory.md).
 
     The defaults are the released arithmetic: layer norm on the input, k and q = relu(.) / sum relu(.), no bias in any
     projection, an output layer. What the paper's text describes and the released code left undone (a row that is really
@@ -93,11 +99,11 @@ class SHM(Memory):
         calibration: "tanh" (the paper), or one of its ablation: "ones" (C = 1), "random" (entries of C_t uniform in (0, 2)),
             "fixed" (1 + tanh of a learned matrix, the same at every step) or "neural" (1 + tanh of a linear map of x to all
             entries). theta and rows count only for "tanh". The last three hold C of all steps in main memory.
-        theta: "random" (the paper); "centred", the same less the mean of the table's rows (below); "fixed" (always the first
-            row, which is what the released POPGym code computes); or "learned" (a linear map of x).
+        theta: "random" (the paper); "centred", the same less the mean of the table's rows, and "stable" (both above); "fixed"
+            (always the first row, which is what the released POPGym code computes); or "learned" (a linear map of x).
         rows: L, rows of the table of theta.
-        table_scale: factor of the table's first entries, which are Xavier's. Far below 1 the memory begins with C near 1 and
-            without the noise of random rows, and learns where to calibrate.
+        table_scale: factor of the table's first entries, which are Xavier's, or, of a stable theta, of the map of v_c. Far
+            below 1 the memory begins with C near 1 and without the noise of random rows, and learns where to calibrate.
         feature_map: of k and q, "relu_sum" (released) or "softmax".
         input_norm: layer norm on the input (released). Without it, small changes of the input stay visible.
         read_norm: layer norm on h; the released read-out is of order 1/H and learns slowly.
@@ -178,8 +184,13 @@ class SHM(Memory):
         self.sizes = [H, H, H, 1, *of_calibration]
         self.project = nn.Linear(input_size, heads * sum(self.sizes), bias=False)
         if calibration == "tanh" and theta != "learned":
-            bound = table_scale * math.sqrt(6 / (rows + H))  # Xavier, over the whole table also when only its first row is used
-            self.table = nn.Parameter(torch.empty(1 if theta == "fixed" else rows, heads * H).uniform_(-bound, bound))
+            bound = math.sqrt(6 / (rows + H))  # Xavier, over the whole table also when only its first row is used
+            table = torch.empty(1 if theta == "fixed" else rows, heads * H).uniform_(-bound, bound)
+            self.table = nn.Parameter(table if theta == "stable" else table_scale * table)
+        self.table_scale = table_scale
+        if calibration == "tanh" and theta == "stable":
+            self.erasure = nn.Parameter(torch.zeros(heads * H))
+            self._scale_calibration()
         if calibration == "fixed":
             self.table = nn.Parameter(torch.randn(heads, H, H) / H)
         self.read_norm = nn.LayerNorm(H) if read_norm else nn.Identity()
@@ -209,6 +220,13 @@ class SHM(Memory):
             for of_head in self.project.weight.unflatten(0, (self.heads, -1)):
                 for weight in of_head.split(self.sizes):
                     nn.init.orthogonal_(weight)
+        if self.calibration == "tanh" and self.theta == "stable":
+            self._scale_calibration()
+
+    @torch.no_grad()
+    def _scale_calibration(self) -> None:
+        """Scale the maps of v_c, the last of each head, by table_scale."""
+        self.project.weight.unflatten(0, (self.heads, -1))[:, -self.memory_size :] *= self.table_scale
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
@@ -256,6 +274,8 @@ class SHM(Memory):
         match self.calibration:
             case "tanh":
                 v_c, *theta = maps
+                if self.theta == "stable":
+                    v_c = torch.relu(v_c)
                 return "tanh_outer", [theta[0] if theta else self._by_head(self._theta(clock)), v_c]
             case "neural":
                 return "dense", [1 + torch.tanh(maps[0].unflatten(-1, (H, H)))]
@@ -268,8 +288,15 @@ class SHM(Memory):
         return "ones", []
 
     def _theta(self, clock: Tensor) -> Tensor:
-        rows = torch.zeros_like(clock) if self.theta == "fixed" else hashed_rows(clock, self.rows)
-        return F.embedding(rows, self.table - self.table.mean(dim=0) if self.theta == "centred" else self.table)
+        match self.theta:
+            case "fixed":
+                return F.embedding(torch.zeros_like(clock), self.table)
+            case "centred":
+                return F.embedding(hashed_rows(clock, self.rows), self.table - self.table.mean(dim=0))
+            case "stable":  # a row with a random sign, and a step towards erasing
+                both = torch.cat([self.table, -self.table])
+                return F.embedding(hashed_rows(clock, 2 * self.rows), both) - F.softplus(self.erasure)
+        return F.embedding(hashed_rows(clock, self.rows), self.table)
 
     def _by_relation(self, x: Tensor, lag: Tensor, mirror: Tensor) -> Tensor:
         """k or q, (B * heads, T, H), from its map; `lag` and `mirror` (B, T): positions for the heads that are turned."""

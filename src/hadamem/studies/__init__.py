@@ -17,6 +17,7 @@ STUDIES: dict[str, str] = {
     "ablation": "ablation",
     "scaling": "scaling",
     "long-horizon": "long_horizon",
+    "long-recall": "long_recall",
     "capacity": "capacity",
 }
 

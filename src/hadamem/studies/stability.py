@@ -31,6 +31,7 @@ _SHM: dict[str, Any] = {"feature_map": "softmax", "read_norm": True}  # of the p
 VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "SHM, random theta": ("shm", 32, _SHM),
     "SHM, centred theta": ("shm", 32, _SHM | {"theta": "centred"}),
+    "SHM, stable theta": ("shm", 32, _SHM | {"theta": "stable"}),
     "SHM, fixed theta": ("shm", 32, _SHM | {"theta": "fixed"}),
     "SHM, learned theta": ("shm", 32, _SHM | {"theta": "learned"}),
     "SHM, C = 1": ("shm", 32, _SHM | {"calibration": "ones"}),
@@ -68,8 +69,8 @@ class Size:
 
 
 SIZES: dict[Budget, Size] = {
-    "full": Size(32, (1, 4, 16, 64, 256, 1024, 4096), 65536, (8, 4), 1000, 1000),
-    "small": Size(16, (1, 4, 16, 64, 256, 1024, 4096), 16384, (4, 1), 1000, 300),
+    "full": Size(32, (1, 4, 16, 64, 256, 1024, 4096), 100_032, (8, 4), 1000, 1000),
+    "small": Size(16, (1, 4, 16, 64, 256, 1024, 4096), 100_032, (4, 1), 1000, 300),
     "tiny": Size(4, (1, 4, 16), 128, (2, 1), 16, 2),
 }
 
@@ -171,9 +172,9 @@ def _relative(norms: np.ndarray) -> np.ndarray:
 
 
 def _summary(logs: np.ndarray) -> dict[str, Any]:
-    """Of decimal logarithms (rows, chunks, entries): quantiles at powers of two, and the mean of the products themselves after
+    """Of decimal logarithms (rows, chunks, entries): quantiles at powers of two and at the end, and the mean of the products themselves after
     the first chunk; later than that, a sample of them says nothing of their expectation."""
-    at = [2**i - 1 for i in range(int(math.log2(logs.shape[1])) + 1)]
+    at = sorted({2**i - 1 for i in range(int(math.log2(logs.shape[1])) + 1)} | {logs.shape[1] - 1})
     quantiles = np.quantile(logs[:, at], (0.1, 0.5, 0.9), axis=(0, 2))
     return {
         "steps": [(i + 1) * _CHUNK for i in at],

@@ -1,0 +1,226 @@
+"""How far back does a memory learn to look, when the distance grows as it learns and nothing has to be explored?
+
+Supervised recall of the first of N symbols, backpropagated through all N steps: the part of a long task that is the memory's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pathlib
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+from torch.nn import functional as F
+
+from ..agents.config import seed_for
+from ..measure import resident_mb
+from ..memory import parse_options
+from ..report.curves import COLOURS
+from . import Budget, toys
+from .base import Findings, Study
+from .cells import Limits, measure_cached
+
+MEGABYTES = 8000.0  # a process above this is stopped
+RECALLED = 0.95
+_SHM = ("feature_map=softmax", "read_norm=true")  # of the preset "popgym-fast": it learns within minutes
+#: The memories by the name they have in the table: name, size (None: its default) and options.
+MEMORIES: dict[str, tuple[str, int | None, tuple[str, ...]]] = {
+    "SHM, stable theta": ("shm", 32, (*_SHM, "theta=stable", "table_scale=0.1")),
+    "SHM, centred theta": ("shm", 32, (*_SHM, "theta=centred", "table_scale=0.1")),
+    "SHM, random theta": ("shm", 32, _SHM),
+    "SHM, C = 1": ("shm", 32, (*_SHM, "calibration=ones")),
+    "GRU": ("gru", None, ()),
+    "FFM": ("ffm", None, ("horizon={N}",)),
+    "Mamba": ("mamba", None, ()),
+    "GLA": ("gla", None, ()),
+    "mLSTM": ("mlstm", None, ()),
+    "gated delta": ("delta_net", None, ()),
+    "S5": ("s5", None, ()),
+    "GPT": ("gpt", None, ("window={N}",)),
+}
+_LATEST = 20  # batches that decide whether the distance grows
+_ENOUGH = 0.98  # of their answers
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a budget measures.
+
+    Attributes:
+        distances: N, each with the seconds of wall time that every memory has.
+        seeds: networks and data.
+        fresh: every training in a process of its own, which is stopped when it takes too much memory.
+    """
+
+    distances: dict[int, float]
+    seeds: int
+    fresh: bool = True
+
+
+SIZES: dict[Budget, Size] = {
+    "full": Size({1_000: 300, 10_000: 600, 100_000: 1800}, seeds=3),
+    "small": Size({1_000: 60, 10_000: 120, 100_000: 240}, seeds=1),
+    "tiny": Size({4: 0.1, 12: 0.1}, seeds=1, fresh=False),
+}
+
+
+def distances(longest: int) -> Iterator[int]:
+    """10, 20, 40, 80, 100, 200, ..., up to the longest."""
+    for power in itertools.count(1):
+        for factor in (1, 2, 4, 8):
+            if factor * 10**power >= longest:
+                yield longest
+                return
+            yield factor * 10**power
+
+
+def recall(name: str, longest: int, seconds: float, seed: int) -> dict[str, Any]:
+    """Train a memory on the first of N symbols, N growing whenever the latest batches were right, until `longest` is learned,
+    the time is over, or gradients are no longer finite.
+
+    Returns:
+        "reached": the farthest distance that was learned, or 0; "accuracy" at the longest on 64 fresh rows; "updates" made, and
+        "lost" to gradients that were not finite; "seconds"; "process_mb".
+    """
+    memory, size, options = MEMORIES[name]
+    torch.manual_seed(seed_for(seed, "network"))
+    given = parse_options(memory, [option.format(N=longest) for option in options])
+    reader = toys.Reader(toys.first(longest), memory, size, **given)
+    optimiser = torch.optim.Adam(reader.parameters(), lr=3e-3)
+    toys.accuracy(reader, toys.first(2), 2)  # compile or load the kernels
+    ahead, reached, updates, lost = distances(longest), 0, 0, 0
+    distance, latest = next(ahead), deque[float](maxlen=_LATEST)
+    begin = time.monotonic()
+    while reached < longest and lost < _LATEST and time.monotonic() - begin < seconds:
+        x, target = toys.first(distance).draw(_rows(distance))
+        logits = reader(x)[:, -1]
+        optimiser.zero_grad()
+        F.cross_entropy(logits, target[:, -1]).backward()
+        if nn.utils.clip_grad_norm_(reader.parameters(), 1.0).isfinite():
+            optimiser.step()
+            updates += 1
+        else:
+            lost += 1
+        latest.append((logits.argmax(-1) == target[:, -1]).float().mean().item())
+        if len(latest) == _LATEST and statistics.mean(latest) >= _ENOUGH:
+            reached, distance = distance, next(ahead, longest)
+            latest.clear()
+    taken = {"updates": updates, "lost": lost, "seconds": time.monotonic() - begin, "process_mb": resident_mb()}
+    rows = _rows(longest)
+    accuracy = statistics.mean(toys.accuracy(reader, toys.first(longest), rows) for _ in range(64 // rows))
+    return {"reached": reached, "accuracy": accuracy, **taken}
+
+
+def _rows(distance: int) -> int:
+    """Of a batch: the longer, the fewer."""
+    return max(4, min(32, 40_000 // distance))
+
+
+def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], seed: int) -> Findings:
+    """See Study."""
+    size, rows = SIZES[budget], []
+    for longest, seconds in size.distances.items():
+        limits = Limits(4 * seconds, MEGABYTES) if size.fresh else None
+        for name in MEMORIES:
+            made = []
+            for number in range(seed, seed + size.seeds):
+                on_progress(f"{name}, {longest:,} steps, seed {number}")
+                made.append(measure_cached(work, recall, name, longest, seconds, number, limits=limits))
+            rows.append(_row(name, longest, made))
+    threads = torch.get_num_threads()
+    return Findings(
+        question="How far back does a memory learn to look, when the distance grows as it learns and nothing is explored?",
+        rows=rows,
+        conclusion=[_on_reach(rows), _on_time(rows), _on_lost(rows)],
+        figure=_draw(rows),
+        notes=[
+            f"A row holds N of {toys.SYMBOLS} random symbols, the first of them marked: which was it, is asked at the end; "
+            f"chance is {1 / toys.SYMBOLS}. N grows from 10 to the distance whenever {_LATEST} batches running were right to "
+            f"{_ENOUGH:.0%}. Backpropagation goes through all N steps of 4 to 32 rows. "
+            f"{threads} thread{'s' * (threads > 1)}, {size.seeds} seed{'s' * (size.seeds > 1)}; a distance counts as recalled "
+            f"when {RECALLED:.0%} of 64 fresh rows are right, with the median of seeds.",
+            "Every memory has the same wall time for a distance, "
+            + ", ".join(f"{seconds:g} s for {N:,}" for N, seconds in size.distances.items())
+            + f", and up to {MEGABYTES:,.0f} MB. An update whose gradient is not finite is left out and counts as lost; "
+            f"{_LATEST} of them end the training.",
+            "SHM has H = 32, softmax features and a normalised read-out; the others have their default size. FFM's horizon and "
+            "GPT's window are N.",
+        ],
+    )
+
+
+def _row(name: str, longest: int, made: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    ended = [one for one in made if "stopped" not in one]
+
+    def median(what: str) -> float | None:
+        return statistics.median(one[what] for one in ended) if len(ended) == len(made) else None
+
+    outcome = f"out of {next(one['stopped'] for one in made if 'stopped' in one)}" if len(ended) < len(made) else None
+    if outcome is None:
+        diverged = statistics.median(one["lost"] for one in ended) >= _LATEST
+        recalled = statistics.median(one["accuracy"] for one in ended) >= RECALLED
+        outcome = "diverged" if diverged else "recalled" if recalled else "not recalled"
+    row: dict[str, Any] = {"memory": name, "distance": longest, "outcome": outcome}
+    names = {"accuracy": "accuracy", "reached": "learned up to", "seconds": "seconds", "updates": "updates"}
+    return row | {told: median(what) for what, told in names.items()} | {
+        "updates lost": median("lost"),
+        "process MB": median("process_mb"),
+    }  # fmt: skip
+
+
+def _on_reach(rows: Sequence[dict[str, Any]]) -> str:
+    farthest = []
+    for name in MEMORIES:
+        recalled = [row["distance"] for row in rows if row["memory"] == name and row["outcome"] == "recalled"]
+        farthest.append(f"{name} {max(recalled):,}" if recalled else f"{name} none")
+    return f"The farthest distance that each memory recalled is: {'; '.join(farthest)}."
+
+
+def _on_time(rows: Sequence[dict[str, Any]]) -> str:
+    said = []
+    for distance in dict.fromkeys(row["distance"] for row in rows):
+        fast = sorted(
+            (row["seconds"], row["memory"]) for row in rows if row["distance"] == distance and row["outcome"] == "recalled"
+        )
+        named = ", ".join(f"{name} {seconds:.0f} s" for seconds, name in fast[:4])
+        said.append(f"{named} for {distance:,} steps" if fast else f"none for {distance:,} steps")
+    return f"The fastest to learn it are {'; '.join(said)}."
+
+
+def _on_lost(rows: Sequence[dict[str, Any]]) -> str:
+    lost = {row["memory"] for row in rows if row["updates lost"]}
+    return f"Updates were lost to gradients that were not finite by {', '.join(m for m in MEMORIES if m in lost) or 'none'}."
+
+
+def _draw(rows: Sequence[dict[str, Any]]) -> Figure:
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for i, name in enumerate(MEMORIES):
+        mine = [row for row in rows if row["memory"] == name]
+        seconds = [row["seconds"] if row["outcome"] == "recalled" else math.nan for row in mine]
+        style = "-" if name.startswith("SHM") else "--"
+        colour, marker = COLOURS[i % len(COLOURS)], "os^DvPX*"[i % 8]
+        axis.plot([row["distance"] for row in mine], seconds, style, color=colour, marker=marker, label=name)
+    slowest = max((row["seconds"] for row in rows if row["seconds"]), default=1.0)
+    axis.set(xscale="log", xlabel="distance (steps)", ylabel="wall time until it is learned (s)")
+    axis.set_ylim(slowest / 1000, 2 * slowest)
+    axis.set_yscale("log")
+    axis.set_title("recall of the first symbol; no point: not recalled in the time there was")
+    axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+STUDY = Study(
+    about="supervised recall over up to 100,000 steps, the distance growing as it is learned",
+    run=run,
+    expected={"full": "20 hours", "small": "about an hour", "tiny": "seconds"},
+)
