@@ -172,9 +172,10 @@ def _relative(norms: np.ndarray) -> np.ndarray:
 
 
 def _summary(logs: np.ndarray) -> dict[str, Any]:
-    """Of decimal logarithms (rows, chunks, entries): quantiles at powers of two and at the end, and the mean of the products themselves after
+    """Of decimal logarithms (rows, chunks, entries): quantiles at powers of two and at the end, and the mean of products after
     the first chunk; later than that, a sample of them says nothing of their expectation."""
-    at = sorted({2**i - 1 for i in range(int(math.log2(logs.shape[1])) + 1)} | {logs.shape[1] - 1})
+    chunks = logs.shape[1]
+    at = sorted({2**i - 1 for i in range(int(math.log2(chunks)) + 1)} | {chunks - 1})
     quantiles = np.quantile(logs[:, at], (0.1, 0.5, 0.9), axis=(0, 2))
     return {
         "steps": [(i + 1) * _CHUNK for i in at],
