@@ -266,7 +266,7 @@ def test_lists(tmp_path: pathlib.Path) -> None:
         (["train", "--agent", "sca"], ["sca", "sac"]),
         (["train", "--agent", "sac", "--env", "popgym-BattleshipEasy-v0"], ["MultiDiscrete", "PPO"]),
         (["train", "--agent", "sac", "--env", "CartPole-v1", "--burn-in", "3"], ["burn_in is 3", "sequence_length"]),
-        (["train", "--memory-options", "theta=rnd"], ["theta=rnd", "random, centred, fixed, learned"]),
+        (["train", "--memory-options", "theta=rnd"], ["theta=rnd", "random, centred, stable, fixed, learned"]),
         (["train", "--memory-options", "thta=fixed"], ["thta=fixed", "theta"]),
         (["train", "--env", "hadamem/Wind-v0", "--env-options", "raduis=1"], ["raduis=1", "radius"]),
         (["train", "--env", "CartPole-v1", "--env-options", "length=1"], ["CartPole-v1", "'length'"]),

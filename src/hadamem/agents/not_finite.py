@@ -31,7 +31,7 @@ def not_finite(
     where = _weight(networks)
     causes = ["the steps are too large: try a lower learning rate, or a smaller max_grad_norm"]
     if where is None and (where := _layer(networks, again)) is not None and "memory" in where:
-        causes.insert(0, "the memory's state grew without bound: shm stays bounded with the memory option theta=centred")
+        causes.insert(0, "the memory's state grew without bound: shm stays bounded with the memory option theta=stable")
     largest = {name: values.abs().max().item() for name, values in data.items()}
     if any(not value <= _LARGE for value in largest.values()):
         causes.insert(0, "the numbers of the environment are very large: scale its observations and rewards")

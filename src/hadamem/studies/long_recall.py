@@ -67,7 +67,7 @@ class Size:
 
 SIZES: dict[Budget, Size] = {
     "full": Size({1_000: 300, 10_000: 600, 100_000: 1800}, seeds=3),
-    "small": Size({1_000: 60, 10_000: 120, 100_000: 240}, seeds=1),
+    "small": Size({1_000: 60, 10_000: 100, 100_000: 150}, seeds=1),
     "tiny": Size({4: 0.1, 12: 0.1}, seeds=1, fresh=False),
 }
 
