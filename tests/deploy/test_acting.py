@@ -31,7 +31,7 @@ def trained(game: type[Game], path: pathlib.Path, memory: str = "shm", **more: A
     checkpoint = read_checkpoint(path)
     for name, weight in checkpoint["agent"]["policy"].items():
         if weight.dtype == torch.float32 and "bias" not in name:
-            weight += torch.randn_like(weight) * 0.5
+            weight += torch.randn_like(weight) * 0.3
     torch.save(checkpoint, path / "checkpoint.pt")
     return hadamem.load(path)  # type: ignore[return-value]
 

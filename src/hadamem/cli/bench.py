@@ -26,7 +26,7 @@ def bench_ops(arguments: Sequence[str]) -> None:
     """Measure every backend of the Hadamard recurrence against the released form"""
     from ..bench import ops
 
-    given = tyro.cli(Bench, args=arguments, prog="hadamem bench ops")
+    options = tyro.cli(Bench, args=arguments, prog="hadamem bench ops")
     with show_status() as show:
         tables = ops.measure_all(show)
     rows = tables["sizes"]
@@ -49,7 +49,7 @@ def bench_ops(arguments: Sequence[str]) -> None:
         say("JAX is not compared with: that takes a checkout and pip install 'hadamem[bench]'")
     print_rows("how many times as fast all threads are as one", tables["threads"])
     print_rows("memory of one pass of the kernels, and of one training step of a whole SHM", tables["memory"])
-    write_json(given.json, tables)
+    write_json(options.json, tables)
 
 
 def _of_floor(row: dict[str, Any], name: str) -> str:
@@ -60,7 +60,7 @@ def bench_limit(arguments: Sequence[str]) -> None:
     """Measure what this processor can do, and the floor under the kernels"""
     from ..bench import limit, ops
 
-    given = tyro.cli(Bench, args=arguments, prog="hadamem bench limit")
+    options = tyro.cli(Bench, args=arguments, prog="hadamem bench limit")
     with show_status() as show:
         rows = limit.measure_all(show)
     print_rows("limits (the kernels' own tanh and fused multiply-adds in the first-level cache)", rows)
@@ -70,7 +70,7 @@ def bench_limit(arguments: Sequence[str]) -> None:
             floors = [limit.floor_us(row, H, *parts) for parts in ((limit.FORWARD,), (limit.FORWARD, limit.BACKWARD))]
             table.add_row(str(row["threads"]), str(H), *(f"{floor:.3f}" for floor in floors))
     print_table(table)
-    write_json(given.json, rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -87,11 +87,11 @@ def bench_train(arguments: Sequence[str]) -> None:
     """Measure the speed of training, see --agent"""
     from ..bench import train
 
-    given = tyro.cli(BenchTrain, args=arguments, prog="hadamem bench train")
+    options = tyro.cli(BenchTrain, args=arguments, prog="hadamem bench train")
     with show_status() as show:
-        rows = train.measure_all(given.agent, show, given.device)
-    print_rows(train.ABOUT[given.agent], rows)
-    write_json(given.json, rows)
+        rows = train.measure_all(options.agent, show, options.device)
+    print_rows(train.ABOUT[options.agent], rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -106,12 +106,12 @@ def bench_contention(arguments: Sequence[str]) -> None:
     """Measure training beside other busy processes"""
     from ..bench import contention, train
 
-    given = tyro.cli(BenchContention, args=arguments, prog="hadamem bench contention")
-    check_fields(given, ("seconds",), above=0)
+    options = tyro.cli(BenchContention, args=arguments, prog="hadamem bench contention")
+    check_fields(options, ("seconds",), above=0)
     with show_status() as show:
-        rows = [asdict(row) for row in contention.measure_all(show, seconds=given.seconds)]
+        rows = [asdict(row) for row in contention.measure_all(show, seconds=options.seconds)]
     print_rows(f"{train.ABOUT['ppo']}, beside so many busy processes", rows)
-    write_json(given.json, rows)
+    write_json(options.json, rows)
 
 
 def bench_gpu(arguments: Sequence[str]) -> None:
@@ -120,11 +120,11 @@ def bench_gpu(arguments: Sequence[str]) -> None:
 
     from ..bench import gpu
 
-    given = tyro.cli(Bench, args=arguments, prog="hadamem bench gpu")
+    options = tyro.cli(Bench, args=arguments, prog="hadamem bench gpu")
     with show_status() as show:
         rows = gpu.measure_all(show)
     print_rows(f"{torch.cuda.get_device_name()}: µs for one step of one row, and MB above the inputs", rows)
-    write_json(given.json, rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -144,16 +144,16 @@ def bench_processes(arguments: Sequence[str]) -> None:
     """Measure training by several processes together"""
     from ..bench import processes
 
-    given = tyro.cli(BenchProcesses, args=arguments, prog="hadamem bench processes")
-    check_fields(given, ("rounds",), at_least=1)
-    check_fields(given, ("processes",), at_least=2)
+    options = tyro.cli(BenchProcesses, args=arguments, prog="hadamem bench processes")
+    check_fields(options, ("rounds",), at_least=1)
+    check_fields(options, ("processes",), at_least=2)
     with show_status() as show:
-        found = processes.measure_all(show, memories=given.memories, processes=given.processes, rounds=given.rounds)
+        found = processes.measure_all(show, memories=options.memories, processes=options.processes, rounds=options.rounds)
     rows = [asdict(row) for row in found]
     print_rows("PPO, one thread in each process; the second environment waits 5 ms in every step", rows)
     predicted = [asdict(row) for row in processes.predict(found, (2, 4, 8, 16, 64))]
     print_rows("predicted from these: times as fast as one process, on as many processors of this kind", predicted)
-    write_json(given.json, {"measured": rows, "predicted": predicted})
+    write_json(options.json, {"measured": rows, "predicted": predicted})
 
 
 @dataclass
@@ -175,25 +175,25 @@ def bench_envs(arguments: Sequence[str]) -> None:
     """Measure environments in worker processes"""
     from ..bench import envs
 
-    given = tyro.cli(BenchEnvs, args=arguments, prog="hadamem bench envs")
-    check_fields(given, ("num_envs",), at_least=2)
-    check_fields(given, ("seconds",), above=0)
+    options = tyro.cli(BenchEnvs, args=arguments, prog="hadamem bench envs")
+    check_fields(options, ("num_envs",), at_least=2)
+    check_fields(options, ("seconds",), above=0)
     with show_status() as show:
-        found = envs.measure_all(show, given.envs, given.num_envs, given.workers, given.seconds)
+        found = envs.measure_all(show, options.envs, options.num_envs, options.workers, options.seconds)
     rows = [asdict(row) for row in found]
-    print_rows(f"one step of {given.num_envs} environments", rows)
-    write_json(given.json, rows)
+    print_rows(f"one step of {options.num_envs} environments", rows)
+    write_json(options.json, rows)
 
 
 def bench_compile(arguments: Sequence[str]) -> None:
     """Measure a policy with SHM inside under torch.compile"""
     from ..bench import compiled
 
-    given = tyro.cli(Bench, args=arguments, prog="hadamem bench compile")
+    options = tyro.cli(Bench, args=arguments, prog="hadamem bench compile")
     with show_status() as show:
         rows = compiled.measure_all(show)
     print_rows("forward and backward of a policy over 8 rows of 128 steps", rows)
-    write_json(given.json, rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -220,22 +220,22 @@ def bench_act(arguments: Sequence[str]) -> None:
     """Measure a step of acting, beside the policy's own forward pass"""
     from ..bench import deploy
 
-    given = tyro.cli(Act, args=arguments, prog="hadamem bench act")
+    options = tyro.cli(Act, args=arguments, prog="hadamem bench act")
     with show_status() as show:
-        rows = deploy.measure_act(given.memories, show)
+        rows = deploy.measure_act(options.memories, show)
     print_rows("µs for a step on one thread, medians: agent.act, and the policy's forward pass and choice alone", rows)
-    write_json(given.json, rows)
+    write_json(options.json, rows)
 
 
 def bench_export(arguments: Sequence[str]) -> None:
     """Export every memory, and play it beside PyTorch"""
     from ..bench import deploy
 
-    given = tyro.cli(BenchMemories, args=arguments, prog="hadamem bench export")
+    options = tyro.cli(BenchMemories, args=arguments, prog="hadamem bench export")
     with show_status() as show:
-        rows = deploy.measure_export(given.memories, show)
+        rows = deploy.measure_export(options.memories, show)
     print_rows("largest difference from PyTorch over 200 steps with resets; a step in ONNX Runtime", deploy.shown(rows))
-    write_json(given.json, rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -250,12 +250,12 @@ def bench_recall(arguments: Sequence[str]) -> None:
     """Train every memory on three toys of recall"""
     from ..studies import recall
 
-    given = tyro.cli(Recall, args=arguments, prog="hadamem bench recall")
+    options = tyro.cli(Recall, args=arguments, prog="hadamem bench recall")
     with show_status() as show:
-        rows = recall.measure_all(given.memories, given.jobs, show)
+        rows = recall.measure_all(options.memories, options.jobs, show)
     about = "; ".join(f"{name}: {toy.about}" for name, (toy, _) in recall.TOYS.items())
     print_rows(f"accuracy after a short training, chance {1 / recall.toys.SYMBOLS} ({about})", recall.shown(rows))
-    write_json(given.json, rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -270,15 +270,15 @@ def bench_memories(arguments: Sequence[str]) -> None:
     """Measure what every memory costs, with resets, next to torch.nn.GRU without"""
     from ..bench import memories
 
-    given = tyro.cli(Costs, args=arguments, prog="hadamem bench memories")
+    options = tyro.cli(Costs, args=arguments, prog="hadamem bench memories")
     with show_status() as show:
-        tables = memories.measure_all(given.memories, given.plot is not None, show)
+        tables = memories.measure_all(options.memories, options.plot is not None, show)
     for title, rows in memories.shown(tables).items():
         print_rows(title, rows)
-    write_json(given.json, tables)
-    if given.plot is not None:
-        memories.draw_lengths(tables["lengths"], given.plot)
-        say(f"drawn in {given.plot}")
+    write_json(options.json, tables)
+    if options.plot is not None:
+        memories.draw_lengths(tables["lengths"], options.plot)
+        say(f"drawn in {options.plot}")
 
 
 @dataclass
@@ -297,8 +297,8 @@ def bench_returns(arguments: Sequence[str]) -> None:
     """Train PPO with every memory, and compare the returns"""
     from ..studies import returns
 
-    given = tyro.cli(Returns, args=arguments, prog="hadamem bench returns")
+    options = tyro.cli(Returns, args=arguments, prog="hadamem bench returns")
     with show_status() as show:
-        rows = returns.measure_all(given.memories, given.out, given.steps, given.jobs, show)
+        rows = returns.measure_all(options.memories, options.out, options.steps, options.jobs, show)
     print_rows(f"PPO on {returns.ENV}: returns lie between -1 and 1", returns.shown(rows))
-    write_json(given.json, rows)
+    write_json(options.json, rows)

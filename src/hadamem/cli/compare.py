@@ -48,40 +48,40 @@ def compare(arguments: Sequence[str]) -> None:
     """Compare memories: statistics over seeds and tasks, pictures and a page"""
     from ..report import comparison, figures, html, tables
 
-    given = tyro.cli(Compare, args=arguments, prog="hadamem compare")
-    if not given.paths:
+    options = tyro.cli(Compare, args=arguments, prog="hadamem compare")
+    if not options.paths:
         raise ValueError("which runs? give folders that hadamem train or hadamem sweep made, or files of results")
-    if missing := [str(path) for path in given.paths if not path.exists()]:
+    if missing := [str(path) for path in options.paths if not path.exists()]:
         raise ValueError(f"there is no {' and no '.join(missing)}")
     with show_status("reading runs") as show:
-        results = find_results(given.paths)
+        results = find_results(options.paths)
         show("resampling")
         made = comparison.compare(
             results,
-            given.metric,
-            given.baseline,
-            given.tasks,
-            given.memories,
-            given.normalise,
-            given.incomplete,
-            given.reps,
+            options.metric,
+            options.baseline,
+            options.tasks,
+            options.memories,
+            options.normalise,
+            options.incomplete,
+            options.reps,
         )
         show("writing")
         command = shlex.join(["hadamem", "compare", *arguments])
         summary = tables.summary_records(made)
-        write_whole(given.out / "results.csv", tables.to_csv(tables.run_records(made)))
-        write_whole(given.out / "summary.csv", tables.to_csv(summary))
+        write_whole(options.out / "results.csv", tables.to_csv(tables.run_records(made)))
+        write_whole(options.out / "summary.csv", tables.to_csv(summary))
         content: dict[str, Any] = {"command": command, "metric": made.metric, "baseline": made.baseline, "resamples": made.reps}
         content |= {"summary": summary, "runs": tables.run_records(made), "notes": made.notes, "versions": versions()}
-        write_whole(given.out / "summary.json", json.dumps(content, indent=1) + "\n")
+        write_whole(options.out / "summary.json", json.dumps(content, indent=1) + "\n")
         for name, figure in figures.draw_all(made).items():
             show(f"drawing {name}")
-            figures.save(figure, given.out / name)
-        write_whole(given.out / "report.html", html.page(made, command))
-    _print(made, given.metric)
+            figures.save(figure, options.out / name)
+        write_whole(options.out / "report.html", html.page(made, command))
+    _print(made, options.metric)
     for note in made.notes:
         say(note)
-    print(given.out / "report.html")
+    print(options.out / "report.html")
 
 
 def _print(made: Comparison, metric: str) -> None:

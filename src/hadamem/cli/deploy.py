@@ -37,19 +37,19 @@ def record(arguments: Sequence[str]) -> None:
     """Write a trained policy's episodes as a data set of Minari"""
     from ..deploy.recording import record_episodes
 
-    given = tyro.cli(Record, args=arguments, prog="hadamem record")
-    check_fields(given, ("episodes",), at_least=1)
-    check_fields(given, ("seed",), at_least=0)
+    options = tyro.cli(Record, args=arguments, prog="hadamem record")
+    check_fields(options, ("episodes",), at_least=1)
+    check_fields(options, ("seed",), at_least=0)
     with show_status() as show:
 
         def say_how_far(episodes: int, steps: int) -> None:
-            show(f"{episodes} of {given.episodes} episodes, the last one of {steps} steps")
+            show(f"{episodes} of {options.episodes} episodes, the last one of {steps} steps")
 
-        trained, greedy = read_trained(given.run), given.mode == "greedy"
-        data = record_episodes(trained, given.id, given.episodes, given.seed, greedy, on_progress=say_how_far)
+        trained, greedy = read_trained(options.run), options.mode == "greedy"
+        data = record_episodes(trained, options.id, options.episodes, options.seed, greedy, on_progress=say_how_far)
     which = "" if data.spec.env_spec else f" --env {trained.config.env}"
-    say(f"{data.total_episodes} episodes, {data.total_steps:,} steps; `hadamem clone {given.id}{which}` imitates them")
-    print(given.id)
+    say(f"{data.total_episodes} episodes, {data.total_steps:,} steps; `hadamem clone {options.id}{which}` imitates them")
+    print(options.id)
 
 
 @dataclass
@@ -66,9 +66,9 @@ def pack(arguments: Sequence[str]) -> None:
     """Write a trained policy as one file, to act with it anywhere"""
     from ..deploy.packed import write_packed
 
-    given = tyro.cli(Pack, args=arguments, prog="hadamem pack")
-    trained = read_trained(given.run)
-    out = given.out or _beside(given.run, ".safetensors")
+    options = tyro.cli(Pack, args=arguments, prog="hadamem pack")
+    trained = read_trained(options.run)
+    out = options.out or _beside(options.run, ".safetensors")
     write_packed(trained, out)
     print(out)
 
@@ -96,16 +96,16 @@ def export(arguments: Sequence[str]) -> None:
     """Write a trained policy for ONNX Runtime, or as torch.export does"""
     from ..deploy.export import export_onnx, export_torch, record
 
-    given = tyro.cli(Export, args=arguments, prog="hadamem export")
-    check_fields(given, ("steps",), at_least=1)
-    to_onnx = given.format == "onnx"
-    out = given.out or _beside(given.run, ".onnx" if to_onnx else ".pt2")
-    if given.sequence is not None:
-        check_fields(given, ("sequence",), at_least=1)
+    options = tyro.cli(Export, args=arguments, prog="hadamem export")
+    check_fields(options, ("steps",), at_least=1)
+    to_onnx = options.format == "onnx"
+    out = options.out or _beside(options.run, ".onnx" if to_onnx else ".pt2")
+    if options.sequence is not None:
+        check_fields(options, ("sequence",), at_least=1)
     with show_status("recording the policy"):
-        recorded = record(read_trained(given.run), given.sequence)
-        difference = (export_onnx if to_onnx else export_torch)(recorded, out, given.steps)
-    say(f"{given.steps} steps with resets beside PyTorch: the largest difference is {difference:.1e}")
+        recorded = record(read_trained(options.run), options.sequence)
+        difference = (export_onnx if to_onnx else export_torch)(recorded, out, options.steps)
+    say(f"{options.steps} steps with resets beside PyTorch: the largest difference is {difference:.1e}")
     print(out)
 
 
@@ -129,26 +129,26 @@ class Serve:
 
 def serve(arguments: Sequence[str]) -> None:
     """Serve a trained policy over HTTP, with a session for each client"""
-    given = tyro.cli(Serve, args=arguments, prog="hadamem serve")
-    check_fields(given, ("port",), at_least=0, at_most=65535)
+    options = tyro.cli(Serve, args=arguments, prog="hadamem serve")
+    check_fields(options, ("port",), at_least=0, at_most=65535)
     for package in ("fastapi", "uvicorn", "prometheus_client"):
         check_installed(package, "serve")
     import uvicorn
 
     from ..deploy.serving import make_app
 
-    token = given.token or os.environ.get("HADAMEM_TOKEN")
-    if token is None and given.host not in ("127.0.0.1", "localhost", "::1"):
-        say(f"anyone who reaches {given.host} can use it: --token asks for one")
+    token = options.token or os.environ.get("HADAMEM_TOKEN")
+    if token is None and options.host not in ("127.0.0.1", "localhost", "::1"):
+        say(f"anyone who reaches {options.host} can use it: --token asks for one")
     torch.set_num_threads(1)
-    app = make_app(read_trained(given.run), given.limits, token)
+    app = make_app(read_trained(options.run), options.limits, token)
     config = uvicorn.Config(
-        app, given.host, given.port, log_level="warning", access_log=False, timeout_graceful_shutdown=10, lifespan="off"
+        app, options.host, options.port, log_level="warning", access_log=False, timeout_graceful_shutdown=10, lifespan="off"
     )
     with contextlib.closing(config.bind_socket()) as listening:
         listening.listen(2048)  # from now on clients wait instead of being refused
         host, port = listening.getsockname()[:2]
-        print(f"serving {given.run} at http://{host}:{port} (its requests: http://{host}:{port}/docs)", flush=True)
+        print(f"serving {options.run} at http://{host}:{port} (its requests: http://{host}:{port}/docs)", flush=True)
         uvicorn.Server(config).run([listening])
 
 

@@ -63,28 +63,28 @@ class Evaluate:
 
 def evaluate(arguments: Sequence[str]) -> None:
     """Play whole episodes with a trained policy, beside a random one"""
-    given = tyro.cli(Evaluate, args=arguments, prog="hadamem evaluate")
-    check_fields(given, ("episodes", "num_envs"), at_least=1)
-    check_fields(given, ("seed",), at_least=0)
-    policy, config = load_policy(given.run, given.device)
-    say_if_unfinished(given.run)
-    config.evaluate_options += given.env_options
+    options = tyro.cli(Evaluate, args=arguments, prog="hadamem evaluate")
+    check_fields(options, ("episodes", "num_envs"), at_least=1)
+    check_fields(options, ("seed",), at_least=0)
+    policy, config = load_policy(options.run, options.device)
+    say_if_unfinished(options.run)
+    config.evaluate_options += options.env_options
     results = {}
-    seed, greedy = seed_for(given.seed, "evaluation"), given.mode == "greedy"
+    seed, greedy = seed_for(options.seed, "evaluation"), options.mode == "greedy"
     for name, player in ((config.memory, policy), ("random", None)):
         with show_status(f"{name}: playing") as show:
             results[name] = evaluate_task(
                 config,
                 player,
                 seed,
-                given.episodes,
-                given.num_envs,
+                options.episodes,
+                options.num_envs,
                 greedy,
                 _how_far(name, show),
-                given.max_steps,
+                options.max_steps,
                 partial=True,
             )
-    title = ", ".join([config.env, *config.env_options, *config.evaluate_options, given.mode])
+    title = ", ".join([config.env, *config.env_options, *config.evaluate_options, options.mode])
     table = make_table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success", "inner episodes"])
     for name, result in results.items():
         low, high = result["mean"] - result["ci95"], result["mean"] + result["ci95"]
@@ -93,7 +93,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         inner = ", ".join(f"{mean:.2f}" for mean in inner) or "-"
         table.add_row(name, mean, f"{low:.3f} to {high:.3f}", std, str(result["episodes"]), success, inner)
     print_table(table)
-    write_json(given.json, {**results[config.memory], "random": results["random"]})
+    write_json(options.json, {**results[config.memory], "random": results["random"]})
 
 
 def _how_far(name: str, show: Callable[[str], None]) -> Callable[[int, int], None]:
@@ -120,11 +120,11 @@ def plot(arguments: Sequence[str]) -> None:
     """Draw the learning curves of runs"""
     from ..report.curves import draw_curves
 
-    given = tyro.cli(Plot, args=arguments, prog="hadamem plot")
-    if not given.runs:
+    options = tyro.cli(Plot, args=arguments, prog="hadamem plot")
+    if not options.runs:
         raise ValueError("which runs? give the folders that hadamem train printed")
-    draw_curves(given.runs, given.out, given.metric, given.against, given.labels)
-    print(given.out)
+    draw_curves(options.runs, options.out, options.metric, options.against, options.labels)
+    print(options.out)
 
 
 @dataclass
@@ -137,10 +137,10 @@ class List:
 
 def tasks(arguments: Sequence[str]) -> None:
     """List the environments that can be trained on here"""
-    given = tyro.cli(List, args=arguments, prog="hadamem list tasks")
+    options = tyro.cli(List, args=arguments, prog="hadamem list tasks")
     rows = list_tasks()
     print_rows("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows)
-    write_json(given.json, rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -161,17 +161,17 @@ def memories(arguments: Sequence[str]) -> None:
     """List the memories, their sizes and options"""
     from ..studies import catalogue
 
-    given = tyro.cli(ListMemories, args=arguments, prog="hadamem list memories")
-    if given.markdown is not None:
-        old = given.markdown.read_text() if given.markdown.exists() else ""
-        write_whole(given.markdown, catalogue.page({name: getattr(given, name) for name in catalogue.RESULTS}, old))
+    options = tyro.cli(ListMemories, args=arguments, prog="hadamem list memories")
+    if options.markdown is not None:
+        old = options.markdown.read_text() if options.markdown.exists() else ""
+        write_whole(options.markdown, catalogue.page({name: getattr(options, name) for name in catalogue.RESULTS}, old))
         return
     with show_status("measuring a step of each"):
         rows = catalogue.rows(memory_names())
     B, T = catalogue.SHAPE
     title = f"memories, at 64 features in and out and their default size; µs per step forward and backward at ({B}, {T})"
     print_rows(title, rows)
-    write_json(given.json, rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -192,10 +192,10 @@ def showcase(arguments: Sequence[str]) -> None:
     """Train two agents that remember and one that cannot, and compare them"""
     from ..sweeps import showcase as experiment
 
-    given = tyro.cli(Showcase, args=arguments, prog="hadamem showcase")
-    check_fields(given, ("steps", "episodes"), at_least=1)
-    check_fields(given, ("seed",), at_least=0)
-    rows = experiment.showcase(given.out, given.steps, given.episodes, given.seed, show_progress)
+    options = tyro.cli(Showcase, args=arguments, prog="hadamem showcase")
+    check_fields(options, ("steps", "episodes"), at_least=1)
+    check_fields(options, ("seed",), at_least=0)
+    rows = experiment.showcase(options.out, options.steps, options.episodes, options.seed, show_progress)
     if rows is None:
         say("stopped; the same command goes on from here")
         return
@@ -206,8 +206,8 @@ def showcase(arguments: Sequence[str]) -> None:
         mean = f"{row['mean']:.3f} ± {row['ci95']:.3f}"
         table.add_row(row["policy"], row["memory"], mean, str(row["episodes"]), f"{row['steps']:,}")
     print_table(table)
-    print(f"table: {given.out / 'results.json'}\nplot: {given.out / 'curves.png'}\nruns: {given.out}")
-    print(f"curves in TensorBoard: tensorboard --logdir {given.out}")
+    print(f"table: {options.out / 'results.json'}\nplot: {options.out / 'curves.png'}\nruns: {options.out}")
+    print(f"curves in TensorBoard: tensorboard --logdir {options.out}")
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {

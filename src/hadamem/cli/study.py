@@ -39,20 +39,20 @@ class AskedStudy:
 def study(arguments: Sequence[str]) -> None:
     """Ask one question of the memories: table, picture, conclusion"""
     names = ", ".join(STUDIES)
-    given = tyro.cli(AskedStudy, args=arguments, prog="hadamem study", description=f"{AskedStudy.__doc__} Studies: {names}.")
-    asked = load_study(given.name)
+    options = tyro.cli(AskedStudy, args=arguments, prog="hadamem study", description=f"{AskedStudy.__doc__} Studies: {names}.")
+    asked = load_study(options.name)
     from ..studies.base import write_findings
 
-    if given.threads is not None:
-        torch.set_num_threads(given.threads)
-    say(f"{asked.about}; the {given.budget} budget takes {asked.expected[given.budget]}")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    say(f"{asked.about}; the {options.budget} budget takes {asked.expected[options.budget]}")
     threads = torch.get_num_threads()
-    work = given.work / f"{given.name}-{given.budget}-s{given.seed}-t{threads}"
+    work = options.work / f"{options.name}-{options.budget}-s{options.seed}-t{threads}"
     with show_status() as show:
-        findings = asked.run(given.budget, work, show, given.seed)
-    chosen = ["--budget", given.budget, "--seed", str(given.seed), "--threads", str(threads)]
-    command = shlex.join(["hadamem", "study", given.name, *chosen])
-    write_findings(given.name, command, findings, given.out)
+        findings = asked.run(options.budget, work, show, options.seed)
+    chosen = ["--budget", options.budget, "--seed", str(options.seed), "--threads", str(threads)]
+    command = shlex.join(["hadamem", "study", options.name, *chosen])
+    write_findings(options.name, command, findings, options.out)
     print_rows(findings.question, [dict(row) for row in findings.rows])
     print(" ".join(findings.conclusion))
-    print(given.out / f"{given.name}.md")
+    print(options.out / f"{options.name}.md")

@@ -87,33 +87,33 @@ class Sweep(SweepOptions):
 
 def sweep(arguments: Sequence[str]) -> None:
     """Train a grid of tasks, memories and seeds"""
-    given, words = tyro.cli(Sweep, args=arguments, prog="hadamem sweep", return_unknown_args=True)
-    seeds = range(given.first_seed, given.first_seed + given.seeds)
-    tasks, memories, steps = given.tasks, given.memories, None
+    options, words = tyro.cli(Sweep, args=arguments, prog="hadamem sweep", return_unknown_args=True)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    tasks, memories, steps = options.tasks, options.memories, None
     heading, about = "Tasks and memories", "a sweep"
-    if given.suite is not None:
-        suite = read_suite(given.suite)
-        tasks, memories, steps = tuple(suite.steps), given.memories or tuple(suite.memories), suite.steps
-        heading, about = f"Suite {pathlib.Path(given.suite).stem}", suite.about
-    cells = make_cells(tasks, memories, seeds, words, given.out, threads_for(given), steps)
-    keep_what_is_there(cells, given.known, given.data)
-    if not given.dry_run:
-        train_cells(cells, given)
+    if options.suite is not None:
+        suite = read_suite(options.suite)
+        tasks, memories, steps = tuple(suite.steps), options.memories or tuple(suite.memories), suite.steps
+        heading, about = f"Suite {pathlib.Path(options.suite).stem}", suite.about
+    cells = make_cells(tasks, memories, seeds, words, options.out, threads_for(options), steps)
+    keep_what_is_there(cells, options.known, options.data)
+    if not options.dry_run:
+        train_cells(cells, options)
     _print_summary(cells)
-    if given.page is not None:
-        told = [word for word in arguments if word != "--dry-run"]
-        command = shlex.join(["hadamem", "sweep", *told])
-        write_whole(given.page, page(heading, about, command, crossed(cells), cells))
-        print(given.page)
+    if options.page is not None:
+        shown = [word for word in arguments if word != "--dry-run"]
+        command = shlex.join(["hadamem", "sweep", *shown])
+        write_whole(options.page, page(heading, about, command, crossed(cells), cells))
+        print(options.page)
     _tell_failed(cells)
 
 
-def threads_for(given: SweepOptions) -> int:
+def threads_for(options: SweepOptions) -> int:
     """Processor threads of each run."""
-    return 1 if given.ray else max(1, processors() // (given.jobs or processors()))
+    return 1 if options.ray else max(1, processors() // (options.jobs or processors()))
 
 
-def train_cells(cells: Sequence[SweepRun], given: SweepOptions) -> None:
+def train_cells(cells: Sequence[SweepRun], options: SweepOptions) -> None:
     """Train what is waiting of a sweep.
 
     Raises:
@@ -122,14 +122,14 @@ def train_cells(cells: Sequence[SweepRun], given: SweepOptions) -> None:
     with SweepDisplay(cells) as display:
 
         def finished(cell: SweepRun) -> None:
-            finish(cell, given.data)
+            finish(cell, options.data)
             display.update(cell)
 
         try:
-            if given.ray:
-                run_on_ray(cells, given.ray, given.jobs, given.out, finished, display.look)
+            if options.ray:
+                run_on_ray(cells, options.ray, options.jobs, options.out, finished, display.look)
             else:
-                run_here(cells, given.jobs or processors(), finished, display.look)
+                run_here(cells, options.jobs or processors(), finished, display.look)
         except KeyboardInterrupt:
             say("stopped; the same command goes on from here")
             raise SystemExit(130) from None
@@ -173,29 +173,29 @@ class Reproduce(SweepOptions):
 
 def reproduce(arguments: Sequence[str]) -> None:
     """Train what the paper's tables and figures show"""
-    given = tyro.cli(Reproduce, args=arguments, prog="hadamem reproduce")
+    options = tyro.cli(Reproduce, args=arguments, prog="hadamem reproduce")
     done: list[SweepRun] = []
-    for name in NAMES if given.name == "all" else (given.name,):
-        experiment = read_reproduction(name, given.budget, given.out, threads_for(given))
-        keep_what_is_there(experiment.cells, given.known, given.data)
-        _print_expected(f"{name}, {given.budget}", experiment.cells, given)
-        if given.dry_run:
+    for name in NAMES if options.name == "all" else (options.name,):
+        experiment = read_reproduction(name, options.budget, options.out, threads_for(options))
+        keep_what_is_there(experiment.cells, options.known, options.data)
+        _print_expected(f"{name}, {options.budget}", experiment.cells, options)
+        if options.dry_run:
             continue
-        train_cells(experiment.cells, given)
-        print_rows(f"{name}, {given.budget}: {experiment.about}", rows(experiment))
+        train_cells(experiment.cells, options)
+        print_rows(f"{name}, {options.budget}: {experiment.about}", rows(experiment))
         for note in experiment.notes:
             print(note)
-        table = given.out / f"{name}-{given.budget}.md"
-        write_whole(table, page_of(name, given.budget, experiment))
+        table = options.out / f"{name}-{options.budget}.md"
+        write_whole(table, page_of(name, options.budget, experiment))
         print(table)
         done += experiment.cells
     _tell_failed(done)
 
 
-def _print_expected(name: str, cells: Sequence[SweepRun], given: SweepOptions) -> None:
+def _print_expected(name: str, cells: Sequence[SweepRun], options: SweepOptions) -> None:
     with show_status("measuring") as show:
-        duration = expected(cells, given.known, lambda what: show(f"measuring {what}"))
-    jobs = given.jobs or processors()
+        duration = expected(cells, options.known, lambda what: show(f"measuring {what}"))
+    jobs = options.jobs or processors()
     waiting = sum(cell.state == "waiting" for cell in cells)
     hours = duration.seconds / 3600 / min(jobs, max(waiting, 1))
     time_left = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
@@ -222,17 +222,17 @@ class Runs:
 
 def runs(arguments: Sequence[str]) -> None:
     """List run folders, the latest first"""
-    given = tyro.cli(Runs, args=arguments, prog="hadamem runs")
-    for path in given.paths:
+    options = tyro.cli(Runs, args=arguments, prog="hadamem runs")
+    for path in options.paths:
         if not path.exists():
             raise ValueError(f"{path} is not there; `hadamem train` and `hadamem sweep` write below runs/")
-    there = find_results(given.paths, peek_result)
+    there = find_results(options.paths, peek_result)
     found = [
         (_written(result), result)
         for result in there
-        if matches([given.task], result.task, env := result.config["env"], " ".join([env, *result.config["env_options"]]))
-        and matches([given.memory, f"{given.memory} *"], result.memory, result.memory.replace(" ", ":", 1))
-        and given.state in (None, "complete" if result.complete else "stopped")
+        if matches([options.task], result.task, env := result.config["env"], " ".join([env, *result.config["env_options"]]))
+        and matches([options.memory, f"{options.memory} *"], result.memory, result.memory.replace(" ", ":", 1))
+        and options.state in (None, "complete" if result.complete else "stopped")
     ]
     if there and not found:
         tasks, memories = sorted({r.task for r in there}), sorted({r.memory for r in there})

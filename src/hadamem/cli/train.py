@@ -51,9 +51,9 @@ def train(arguments: Sequence[str]) -> None:
         config = replace(config, steps=steps, device=resumed.device or config.device, processes=processes)
         ray = resumed.ray
     else:
-        given = read_train(arguments)
-        config, ray = given.config, given.ray
-        path = given.out or _usual_folder(config, config.agent)
+        parsed = read_train(arguments)
+        config, ray = parsed.config, parsed.ray
+        path = parsed.out or _usual_folder(config, config.agent)
     _train_into(path, config, resume, ray)
 
 
@@ -67,9 +67,9 @@ def clone(arguments: Sequence[str]) -> None:
     data, *words = arguments
     if not any(word == "--env" or word.startswith("--env=") for word in words):
         words += ["--env", _environment_of(data)]
-    given = read_train([*_CLONING, *words], "hadamem clone DATA")
-    config = replace(given.config, data=data)
-    _train_into(given.out or _usual_folder(config, "clone"), config, ray=given.ray)
+    parsed = read_train([*_CLONING, *words], "hadamem clone DATA")
+    config = replace(parsed.config, data=data)
+    _train_into(parsed.out or _usual_folder(config, "clone"), config, ray=parsed.ray)
 
 
 def _environment_of(data: str) -> str:

@@ -43,40 +43,40 @@ class WatchOptions:
 
 def watch(arguments: Sequence[str]) -> None:
     """Look inside a trained agent: an episode and its memory as a page or a video"""
-    given = tyro.cli(WatchOptions, args=arguments, prog="hadamem watch")
-    check_fields(given, ("steps",), at_least=1)
-    check_fields(given, ("seed",), at_least=0)
+    options = tyro.cli(WatchOptions, args=arguments, prog="hadamem watch")
+    check_fields(options, ("steps",), at_least=1)
+    check_fields(options, ("seed",), at_least=0)
     from ..watch.recording import record
 
-    if given.video is not None:
+    if options.video is not None:
         from ..watch.video import check_video, write_video
 
-        check_video(given.video)
-    policy, config = load_policy(given.run)
-    say_if_unfinished(given.run)
-    config.evaluate_options += given.env_options
+        check_video(options.video)
+    policy, config = load_policy(options.run)
+    say_if_unfinished(options.run)
+    config.evaluate_options += options.env_options
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("playing", total=given.steps)
+        task = progress.add_task("playing", total=options.steps)
         made = record(
             policy,
             config,
-            given.seed,
-            given.steps,
-            given.mode == "greedy",
+            options.seed,
+            options.steps,
+            options.mode == "greedy",
             lambda done: progress.update(task, completed=done),
         )
-        if given.video is not None:
+        if options.video is not None:
             task = progress.add_task("drawing", total=len(made.rewards))
-            write_video(made, given.video, lambda done: progress.update(task, completed=done))
-    if given.video is not None:
-        print(given.video)
+            write_video(made, options.video, lambda done: progress.update(task, completed=done))
+    if options.video is not None:
+        print(options.video)
         return
     from ..watch.viewer import write_page
 
-    page = given.out or given.run / "watch.html"
+    page = options.out or options.run / "watch.html"
     write_page(made, page)
     print(page)
-    if given.open and _has_screen():
+    if options.open and _has_screen():
         webbrowser.open(page.resolve().as_uri())
 
 

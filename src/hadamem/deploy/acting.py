@@ -64,8 +64,8 @@ class Acting:
     def begin(self, batch: int | None = None) -> ActingState:
         """The state before the first observation: of one environment, or of `batch` side by side."""
         N = batch or 1
-        told = np.zeros((N, self._width - self.interface.history.start), np.float32)
-        return ActingState(self.policy.initial_state(N), told, batch is None)
+        history = np.zeros((N, self._width - self.interface.history.start), np.float32)
+        return ActingState(self.policy.initial_state(N), history, batch is None)
 
     def act(self, observation: Any, reward: Any = None, mask: Any = None, start: Any = None, greedy: bool = True) -> Any:
         """The action for an observation, from the state kept here; see `hadamem.Agent.act`."""

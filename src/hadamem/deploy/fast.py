@@ -62,11 +62,11 @@ class FastPolicy:
         memories = [module for module in self.policy.modules() if isinstance(module, Memory)]
         if any(type(memory).__module__.partition(".")[0] != "hadamem" for memory in memories):
             return
-        given = obs, start, *state.values()
+        example = obs, start, *state.values()
         try:
             with warnings.catch_warnings(), plain_operators():
                 warnings.simplefilter("ignore")
-                run = torch.jit.freeze(torch.jit.trace(_OneStep(self.policy, names).eval(), given, check_trace=False))
+                run = torch.jit.freeze(torch.jit.trace(_OneStep(self.policy, names).eval(), example, check_trace=False))
             for other in (start, ~start):
                 wanted, wanted_state = self.policy.distribution(obs[:, None], state, other[:, None])
                 _, got, *leaves = run(obs, other, *state.values())

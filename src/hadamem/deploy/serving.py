@@ -130,8 +130,10 @@ def make_app(trained: Trained, limits: Limits | None = None, token: str | None =
     Gauge("hadamem_sessions", "Sessions now", registry=registry).set_function(lambda: len(sessions))
     app = FastAPI(title=f"{trained.config.memory} on {trained.config.env}", version=__version__)
 
-    async def allowed(given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]) -> None:
-        if token is not None and (given is None or not secrets.compare_digest(given.credentials, token)):
+    async def allowed(
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+    ) -> None:
+        if token is not None and (credentials is None or not secrets.compare_digest(credentials.credentials, token)):
             raise HTTPException(401, "a token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
 
     @app.middleware("http")

@@ -88,18 +88,18 @@ class Step(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
-        given = {field.name: tensor for field, tensor in zip(self.inputs, tensors, strict=True)}
-        state: State = {name: given[f"state.{name}"] for name in self.state_names}
+        inputs = {field.name: tensor for field, tensor in zip(self.inputs, tensors, strict=True)}
+        state: State = {name: inputs[f"state.{name}"] for name in self.state_names}
         if self.length is not None:
-            given = {name: x if name.startswith("state.") else x.flatten(0, 1) for name, x in given.items()}
-        start = given["start"]
-        columns = self.observation.columns(given) if self.observation else []
-        if "mask" in given:
-            columns.append(self._mask(given["mask"]))
+            inputs = {name: x if name.startswith("state.") else x.flatten(0, 1) for name, x in inputs.items()}
+        start = inputs["start"]
+        columns = self.observation.columns(inputs) if self.observation else []
+        if "mask" in inputs:
+            columns.append(self._mask(inputs["mask"]))
         if self.previous:
-            columns.append(torch.where(start[:, None], 0, given[self.previous_name]))
-        if "reward" in given:
-            columns.append(torch.where(start, 0, given["reward"])[:, None])
+            columns.append(torch.where(start[:, None], 0, inputs[self.previous_name]))
+        if "reward" in inputs:
+            columns.append(torch.where(start, 0, inputs["reward"])[:, None])
         rows = torch.cat(columns, dim=-1) if len(columns) > 1 else columns[0]
         parameters, after = self.policy.distribution(self._by_row(rows), state, self._by_row(start))
         own, outputs = self.actions(parameters.flatten(0, 1))
@@ -146,9 +146,9 @@ class _Rows(nn.Module):
                 self.register_buffer(f"digit{i}", digit, persistent=False)
                 self.register_buffer(f"value{i}", value, persistent=False)
 
-    def columns(self, given: dict[str, Tensor]) -> list[Tensor]:
+    def columns(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         """Of each leaf."""
-        return [self._columns(i, given[field.name]) for i, field in enumerate(self.fields)]
+        return [self._columns(i, inputs[field.name]) for i, field in enumerate(self.fields)]
 
     def _columns(self, i: int, x: Tensor) -> Tensor:
         part, picture = self.parts[i]

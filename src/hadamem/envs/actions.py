@@ -223,7 +223,7 @@ def flat_mask(space: spaces.Space[Any], mask: Any) -> np.ndarray:
     if isinstance(mask, dict) and isinstance(space, spaces.Dict):
         return np.concatenate([flat_mask(part, mask.get(key)) for key, part in space.spaces.items()])
     if isinstance(mask, (tuple, list)) and isinstance(space, spaces.Tuple):
-        return np.concatenate([flat_mask(part, given) for part, given in zip(space.spaces, mask, strict=True)])
+        return np.concatenate([flat_mask(part, part_mask) for part, part_mask in zip(space.spaces, mask, strict=True)])
     if isinstance(mask, (tuple, list)) and mask and not np.isscalar(mask[0]):
         return np.concatenate([np.asarray(part).ravel() for part in mask])
     return np.asarray(mask).ravel()

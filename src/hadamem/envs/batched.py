@@ -204,7 +204,7 @@ class SingleTask(gymnasium.Env[Any, Any]):
         return pictures[0] if pictures else None
 
 
-def settings(variants: Mapping[str, Mapping[str, Any]], variant: str, **given: Any) -> SimpleNamespace:
+def settings(variants: Mapping[str, Mapping[str, Any]], variant: str, **overrides: Any) -> SimpleNamespace:
     """The settings of a variant, but for those that are given (not None).
 
     Raises:
@@ -212,7 +212,7 @@ def settings(variants: Mapping[str, Mapping[str, Any]], variant: str, **given: A
     """
     if variant not in variants:
         raise ValueError(f"variant is {variant!r}; it must be one of {', '.join(variants)}")
-    return SimpleNamespace(**{**variants[variant], **{name: value for name, value in given.items() if value is not None}})
+    return SimpleNamespace(**{**variants[variant], **{name: value for name, value in overrides.items() if value is not None}})
 
 
 def require_positive(**numbers: float) -> None:

@@ -116,12 +116,12 @@ class Memory(nn.Module, ABC):
             if found == {name: (batch_size, *shape) for name, shape in shapes.items()}:
                 return
             error: type[Exception] = ValueError
-            given = f"has {_described(found)}"
+            what = f"has {_described(found)}"
         else:
-            error, given = TypeError, f"is a {type(state).__name__}"
+            error, what = TypeError, f"is a {type(state).__name__}"
         wanted = _described({name: (batch_size, *shape) for name, shape in shapes.items()})
         raise error(
-            f"state {given}; the state of {type(self).__name__} is a dict of tensors: {wanted} (initial_state makes one)"
+            f"state {what}; the state of {type(self).__name__} is a dict of tensors: {wanted} (initial_state makes one)"
         )
 
     def _any_parameter(self) -> Tensor:

@@ -72,9 +72,9 @@ def read_train(arguments: Sequence[str], prog: str = "hadamem train") -> Train:
         show_help(Train(default, preset), prog, show_all="--help-all" in arguments)
     # of the options of all agents, only the chosen one's are there
     shown = Train(replace(default, memory_options=()))
-    given = tyro.cli(Train, args=arguments, default=shown, prog=prog, config=(tyro.conf.AvoidSubcommands,))
-    options = merge_options(default.memory_options, given.config.memory_options)
-    return replace(given, config=replace(given.config, memory_options=options))
+    parsed = tyro.cli(Train, args=arguments, default=shown, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+    options = merge_options(default.memory_options, parsed.config.memory_options)
+    return replace(parsed, config=replace(parsed.config, memory_options=options))
 
 
 def task_words(text: str) -> list[str]:

@@ -36,10 +36,10 @@ def _words(config: TrainConfig, preset: str, usual: bool) -> list[str]:
     return [*words, "--seed", str(config.seed)]
 
 
-def _differences(given: Any, default: Any) -> list[str]:
+def _differences(chosen: Any, default: Any) -> list[str]:
     words = []
-    for field in fields(given):
-        value, usual = getattr(given, field.name), getattr(default, field.name)
+    for field in fields(chosen):
+        value, usual = getattr(chosen, field.name), getattr(default, field.name)
         option = field.name.replace("_", "-")
         if is_dataclass(value):
             words += _differences(value, usual)

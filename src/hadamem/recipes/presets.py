@@ -272,14 +272,14 @@ def preset_config(preset: str, env: str, memory: str, steps: int | None = None) 
     _check(preset)
     layers = [PRESETS[preset]]
     layers += [extra for pattern, extra in layers[0].get("tasks", {}).items() if fnmatch.fnmatch(env, pattern)][:1]
-    agent, given = layers[0]["agent"], dict[str, Any]()
+    agent, fields = layers[0]["agent"], dict[str, Any]()
     for layer in layers:
-        given |= layer.get("train", {})
+        fields |= layer.get("train", {})
     if steps is not None:
-        given["steps"] = steps
+        fields["steps"] = steps
     algorithm: Any = ALGORITHMS[agent]()
     if layers[0].get("rollout_by_steps"):
-        algorithm = replace(algorithm, **rollout_size(given.get("steps", TrainConfig.steps)))
+        algorithm = replace(algorithm, **rollout_size(fields.get("steps", TrainConfig.steps)))
     network: Any = algorithm.network
     known: dict[str, Any] = {}
     for layer in layers:
@@ -287,14 +287,14 @@ def preset_config(preset: str, env: str, memory: str, steps: int | None = None) 
         algorithm = replace(algorithm, **layer.get("algorithm", {}))
         known = layer.get("memory", {}).get(memory, known)
     network = replace(network, **known.get("network", {}))
-    given[agent] = replace(algorithm, **known.get("algorithm", {}), network=network)
+    fields[agent] = replace(algorithm, **known.get("algorithm", {}), network=network)
     return TrainConfig(
         env=env,
         agent=agent,
         memory=memory,
         memory_size=known.get("size"),
         memory_options=known.get("options", ()),
-        **given,
+        **fields,
     )
 
 

@@ -55,7 +55,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _differing(settings: list[tuple[str, dict[str, Any]]]) -> list[str]:
     """Names of as many settings as it takes to tell apart all that differ on some task, the memory's own first."""
-    names = sorted({name: None for _, given in settings for name in given}, key=lambda name: "." in name)
+    names = sorted({name: None for _, options in settings for name in options}, key=lambda name: "." in name)
     chosen: list[str] = []
     for name in names:
         if _kinds(settings, [*chosen, name]) > _kinds(settings, chosen):
@@ -68,7 +68,7 @@ def _differing(settings: list[tuple[str, dict[str, Any]]]) -> list[str]:
 
 
 def _kinds(settings: list[tuple[str, dict[str, Any]]], names: list[str]) -> int:
-    return len({(task, *(str(given.get(name)) for name in names)) for task, given in settings})
+    return len({(task, *(str(options.get(name)) for name in names)) for task, options in settings})
 
 
 def _word(name: str, value: Any) -> str:

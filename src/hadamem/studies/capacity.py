@@ -56,10 +56,10 @@ def measure(memory: str, H: int, size: Size, seed: int) -> list[float]:
     options = parse_options(memory, PRESETS["popgym-fast"]["memory"].get(memory, {}).get("options", ()))
     if memory == "mamba":
         options["state_size"] = H  # a matrix of (H, H), as the others
-    given = [toys.associative(n, max(size.pairs)) for n in size.pairs]
-    reader = toys.Reader(given[0], memory, H, **options)
-    toys.train(reader, toys.one_of(given), size.updates)
-    return [toys.accuracy(reader, toy) for toy in given]
+    tasks = [toys.associative(n, max(size.pairs)) for n in size.pairs]
+    reader = toys.Reader(tasks[0], memory, H, **options)
+    toys.train(reader, toys.one_of(tasks), size.updates)
+    return [toys.accuracy(reader, toy) for toy in tasks]
 
 
 def table(accuracies: Mapping[tuple[str, int], Sequence[Sequence[float]]], pairs: Sequence[int]) -> list[dict[str, Any]]:

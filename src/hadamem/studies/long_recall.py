@@ -92,8 +92,8 @@ def recall(name: str, longest: int, seconds: float, seed: int) -> dict[str, Any]
     """
     memory, size, options = MEMORIES[name]
     torch.manual_seed(seed_for(seed, "network"))
-    given = parse_options(memory, [option.format(N=longest) for option in options])
-    reader = toys.Reader(toys.first(longest), memory, size, **given)
+    arguments = parse_options(memory, [option.format(N=longest) for option in options])
+    reader = toys.Reader(toys.first(longest), memory, size, **arguments)
     optimiser = torch.optim.Adam(reader.parameters(), lr=3e-3)
     toys.accuracy(reader, toys.first(2), 2)  # compile or load the kernels
     ahead, reached, updates, lost = distances(longest), 0, 0, 0

@@ -132,33 +132,33 @@ def measure(variant: str, network: str, size: Size, seed: int, on_progress: Call
             accuracies.append(toys.accuracy(reader, toy, 128))
         readers.append(reader)
     found = {}
-    for given in INPUTS:
-        on_progress(f"{variant}, {network}: {given}")
+    for source in INPUTS:
+        on_progress(f"{variant}, {network}: {source}")
         # the same inputs for every memory and network, and with them the same rows of theta
-        torch.manual_seed(seed_for(seed, given))
+        torch.manual_seed(seed_for(seed, source))
         shape = (size.rows // len(readers), size.product, toys.FEATURES)
         gradients: dict[str, list[np.ndarray]] = {"M_0": [], "x_1": []}
         products = []
         for i, reader in enumerate(readers):
-            x = _draw(given, reader, shape, seed + i)
+            x = _draw(source, reader, shape, seed + i)
             norms = [gradient_norms(reader.memory, x[:, :T]) for T in size.steps]
             for leaf, rows in gradients.items():
                 rows.append(np.stack([norm[leaf].double().numpy() for norm in norms]))
             if name != "gru":
                 products.append(log_products(reader.memory, x) / math.log(10))
-        found[given] = {leaf: _relative(np.concatenate(rows, axis=1)).tolist() for leaf, rows in gradients.items()}
-        found[given]["product"] = _summary(np.concatenate(products)) if products else None
+        found[source] = {leaf: _relative(np.concatenate(rows, axis=1)).tolist() for leaf, rows in gradients.items()}
+        found[source]["product"] = _summary(np.concatenate(products)) if products else None
     told_of_training = (
         {"accuracy": float(np.mean(accuracies)), "lost": lost} if accuracies else {"accuracy": None, "lost": None}
     )
     return told_of_training | {"inputs": found}
 
 
-def _draw(given: str, reader: toys.Reader, shape: tuple[int, int, int], seed: int) -> Tensor:
-    if given in NOISE:
-        return NOISE[given](*shape)
-    if given in TASKS:
-        return recorded(given, *shape, seed=seed)
+def _draw(source: str, reader: toys.Reader, shape: tuple[int, int, int], seed: int) -> Tensor:
+    if source in NOISE:
+        return NOISE[source](*shape)
+    if source in TASKS:
+        return recorded(source, *shape, seed=seed)
     with torch.no_grad():
         return reader.features(toys.first(shape[1]).draw(shape[0])[0])
 
@@ -188,8 +188,8 @@ def table(cells: dict[tuple[str, str], dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for every memory, network and input, from what `measure` returned."""
     rows = []
     for (variant, network), cell in cells.items():
-        for given, found in cell["inputs"].items():
-            row = {"memory": variant, "network": network, "inputs": given, "accuracy on the toy": cell["accuracy"]}
+        for source, found in cell["inputs"].items():
+            row = {"memory": variant, "network": network, "inputs": source, "accuracy on the toy": cell["accuracy"]}
             row["updates lost"] = cell["lost"]
             for leaf in ("M_0", "x_1"):
                 last = np.array(found[leaf][-1])
@@ -280,14 +280,14 @@ def _line(ax: Axes, steps: Sequence[int], quantiles: np.ndarray, look: dict[str,
 
 
 def _heat(ax: Axes, cells: dict[tuple[str, str], dict[str, Any]], network: str) -> None:
-    logs = np.array([[np.median(cells[v, network]["inputs"][given]["M_0"][-1]) for v in VARIANTS] for given in INPUTS])
+    logs = np.array([[np.median(cells[v, network]["inputs"][source]["M_0"][-1]) for v in VARIANTS] for source in INPUTS])
     image = ax.imshow(logs, cmap="PuOr", vmin=-8, vmax=8, aspect="auto")
     for (i, j), value in np.ndenumerate(logs):
         ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if abs(value) > 5 else "black")
     ax.set_xticks(range(len(VARIANTS)), [v.replace(", ", ",\n").replace(" theta", "\ntheta") for v in VARIANTS], fontsize=8)
     ax.set_yticks(
         range(len(INPUTS)),
-        [given.removeprefix("hadamem/").removeprefix("popgym-").removesuffix("-v0") for given in INPUTS],
+        [source.removeprefix("hadamem/").removeprefix("popgym-").removesuffix("-v0") for source in INPUTS],
         fontsize=8,
     )
     ax.set_title(f"gradient to $M_0$ at the last $T$, {network}")

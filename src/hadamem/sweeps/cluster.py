@@ -77,7 +77,7 @@ def run_on_ray(
     try:
         tune.Tuner(
             tune.with_resources(
-                _trial, lambda given: tune.PlacementGroupFactory([{"CPU": given["threads"], "GPU": given["gpu"]}])
+                _trial, lambda payload: tune.PlacementGroupFactory([{"CPU": payload["threads"], "GPU": payload["gpu"]}])
             ),
             param_space=tune.grid_search(settings),
             tune_config=tune.TuneConfig(max_concurrent_trials=jobs),
@@ -90,10 +90,10 @@ def run_on_ray(
         raise KeyboardInterrupt
 
 
-def _trial(given: dict[str, Any]) -> None:
+def _trial(payload: dict[str, Any]) -> None:
     """A run, as Tune begins it on some machine: the same process as without a cluster."""
-    cell = SweepRun("", "", config_from_dict(json.loads(given["config"])), pathlib.Path(given["path"]))
-    process = start(cell, given["here"])
+    cell = SweepRun("", "", config_from_dict(json.loads(payload["config"])), pathlib.Path(payload["path"]))
+    process = start(cell, payload["here"])
     try:
         ended(cell, process)
     finally:
@@ -128,8 +128,8 @@ def train_on_ray(config: TrainConfig, path: pathlib.Path, address: str, resume: 
     storage = path.absolute().with_name(f".ray-{path.name}")
     storage.mkdir(parents=True, exist_ok=True)
     refused = storage / "refused"
-    given = {"config": json.dumps(asdict(config)), "path": str(path.absolute()), "resume": resume, "here": os.getcwd()}
-    given["refused"] = str(refused)
+    payload = {"config": json.dumps(asdict(config)), "path": str(path.absolute()), "resume": resume, "here": os.getcwd()}
+    payload["refused"] = str(refused)
     processors = {"CPU": config.threads or 1}
     scaling = ScalingConfig(
         num_workers=config.processes, use_gpu=config.device.startswith("cuda"), resources_per_worker=processors
@@ -137,7 +137,7 @@ def train_on_ray(config: TrainConfig, path: pathlib.Path, address: str, resume: 
     ray.init(address=address)
     try:
         running = RunConfig(storage_path=str(storage), failure_config=FailureConfig(max_failures=-1))
-        TorchTrainer(_process, train_loop_config=given, scaling_config=scaling, run_config=running).fit()
+        TorchTrainer(_process, train_loop_config=payload, scaling_config=scaling, run_config=running).fit()
         if refused.exists():
             raise ValueError(refused.read_text())
     finally:
@@ -146,12 +146,12 @@ def train_on_ray(config: TrainConfig, path: pathlib.Path, address: str, resume: 
     return (path / "result.json").exists()
 
 
-def _process(given: dict[str, Any]) -> None:
+def _process(payload: dict[str, Any]) -> None:
     """What each process of a training does, as Ray Train begins it on some machine, in a group of torch.distributed."""
-    os.chdir(given["here"])
-    path = pathlib.Path(given["path"])
-    begun = given["resume"] or has_checkpoint(path)
+    os.chdir(payload["here"])
+    path = pathlib.Path(payload["path"])
+    begun = payload["resume"] or has_checkpoint(path)
     try:
-        train(config_from_dict(json.loads(given["config"])), path, begun)
+        train(config_from_dict(json.loads(payload["config"])), path, begun)
     except (ValueError, FloatingPointError) as error:  # it would be the same at the next try
-        pathlib.Path(given["refused"]).write_text(str(error))
+        pathlib.Path(payload["refused"]).write_text(str(error))

@@ -90,10 +90,10 @@ def make_cells(
             raise ValueError(f"{name} is empty; give at least one, see `hadamem list {name}`")
     cells = []
     for task, memory in itertools.product(tasks, memories):
-        given = [*task_words(task), *memory_words(memory)]
-        given += [] if steps is None else ["--steps", str(steps[task])]
-        given += words  # of an option that is given twice, the last counts
-        config = read_train(given, prog="hadamem sweep").config
+        arguments = [*task_words(task), *memory_words(memory)]
+        arguments += [] if steps is None else ["--steps", str(steps[task])]
+        arguments += words  # of an option that is given twice, the last counts
+        config = read_train(arguments, prog="hadamem sweep").config
         path = out / file_name(task) / file_name(memory)
         for seed in seeds:
             own = replace(config, seed=seed, threads=config.threads or threads)
