@@ -11,7 +11,6 @@ from __future__ import annotations
 import operator
 import os
 import pathlib
-import platform
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -279,53 +278,6 @@ def wait_for(typing_context: Any, array: Any, index: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.int64), lower
-
-
-_TINY_IS_ZERO = 0x8040  # of x86's control word MXCSR: results, and operands, below 1.2e-38 count as 0
-_HAS_MXCSR = platform.machine().lower() in ("x86_64", "amd64")
-
-
-def _exchange_mode(builder: ir.IRBuilder, function: str, value: ir.Value | None) -> ir.Value:
-    """Store this thread's MXCSR to memory, or load it from there; its value."""
-    number = ir.IntType(32)
-    with builder.goto_entry_block():
-        place = builder.alloca(number)
-    if value is not None:
-        builder.store(value, place)
-    kind = ir.FunctionType(ir.VoidType(), [place.type])
-    builder.call(builder.module.declare_intrinsic(f"llvm.x86.sse.{function}", fnty=kind), [place])
-    return builder.load(place)
-
-
-@intrinsic
-def count_tiny_as_zero(typing_context: Any) -> Any:
-    """From here on, numbers below 1.2e-38 are 0 in this thread; returns how it was, for `restore_mode`.
-
-    A memory that forgets multiplies by numbers below 1 until there is nothing left, and x86 takes ten times as long for numbers
-    that are almost nothing (denormals). Other processors do not: nothing happens there.
-    """
-
-    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        number = ir.IntType(32)
-        if not _HAS_MXCSR:
-            return ir.Constant(number, 0)
-        mode = _exchange_mode(builder, "stmxcsr", None)
-        _exchange_mode(builder, "ldmxcsr", builder.or_(mode, ir.Constant(number, _TINY_IS_ZERO)))
-        return mode
-
-    return types.uint32(), lower
-
-
-@intrinsic
-def restore_mode(typing_context: Any, mode: Any) -> Any:
-    """See `count_tiny_as_zero`."""
-
-    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        if _HAS_MXCSR:
-            _exchange_mode(builder, "ldmxcsr", args[0])
-        return context.get_dummy_value()
-
-    return types.void(types.uint32), lower
 
 
 @intrinsic

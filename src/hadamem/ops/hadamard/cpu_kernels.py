@@ -25,15 +25,14 @@ from numba import carray, cfunc, njit
 from numba.core import event
 
 from .. import call as _call
+from .. import tiny
 from ..call import counters, flags, floats, floats_from, places
 from ..simd import (
     LANES,
     at,
-    count_tiny_as_zero,
     fetch_add,
     load,
     load_pair,
-    restore_mode,
     splat,
     stamp,
     store,
@@ -131,12 +130,12 @@ def space_size(kind: int, backward: bool, steps: int, V: int, K: int) -> int:
 
 
 def _build(kind: int) -> tuple[Any, Any]:
-    version = stamp(cpu_parts.__file__, _call.__file__)
+    version = stamp(cpu_parts.__file__, _call.__file__, tiny.__file__)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def forward(pointer):
         call = carray(pointer, _FORWARD_SIZE if version else 0)
-        mode = count_tiny_as_zero()
+        mode = tiny.count_as_zero()
         splits, chunk = call[FORWARD.splits], call[FORWARD.chunk]
         T, V, K = call[FORWARD.T], call[FORWARD.V], call[FORWARD.K]
         left, right, a = floats(call, FORWARD.left), floats(call, FORWARD.right), floats(call, FORWARD.a)
@@ -209,12 +208,12 @@ def _build(kind: int) -> tuple[Any, Any]:
                 copy(S, sh + i0, VP, 1, h, row * V + i0, V, 1, steps, inside, inside)
             unpack_rows(kind, S, sm, M1, (b * V + i0) * K, K, inside)
             unit = fetch_add(call, FORWARD.begun)
-        restore_mode(mode)
+        tiny.restore(mode)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def backward(pointer):
         call = carray(pointer, _BACKWARD_SIZE if version else 0)
-        mode = count_tiny_as_zero()
+        mode = tiny.count_as_zero()
         splits, chunk = call[BACKWARD.splits], call[BACKWARD.chunk]
         T, V, K = call[BACKWARD.T], call[BACKWARD.V], call[BACKWARD.K]
         left, right, a = floats(call, BACKWARD.left), floats(call, BACKWARD.right), floats(call, BACKWARD.a)
@@ -381,6 +380,6 @@ def _build(kind: int) -> tuple[Any, Any]:
             if kind == EXP:
                 unpack_rows(kind, S, sg, dright, (b * V + i0) * K, K, inside)
             unit = fetch_add(call, BACKWARD.begun)
-        restore_mode(mode)
+        tiny.restore(mode)
 
     return forward, backward

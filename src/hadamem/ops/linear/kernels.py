@@ -14,16 +14,15 @@ import numpy as np
 from numba import carray, cfunc, njit
 
 from .. import call as _call
+from .. import tiny
 from ..call import flags, floats, places
 from ..simd import (
     LANES,
-    count_tiny_as_zero,
     fetch_add,
     load,
     load_first,
     multiply_complex,
     multiply_conjugate,
-    restore_mode,
     splat,
     stamp,
     store,
@@ -100,12 +99,12 @@ def _fill_zero(out, o, size):
 @functools.cache
 def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
     """The forward and the backward kernel as native functions; `constant` is a decay that has no time."""
-    version = stamp(_call.__file__)
+    version = stamp(_call.__file__, tiny.__file__)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def forward(pointer):
         call = carray(pointer, _FORWARD_SIZE if version else 0)
-        mode = count_tiny_as_zero()
+        mode = tiny.count_as_zero()
         splits, T, W = call[FORWARD.splits], call[FORWARD.T], call[FORWARD.W]
         decay, x, start = floats(call, FORWARD.decay), floats(call, FORWARD.x), flags(call, FORWARD.start)
         state, y = floats(call, FORWARD.state), floats(call, FORWARD.y)
@@ -125,12 +124,12 @@ def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
                 else:
                     _advance(is_complex, decay, d, y, row - W, x, y, row, size)
             unit = fetch_add(call, FORWARD.begun)
-        restore_mode(mode)
+        tiny.restore(mode)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def backward(pointer):
         call = carray(pointer, _BACKWARD_SIZE if version else 0)
-        mode = count_tiny_as_zero()
+        mode = tiny.count_as_zero()
         splits, T, W = call[BACKWARD.splits], call[BACKWARD.T], call[BACKWARD.W]
         decay, start, state = floats(call, BACKWARD.decay), flags(call, BACKWARD.start), floats(call, BACKWARD.state)
         y, dy, ddecay = floats(call, BACKWARD.y), floats(call, BACKWARD.dy), floats(call, BACKWARD.ddecay)
@@ -163,6 +162,6 @@ def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
                 d = j if constant else first
                 _pull(is_complex, decay, d, dx, first, dx, first, dstate, b * W + j, size, False)
             unit = fetch_add(call, BACKWARD.begun)
-        restore_mode(mode)
+        tiny.restore(mode)
 
     return forward, backward
