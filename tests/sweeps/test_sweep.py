@@ -120,6 +120,9 @@ def test_a_whole_number_counts_the_same_with_and_without_a_point(tmp_path: pathl
     config = asdict(cell.config)
     assert config_key(config) == config_key(config | {"ppo": config["ppo"] | {"max_grad_norm": 30}})
     assert config_key(config) != config_key(config | {"ppo": config["ppo"] | {"max_grad_norm": 30.5}})
+    options = [{"memory_options": ["heads=2", "theta=fixed"]}, {"memory_options": ["theta=fixed", "heads=2"]}]
+    assert config_key(config | options[0]) == config_key(config | options[1])
+    assert config_key(config | options[0]) != config_key(config | {"memory_options": ["theta=fixed", "heads=3"]})
 
 
 def test_killed_and_started_again_it_goes_on(tmp_path: pathlib.Path) -> None:

@@ -26,6 +26,8 @@ ENDING = ".run.json"
 TAIL = 0.05
 _POINTS = 200  # of a curve; each is the mean of the iterations between it and the one before
 
+_OPTIONS = ("env_options", "evaluate_options", "memory_options")  # of a configuration: name=value, in any order
+
 
 @dataclass(frozen=True)
 class _Common:
@@ -93,12 +95,19 @@ class Result:
 def config_key(config: dict[str, Any]) -> str:
     """What tells a configuration (the fields of a TrainConfig) from all that would learn something else.
 
-    Fields that it does not have, since they are younger than it, count as their defaults; 30 is 30.0.
+    Fields that it does not have, since they are younger than it, count as their defaults; 30 is 30.0; and options may stand in
+    any order.
     """
     with contextlib.suppress(ValueError):  # it has fields or values that are no more: it stays as it is
         config = asdict(config_from_dict(config))
+    config = config | {name: _in_order(config[name]) for name in _OPTIONS if name in config}
     text = json.dumps({name: value for name, value in config.items() if name not in OF_THE_MACHINE})
     return json.dumps(json.loads(text, parse_float=_number), sort_keys=True)
+
+
+def _in_order(options: Iterable[str]) -> list[str]:
+    """Options name=value by name; of one that is there twice, the last counts."""
+    return [text for _, text in sorted({text.partition("=")[0]: text for text in options}.items())]
 
 
 def matches(patterns: Iterable[str], *texts: str) -> bool:
