@@ -31,7 +31,7 @@ _SHM: dict[str, Any] = {"feature_map": "softmax", "read_norm": True}  # of the p
 VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "SHM, random theta": ("shm", 32, _SHM),
     "SHM, centred theta": ("shm", 32, _SHM | {"theta": "centred"}),
-    "SHM, stable theta": ("shm", 32, _SHM | {"theta": "stable"}),
+    "SHM, stable theta": ("shm", 32, _SHM | {"theta": "stable", "table_scale": 0.1}),
     "SHM, fixed theta": ("shm", 32, _SHM | {"theta": "fixed"}),
     "SHM, learned theta": ("shm", 32, _SHM | {"theta": "learned"}),
     "SHM, C = 1": ("shm", 32, _SHM | {"calibration": "ones"}),
@@ -321,7 +321,7 @@ def _notes(size: Size) -> list[str]:
         f"{VANISHED:g}, exploded above {EXPLODED:g} or not finite. M_0 of a GRU is its hidden state. The mean of {_CHUNK} C is "
         f"over rows and entries, the median of all C after {size.product:,} steps.",
         f"{size.rows} rows of each input, shared among {initial} initial or {trained} trained networks. SHM has softmax "
-        "features and a normalised read-out, as in the preset `fast`: its gradients are relative to all that is read. SHM and "
+        "features and a normalised read-out, as in the preset `popgym-fast`: its gradients are relative to all that is read. SHM and "
         "mLSTM begin with a layer norm, which tames heavy tails.",
         f"Trained: {size.updates:,} batches of 8 rows of the {toys.first(size.toy).about}; chance is {1 / toys.SYMBOLS}. "
         "Updates whose gradient was not finite were left out, and count as lost. Features of the toy are what the memory is "
