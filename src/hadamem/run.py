@@ -107,13 +107,22 @@ def versions() -> dict[str, str]:
     return found
 
 
+_BEST = "best"  # the folder in a run's own
+
+
+def is_best_of_a_run(path: pathlib.Path) -> bool:
+    """Whether a folder is the one that a run keeps its best policy in, which is no run of its own."""
+    return path.name == _BEST and (path.parent / "config.json").is_file()
+
+
 class Run:
     """A run folder and the right to write it, which no other process has until this one closes it or ends.
 
     Make one with `create`, or with `open` and, when nothing more can go wrong, `start`; use it as a context manager.
 
     Files: config.json, metrics.jsonl (a line per training iteration, always with "step" = environment steps so far),
-    TensorBoard events, checkpoint.pt, result.json (only when the run is complete), .lock (the process that writes).
+    TensorBoard events, checkpoint.pt, result.json (only when the run is complete), .lock (the process that writes), and best/,
+    where the run was evaluated: a folder like this one of the policy that did best.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
@@ -190,6 +199,15 @@ class Run:
         file = self.path / "checkpoint.pt"
         _write_beside(file, packed.getbuffer()).replace(file)
         self.saved_step = checkpoint["agent"]["step"]
+
+    def save_best(self, checkpoint: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Keep a policy in a folder of its own, which can be evaluated, watched and exported like the run's, and its result."""
+        best = self.path / _BEST
+        packed = io.BytesIO()
+        torch.save(dict(checkpoint), packed)
+        write_whole(best / "config.json", (self.path / "config.json").read_text())
+        write_whole(best / "checkpoint.pt", packed.getbuffer())
+        write_whole(best / "result.json", json.dumps(dict(result), indent=2))
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result: the mark of a complete run."""

@@ -90,7 +90,8 @@ class TrainConfig:
     checkpoint_every: float = 20.0
     """seconds between checkpoints"""
     evaluate_every: int | None = None
-    """environment steps between evaluations during training, which play the same episodes every time, greedily; None: never"""
+    """environment steps between evaluations during training, which play the same episodes every time, greedily; the policy that
+    did best is kept in the folder best of the run's own. None: never"""
     evaluate_episodes: int | None = None
     """episodes of each evaluation during training; None: every task once where the environment has a list of tasks, 200
     elsewhere"""

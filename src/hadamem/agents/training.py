@@ -22,9 +22,11 @@ from ..run import (
     RunError,
     first_line,
     has_checkpoint,
+    is_best_of_a_run,
     read_checkpoint,
     read_config,
     read_last_metrics,
+    read_metrics,
 )
 from .config import TrainConfig, load_config, seed_for
 from .evaluation import MAX_STEPS, evaluate
@@ -121,6 +123,8 @@ def train(
         ValueError: the folder or the configuration cannot be used; the folder is then as it was.
     """
     tracking.require(config.track)
+    if resume and is_best_of_a_run(path):
+        raise ValueError(f"{path} holds a policy alone; resume {path.parent}, or begin a new run with --start-from {path}")
     if config.processes > 1 and config.env.startswith(HERE):
         raise ValueError(
             f"{config.env} can be made by this program only, and not by {config.processes} processes; give its id, or a class "
@@ -188,6 +192,7 @@ def _train(
 
         if saved is None:
             save()  # from its first moment on, a run that is killed can go on
+        best = max((line.get("evaluation_return", -math.inf) for line in read_metrics(path)), default=-math.inf)
         saved_at, stopped = time.monotonic(), bool(stop)
         while agent.step < config.steps and not stopped:
             begin = time.monotonic()
@@ -197,6 +202,11 @@ def _train(
             every = config.evaluate_every
             if first and every is not None and agent.step // every > steps_before // every:
                 metrics |= _evaluate(config, agent.policy)
+                if metrics["evaluation_return"] > best and run is not None:
+                    best = metrics["evaluation_return"]
+                    learned = {"step": agent.step, "policy": agent.policy.state_dict()}
+                    own = {"agent": learned, "random": _random_state(), "seconds": seconds}
+                    run.save_best(own | made_for, {"steps": agent.step, "evaluation_return": best})
             seconds += time.monotonic() - begin
             if run is not None:
                 run.log(agent.step, metrics | {"seconds": seconds})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shlex
 import time
@@ -90,4 +91,7 @@ def _train_into(path: pathlib.Path, config: TrainConfig, resume: bool = False, r
         return
     if not complete:
         say(f"stopped; go on with: hadamem train --resume {shlex.quote(str(path))}")
+    if (path / "best" / "result.json").exists():
+        best = json.loads((path / "best" / "result.json").read_text())
+        say(f"best evaluation: {best['evaluation_return']:.3f} after {best['steps']:,} steps, kept in {path / 'best'}")
     print(path)

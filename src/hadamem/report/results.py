@@ -15,7 +15,7 @@ from typing import Any
 
 from ..agents.config import OF_THE_MACHINE, config_from_dict
 from ..options import read_json
-from ..run import NoRunError, RunError, read_last_metrics, read_metrics, read_saved, write_whole
+from ..run import NoRunError, RunError, is_best_of_a_run, read_last_metrics, read_metrics, read_saved, write_whole
 
 _log = logging.getLogger("hadamem")
 
@@ -194,7 +194,7 @@ def find_results(paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], R
     for path in paths:
         found = [path]
         if path.is_dir() and not (path / "config.json").is_file():
-            folders = [file.parent for file in sorted(path.rglob("config.json"))]
+            folders = [file.parent for file in sorted(path.rglob("config.json")) if not is_best_of_a_run(file.parent)]
             found = [*folders, *sorted(path.rglob(f"*{ENDING}"))]
         for file in found:
             try:

@@ -321,8 +321,8 @@ def _notes(size: Size) -> list[str]:
         f"{VANISHED:g}, exploded above {EXPLODED:g} or not finite. M_0 of a GRU is its hidden state. The mean of {_CHUNK} C is "
         f"over rows and entries, the median of all C after {size.product:,} steps.",
         f"{size.rows} rows of each input, shared among {initial} initial or {trained} trained networks. SHM has softmax "
-        "features and a normalised read-out, as in the preset `popgym-fast`: its gradients are relative to all that is read. SHM and "
-        "mLSTM begin with a layer norm, which tames heavy tails.",
+        "features and a normalised read-out, as in the preset `popgym-fast`: its gradients are relative to all that is read. "
+        "SHM and mLSTM begin with a layer norm, which tames heavy tails.",
         f"Trained: {size.updates:,} batches of 8 rows of the {toys.first(size.toy).about}; chance is {1 / toys.SYMBOLS}. "
         "Updates whose gradient was not finite were left out, and count as lost. Features of the toy are what the memory is "
         "given there, over more steps.",
