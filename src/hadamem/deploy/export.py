@@ -180,7 +180,7 @@ def largest_difference(trained: Trained, step: Step, play: Play, steps: int) -> 
     history = np.zeros((_ROWS, interface.layout.size - interface.history.start), np.float32)
     length, worst, where = step.length or 1, 0.0, "nothing"
     for first in range(0, steps, length):
-        given, expected = list[dict[str, Any]](), list[dict[str, Any]]()
+        fed, expected = list[dict[str, Any]](), list[dict[str, Any]]()
         for t in range(first, first + length):
             start = rng.random(_ROWS) < (1 if t == 0 else _RESETS)
             rows, inputs = _observations(step, rng)
@@ -200,12 +200,12 @@ def largest_difference(trained: Trained, step: Step, play: Play, steps: int) -> 
             if step.previous:
                 interface.write_previous(played, 0, rows)
                 history = rows[:, interface.history].copy()
-            given.append(inputs)
+            fed.append(inputs)
             expected.append({name: output.numpy() for name, output in zip(step.actions.names, outputs, strict=True)})
         wanted = _over_time(expected, step.length) | {f"new_state.{name}": _plain(leaf) for name, leaf in state.items()}
         if step.previous and not step.length:
             wanted[f"new_state.{PREVIOUS}"] = history[:, : step.previous.size]
-        got = play({**_over_time(given, step.length), **mine})
+        got = play({**_over_time(fed, step.length), **mine})
         mine = {name.removeprefix("new_"): value for name, value in got.items() if name.startswith("new_state.")}
         for name, value in wanted.items():
             if (difference := _difference(got[name], value)) > worst:

@@ -184,9 +184,9 @@ class SHM(Memory):
         self.sizes = [H, H, H, 1, *of_calibration]
         self.project = nn.Linear(input_size, heads * sum(self.sizes), bias=False)
         if calibration == "tanh" and theta != "learned":
-            bound = math.sqrt(6 / (rows + H))  # Xavier, over the whole table also when only its first row is used
-            table = torch.empty(1 if theta == "fixed" else rows, heads * H).uniform_(-bound, bound)
-            self.table = nn.Parameter(table if theta == "stable" else table_scale * table)
+            # Xavier, over the whole table also when only its first row is used
+            bound = (1 if theta == "stable" else table_scale) * math.sqrt(6 / (rows + H))
+            self.table = nn.Parameter(torch.empty(1 if theta == "fixed" else rows, heads * H).uniform_(-bound, bound))
         self.table_scale = table_scale
         if calibration == "tanh" and theta == "stable":
             self.erasure = nn.Parameter(torch.zeros(heads * H))
