@@ -163,22 +163,23 @@ def test_channels_that_the_shape_does_not_tell_are_told_and_can_be_chosen(caplog
 
 
 @pytest.mark.parametrize(
-    ("space", "scale", "measured"),
+    ("space", "scale", "taken_for"),
     [
-        (spaces.Box(0, 255, (32, 32, 3), np.uint8), 255, False),
-        (spaces.Box(0, 255, (7, 7, 3), np.uint8), 255, True),
-        (spaces.Box(0, 10, (32, 32, 3), np.uint8), 1, True),
-        (spaces.Box(0, 1, (32, 32, 3), np.uint8), 1, False),
-        (spaces.Box(0, 255, (32, 32, 3), np.float32), 255, False),
-        (spaces.Box(0, 1, (32, 32, 3), np.float32), 1, False),
+        (spaces.Box(0, 255, (32, 32, 3), np.uint8), 255, "screen"),
+        (spaces.Box(0, 255, (7, 7, 3), np.uint8), 255, "codes"),
+        (spaces.Box(0, 10, (32, 32, 3), np.uint8), 1, "codes"),
+        (spaces.Box(0, 1, (7, 7, 3), np.float32), 1, "measured"),
+        (spaces.Box(0, 1, (32, 32, 3), np.uint8), 1, "screen"),
+        (spaces.Box(0, 255, (32, 32, 3), np.float32), 255, "screen"),
+        (spaces.Box(0, 1, (32, 32, 3), np.float32), 1, "screen"),
     ],
     ids=str,
 )
-def test_the_bounds_of_a_picture_say_its_scale(space, scale, measured):
+def test_the_bounds_of_a_picture_say_its_scale(space, scale, taken_for):
     encoder = Encoder(space)
     (leaf,) = encoder.leaves
     row = np.zeros((1, leaf.size), np.float32)
     encoder.write(np.full((1, *space.shape), space.high.max(), space.dtype), row)
     np.testing.assert_allclose(row, space.high.max() / scale)
-    assert leaf.measured == measured
+    assert (leaf.measured, leaf.codes) == (taken_for == "measured", taken_for == "codes")
     assert leaf.unit == (None if space.dtype == np.float32 else pytest.approx(1 / scale))

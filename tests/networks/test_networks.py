@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 
 from hadamem.envs import Layout, Leaf
+from hadamem.envs.layout import Encoder
 from hadamem.networks import ActorCritic, NetworkConfig, ObservationEncoder, PositionCode, make_head
 from hadamem.networks.heads import SquashedGaussian
 
@@ -45,6 +46,22 @@ def test_an_observation_of_no_numbers() -> None:
 
 def leaf(kind: str, shape: tuple[int, ...], offset: int) -> Leaf:
     return Leaf("x", kind, shape, offset)
+
+
+def test_codes_of_a_grid_are_told_apart_whatever_their_numbers() -> None:
+    """Of bytes in a small grid each has features of its own; a single cell that differs by 1 is seen. Memory is not asked."""
+    (leaf,) = Encoder(spaces.Box(0, 255, (7, 7, 3), np.uint8)).leaves
+    torch.manual_seed(0)
+    encoder = ObservationEncoder(Layout((leaf,)), 16)
+    grids = torch.randint(0, 11, (1, 1, 3, 7, 7)).repeat(4, 1, 1, 1, 1)
+    for n, code in enumerate((5, 6, 7, 200)):
+        grids[n, 0, 0, 3, 3] = code
+    seen = encoder(grids.flatten(2) / 255)[:, 0]
+    distances = torch.cdist(seen, seen)[~torch.eye(4, dtype=torch.bool)]
+    assert distances.min() > 0.1
+    assert distances.max() < 10 * distances.min()
+    rounded = encoder((grids / 255).half().float().flatten(2))[:, 0]  # as far as bytes in float16 are from themselves
+    torch.testing.assert_close(rounded, seen)
 
 
 @pytest.mark.parametrize("shape", [(3, 84, 84), (3, 5, 5), (1, 3, 40), (4, 2, 2)])

@@ -35,7 +35,8 @@ def test_one_hot_columns_and_screens_pass_and_grids_are_normalised_by_channel() 
     space = spaces.Dict(
         {
             "card": spaces.Discrete(3),
-            "grid": spaces.Box(0, 255, (5, 5, 3), np.uint8),
+            "codes": spaces.Box(0, 255, (5, 5, 3), np.uint8),
+            "grid": spaces.Box(0, 255, (5, 5, 3), np.float32),
             "screen": spaces.Box(0, 255, (20, 20, 3), np.uint8),
             "switches": spaces.MultiBinary(2),
             "speed": spaces.Box(-1, 1, (1,)),
@@ -47,7 +48,7 @@ def test_one_hot_columns_and_screens_pass_and_grids_are_normalised_by_channel() 
     rows = torch.rand(64, layout.size)
     normaliser.update(rows)
     after = normaliser(rows)
-    for name in ("obs.card", "obs.screen", "obs.switches"):
+    for name in ("obs.card", "obs.codes", "obs.screen", "obs.switches"):
         assert torch.equal(after[:, leaves[name].columns], rows[:, leaves[name].columns])
     grid = after[:, leaves["obs.grid"].columns].reshape(-1, 3, 25)
     torch.testing.assert_close(grid.mean((0, 2)), torch.zeros(3), atol=1e-5, rtol=0)

@@ -24,8 +24,8 @@ class Leaf:
     """Columns `offset` to `offset + size` of a row: a vector of shape (size,) or an image of shape (C, H, W).
 
     Where `unit` is given, every value is one of 0 to 255 units, so that a byte can hold it. Where `measured`, values are in
-    units of the environment's own choice, and networks learn better from them once they are normalised. A `mask` has a column
-    for every choice of an action, 1 where it is legal.
+    units of the environment's own choice, and networks learn better from them once they are normalised. An image of `codes` is
+    a grid of bytes, each of which names something. A `mask` has a column for every choice of an action, 1 where it is legal.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Leaf:
     unit: float | None = None
     measured: bool = False
     mask: bool = False
+    codes: bool = False
 
     @cached_property
     def size(self) -> int:
@@ -92,7 +93,8 @@ class Encoder:
     Discrete and MultiDiscrete become one-hot, MultiBinary and Box become floats as they are; a Box that is a picture
     (three axes and values in 0..255 or 0..1, or two axes of uint8), or a stack of pictures (four axes), becomes (C, H, W).
     Its bounds say its scale: 0..255 is divided by 255, anything else stays as it is. Pictures with other bounds, and those with
-    fewer than 16 pixels in a direction, are taken for grids of codes, and `measured`. Tuple and Dict may nest.
+    fewer than 16 pixels in a direction, are taken for grids of `codes` if they are bytes, and else for `measured`. Tuple and
+    Dict may nest.
 
     Args:
         space: the space of a single environment.
@@ -112,7 +114,8 @@ class Encoder:
         self.paths: list[tuple[Any, ...]] = []  # to them
         self.offset = offset
         for part in _parts(space, (), name, channels):
-            leaf = Leaf(_leaf_name(name, part.path), part.kind, part.shape, offset, part.unit, part.measured)
+            of_leaf = (part.kind, part.shape, offset, part.unit, part.measured)
+            leaf = Leaf(_leaf_name(name, part.path), *of_leaf, codes=part.codes)
             if not leaf.size:  # a Box without numbers tells nothing
                 continue
             offset += leaf.size
@@ -186,6 +189,7 @@ class _Part(NamedTuple):
     measured: bool = False
     unclear: bool = False
     picture: "Picture | None" = None
+    codes: bool = False
 
 
 class Picture(NamedTuple):
@@ -311,6 +315,6 @@ def _image(space: spaces.Box, path: tuple[Any, ...], channels: Channels | None) 
         np.multiply(value.reshape(pixels.shape), scale, out=pixels, dtype=np.float32, casting="same_kind")
 
     # a grid of codes, such as MiniGrid's 0 to 10, uses a small part of the range of its bytes
-    codes = brightest is None or min(shape[1:]) < _SMALLEST_SCREEN
-    unit = scale if space.dtype == np.uint8 else None
-    return _Part(path, "image", shape, write, unit, codes, channels is None and unclear, Picture(last, scale))
+    grid, bytes_ = brightest is None or min(shape[1:]) < _SMALLEST_SCREEN, space.dtype == np.uint8
+    unit, picture = scale if bytes_ else None, Picture(last, scale)
+    return _Part(path, "image", shape, write, unit, grid and not bytes_, channels is None and unclear, picture, grid and bytes_)

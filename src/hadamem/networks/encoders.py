@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..envs import Layout
+from ..envs import Layout, Leaf
 from ..memory.base import clamped
+
+_MEANINGS = 16  # features of each code of a grid
 
 
 class ObservationEncoder(nn.Module):
@@ -27,7 +29,7 @@ class ObservationEncoder(nn.Module):
             raise ValueError("the observation space holds no numbers; an agent needs at least one, if only a constant")
         vector_size = sum(leaf.size for leaf in layout.vectors)
         self.vector = nn.Linear(vector_size, size) if vector_size else None
-        self.images = nn.ModuleList(_image_encoder(leaf.shape, size) for leaf in layout.images)
+        self.images = nn.ModuleList(_image_encoder(leaf, size) for leaf in layout.images)
         self.after = nn.LayerNorm(size, elementwise_affine=False) if after is None else after
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -42,18 +44,48 @@ class ObservationEncoder(nn.Module):
         return self.after(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
 
 
-def _image_encoder(shape: tuple[int, ...], size: int) -> nn.Module:
+class _Codes(nn.Module):
+    """Grids of codes, in which 6 is not more than 5 but something else: (N, C, H, W) -> (N, C + _MEANINGS, H, W).
+
+    Beside the codes, as numbers in 0..1, stand learned features of what each of them means, summed over the channels.
+
+    Args:
+        channels: C.
+        unit: of the codes, which are 0 to 255 units.
+    """
+
+    first: Tensor
+
+    def __init__(self, channels: int, unit: float) -> None:
+        super().__init__()
+        self.unit = unit
+        self.meaning = nn.Embedding(256 * channels, _MEANINGS)
+        nn.init.normal_(self.meaning.weight, std=channels**-0.5)
+        self.register_buffer("first", 256 * torch.arange(channels)[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        codes = torch.round(x / self.unit).clamp(0, 255)
+        meanings = self.meaning(codes.long() + self.first).sum(1).movedim(-1, 1)
+        return torch.cat([codes / 255, meanings], dim=1)
+
+
+def _image_encoder(leaf: Leaf, size: int) -> nn.Module:
     """Three strided convolutions for screens (Mnih et al., 2015), two small ones for grids, none for a few pixels."""
-    channels, height, width = shape
+    (channels, height, width), first = leaf.shape, list[nn.Module]()
+    if leaf.codes:
+        assert leaf.unit is not None
+        first.append(_Codes(channels, leaf.unit))
+        channels += _MEANINGS
     if min(height, width) >= 36:
         layers = [nn.Conv2d(channels, 32, 8, 4), nn.Conv2d(32, 64, 4, 2), nn.Conv2d(64, 64, 3, 1)]
     elif min(height, width) >= 3:
         layers = [nn.Conv2d(channels, 8, 2), nn.Conv2d(8, 16, 2)]
     else:
         layers = []
-    convolutions = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())), nn.Flatten())
+    convolutions = nn.Sequential(*first, *(part for layer in layers for part in (layer, nn.ReLU())), nn.Flatten())
     with torch.no_grad():
-        flat = convolutions(torch.zeros(1, *shape)).shape[1]
+        flat = convolutions(torch.zeros(1, *leaf.shape)).shape[1]
     return nn.Sequential(convolutions, nn.Linear(flat, size))
 
 
