@@ -211,7 +211,7 @@ def _draw(rows: Sequence[dict[str, Any]]) -> Figure:
         axis.plot([row["distance"] for row in mine], seconds, style, color=colour, marker=marker, label=name)
     slowest = max((row["seconds"] for row in rows if row["seconds"]), default=1.0)
     axis.set(xscale="log", xlabel="distance (steps)", ylabel="wall time until it is learned (s)")
-    axis.set_ylim(slowest / 1000, 2 * slowest)
+    axis.set_ylim(slowest / 200, 2 * slowest)
     axis.set_yscale("log")
     axis.set_title("recall of the first symbol; no point: not recalled in the time there was")
     axis.grid(alpha=0.3)
