@@ -78,6 +78,12 @@ def write_whole(path: pathlib.Path, content: str | memoryview) -> None:
     _write_beside(path, content).replace(path)
 
 
+def _write_checkpoint(path: pathlib.Path, checkpoint: Mapping[str, Any]) -> None:
+    packed = io.BytesIO()  # torch's own writer does not say that a disk is full
+    torch.save(dict(checkpoint), packed)
+    write_whole(path, packed.getbuffer())
+
+
 def _write_beside(path: pathlib.Path, content: str | memoryview) -> pathlib.Path:
     """Write what will take the place of a file under another name."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
@@ -194,19 +200,14 @@ class Run:
 
     def save(self, checkpoint: Mapping[str, Any]) -> None:
         """Replace the checkpoint. Tensors, numbers, strings, lists and dicts only."""
-        packed = io.BytesIO()  # torch's own writer does not say that a disk is full
-        torch.save(dict(checkpoint), packed)
-        file = self.path / "checkpoint.pt"
-        _write_beside(file, packed.getbuffer()).replace(file)
+        _write_checkpoint(self.path / "checkpoint.pt", checkpoint)
         self.saved_step = checkpoint["agent"]["step"]
 
     def save_best(self, checkpoint: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Keep a policy in a folder of its own, which can be evaluated, watched and exported like the run's, and its result."""
         best = self.path / _BEST
-        packed = io.BytesIO()
-        torch.save(dict(checkpoint), packed)
         write_whole(best / "config.json", (self.path / "config.json").read_text())
-        write_whole(best / "checkpoint.pt", packed.getbuffer())
+        _write_checkpoint(best / "checkpoint.pt", checkpoint)
         write_whole(best / "result.json", json.dumps(dict(result), indent=2))
 
     def finish(self, result: Mapping[str, Any]) -> None:

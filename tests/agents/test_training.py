@@ -18,7 +18,6 @@ import pytest
 import torch
 from gymnasium import spaces
 
-import hadamem
 from hadamem.agents.config import TrainConfig, seed_for
 from hadamem.agents.evaluation import evaluate
 from hadamem.agents.making import make_environment
@@ -27,7 +26,6 @@ from hadamem.agents.progress import Progress
 from hadamem.agents.sac import SACConfig
 from hadamem.agents.training import evaluate_task, load_policy, train
 from hadamem.envs import make_vector
-from hadamem.report.results import find_results
 from hadamem.run import Run, RunError, read_checkpoint, read_config, read_metrics
 from hadamem.watch.recording import record
 
@@ -55,31 +53,6 @@ def test_the_same_seed_gives_the_same_run(tmp_path: pathlib.Path) -> None:
     a, b, c = (read_checkpoint(tmp_path / name)["agent"]["policy"] for name in "abc")
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert not all(torch.equal(a[key], c[key]) for key in a)
-
-
-def test_the_policy_that_did_best_is_kept(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of six evaluations the third is the best; a run that goes on keeps it until it is beaten. It is a folder like a run's."""
-    seen: list[dict[str, torch.Tensor]] = []
-    means = iter([1.0, -2.0, 5.0, 5.0, 4.0, 6.0])
-
-    def evaluated(config: TrainConfig, policy: torch.nn.Module, *_: Any) -> dict[str, float]:
-        seen.append({name: tensor.clone() for name, tensor in policy.state_dict().items()})
-        return {"mean": next(means)}
-
-    path, best = tmp_path / "run", tmp_path / "run" / "best"
-    monkeypatch.setattr("hadamem.agents.training.evaluate_task", evaluated)
-    train(config(steps=160 * 4, evaluate_every=160), path)
-    train(config(steps=160 * 5, evaluate_every=160), path, resume=True)
-    assert json.loads((best / "result.json").read_text()) == {"steps": 160 * 3, "evaluation_return": 5.0}
-    policy, _ = load_policy(best)
-    assert all(torch.equal(tensor, seen[2][name]) for name, tensor in policy.state_dict().items())
-    assert hadamem.load(best).act(0) in range(4)
-    assert [result.path for result in find_results([tmp_path])] == [str(path)]
-    train(config(steps=160 * 6, evaluate_every=160), path, resume=True)
-    assert json.loads((best / "result.json").read_text())["steps"] == 160 * 6
-    with pytest.raises(ValueError, match=r"best holds a policy alone; resume .*run, or begin a new run with --start-from"):
-        train(config(steps=160 * 7), best, resume=True)
-    train(config(steps=160, start_from=str(best)), tmp_path / "further")
 
 
 SCRIPT = """

@@ -97,11 +97,9 @@ def export(arguments: Sequence[str]) -> None:
     from ..deploy.export import export_onnx, export_torch, record
 
     options = tyro.cli(Export, args=arguments, prog="hadamem export")
-    check_fields(options, ("steps",), at_least=1)
+    check_fields(options, ("steps", "sequence"), at_least=1)
     to_onnx = options.format == "onnx"
     out = options.out or _beside(options.run, ".onnx" if to_onnx else ".pt2")
-    if options.sequence is not None:
-        check_fields(options, ("sequence",), at_least=1)
     with show_status("recording the policy"):
         recorded = record(read_trained(options.run), options.sequence)
         difference = (export_onnx if to_onnx else export_torch)(recorded, out, options.steps)

@@ -15,6 +15,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from ..checks import check_number
 from ..envs.interface import Interface
 from ..envs.layout import Encoder
 from ..memory import State
@@ -57,8 +58,7 @@ class Step(nn.Module):
 
     def __init__(self, policy: Policy, interface: Interface, length: int | None = None) -> None:
         super().__init__()
-        if length is not None and length < 1:
-            raise ValueError(f"length is {length}; it must be at least 1")
+        check_number("length", length, at_least=1)
         self.length = length
         self.policy = copy.deepcopy(policy).cpu().eval()
         with_real_memories(self.policy)

@@ -39,7 +39,7 @@ class Changes:
         for name in self.wrappers:
             env = _wrapper(name)(env)
             if not isinstance(env, gymnasium.Env):
-                raise ValueError(f"wrapper {name} gave {env!r}; it must give a gymnasium.Env[Any, Any]")
+                raise ValueError(f"wrapper {name} gave {env!r}; it must give a gymnasium.Env")
         if self.frame_skip > 1:
             _require_picture(env, "frame_skip", (2, 3))
             env = MaxAndSkipObservation(env, self.frame_skip)

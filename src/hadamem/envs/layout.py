@@ -114,8 +114,8 @@ class Encoder:
         self.paths: list[tuple[Any, ...]] = []  # to them
         self.offset = offset
         for part in _parts(space, (), name, channels):
-            of_leaf = (part.kind, part.shape, offset, part.unit, part.measured)
-            leaf = Leaf(_leaf_name(name, part.path), *of_leaf, codes=part.codes)
+            own = _leaf_name(name, part.path)
+            leaf = Leaf(own, part.kind, part.shape, offset, part.unit, part.measured, codes=part.codes)
             if not leaf.size:  # a Box without numbers tells nothing
                 continue
             offset += leaf.size
@@ -315,6 +315,15 @@ def _image(space: spaces.Box, path: tuple[Any, ...], channels: Channels | None) 
         np.multiply(value.reshape(pixels.shape), scale, out=pixels, dtype=np.float32, casting="same_kind")
 
     # a grid of codes, such as MiniGrid's 0 to 10, uses a small part of the range of its bytes
-    grid, bytes_ = brightest is None or min(shape[1:]) < _SMALLEST_SCREEN, space.dtype == np.uint8
-    unit, picture = scale if bytes_ else None, Picture(last, scale)
-    return _Part(path, "image", shape, write, unit, grid and not bytes_, channels is None and unclear, picture, grid and bytes_)
+    is_grid, is_bytes = brightest is None or min(shape[1:]) < _SMALLEST_SCREEN, space.dtype == np.uint8
+    return _Part(
+        path,
+        "image",
+        shape,
+        write,
+        unit=scale if is_bytes else None,
+        measured=is_grid and not is_bytes,
+        unclear=channels is None and unclear,
+        picture=Picture(last, scale),
+        codes=is_grid and is_bytes,
+    )

@@ -158,22 +158,17 @@ def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], 
 
 
 def _row(name: str, longest: int, made: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    ended = [one for one in made if "stopped" not in one]
-
-    def median(what: str) -> float | None:
-        return statistics.median(one[what] for one in ended) if len(ended) == len(made) else None
-
-    outcome = f"out of {next(one['stopped'] for one in made if 'stopped' in one)}" if len(ended) < len(made) else None
-    if outcome is None:
-        diverged = statistics.median(one["lost"] for one in ended) >= _LATEST
-        recalled = statistics.median(one["accuracy"] for one in ended) >= RECALLED
-        outcome = "diverged" if diverged else "recalled" if recalled else "not recalled"
-    row: dict[str, Any] = {"memory": name, "distance": longest, "outcome": outcome}
-    names = {"accuracy": "accuracy", "reached": "learned up to", "seconds": "seconds", "updates": "updates"}
-    return row | {told: median(what) for what, told in names.items()} | {
-        "updates lost": median("lost"),
-        "process MB": median("process_mb"),
-    }  # fmt: skip
+    names = {"accuracy": "accuracy", "learned up to": "reached", "seconds": "seconds", "updates": "updates"}
+    names |= {"updates lost": "lost", "process MB": "process_mb"}
+    row: dict[str, Any] = {"memory": name, "distance": longest}
+    if stopped := next((one["stopped"] for one in made if "stopped" in one), None):
+        return row | {"outcome": f"out of {stopped}"} | dict.fromkeys(names)
+    medians = {column: statistics.median(one[measured] for one in made) for column, measured in names.items()}
+    if medians["updates lost"] >= _LATEST:
+        outcome = "diverged"
+    else:
+        outcome = "recalled" if medians["accuracy"] >= RECALLED else "not recalled"
+    return row | {"outcome": outcome} | medians
 
 
 def _on_reach(rows: Sequence[dict[str, Any]]) -> str:
