@@ -137,7 +137,7 @@ if __name__ == "__main__":
 {make}
     agent = hadamem.PPO("gru", vector, threads=1)
     agent.learn({steps}, out={out!r})
-    print(agent.evaluate(3)["mean"])
+    print(agent.evaluate(3).mean)
     hadamem.load({out!r}, env=vector)
     vector.close()
 """

@@ -181,7 +181,7 @@ def train_own(task: str, memory: str, seed: int, steps: int) -> dict[str, Any]:
         sys.argv = ["hadamem", "train", *words, "--out", str(path)]
         hadamem()
         last = read_metrics(path)[-1]
-        return {"return": evaluate_run(path, EPISODES)["mean"], "steps_made": last["step"], "seconds": last["seconds"]}
+        return {"return": evaluate_run(path, EPISODES).mean, "steps_made": last["step"], "seconds": last["seconds"]}
 
 
 def train(task: str, contender: str, seed: int, steps: int) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_three_lines(tmp_path: pathlib.Path) -> None:
     metrics = agent.learn(128)
     assert metrics["step"] == agent.steps >= 128
     result = agent.evaluate(6)
-    assert (result["mean"], result["episodes"], result["success_rate"]) == (5, 6, 1)
+    assert (result.mean, result.episodes, result.success_rate) == (5, 6, 1)
     agent.save(tmp_path / "run")
     again = hadamem.load(tmp_path / "run")
     assert again.config.memory_size == 8
@@ -89,13 +89,13 @@ def test_an_environment_and_a_function_that_makes_one(tmp_path: pathlib.Path) ->
     for env in (Count(cut=3), lambda: Count(cut=3)):
         agent = hadamem.PPO("mlp", env, **SMALL)
         agent.learn(64)
-        assert agent.evaluate(4)["mean"] == 3
+        assert agent.evaluate(4).mean == 3
         agent.save(tmp_path / agent.env)
         saved = tmp_path / agent.env / "config.json"
         saved.write_text(saved.read_text().replace(agent.env, "python.Gone-1"))  # as another program sees it
         with pytest.raises(ValueError, match=r"was an object of the Python program.*hadamem.load\(path, env=...\)"):
             hadamem.load(tmp_path / agent.env).evaluate(4)
-        assert hadamem.load(tmp_path / agent.env, env).evaluate(4)["mean"] == 3
+        assert hadamem.load(tmp_path / agent.env, env).evaluate(4).mean == 3
 
 
 def test_sac_learns_from_python() -> None:
@@ -103,7 +103,7 @@ def test_sac_learns_from_python() -> None:
         "gru", Count, memory_size=8, num_envs=4, num_steps=16, warmup_steps=64, batch_size=4, updates_per_step=0.1
     )
     assert "critic_loss" in agent.learn(256)
-    assert agent.evaluate(4)["mean"] == 5
+    assert agent.evaluate(4).mean == 5
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -134,7 +134,7 @@ def test_an_agent_on_a_vector_of_environments() -> None:
     agent.learn(3000)
     assert agent.config.ppo is not None
     assert (agent.config.ppo.num_envs, agent.config.ppo.num_steps, agent.config.ppo.minibatches) == (6, 42, 1)
-    assert agent.evaluate(12)["mean"] == 5
+    assert agent.evaluate(12).mean == 5
     agent.learn(300)
     vector.step(vector.action_space.sample())  # it is still open
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from .agents.config import ALGORITHMS, TrainConfig, seed_for
+from .agents.evaluation import Evaluation
 from .agents.ppo import PPOConfig
 from .agents.training import evaluate_task, train
 from .cli.progress import show_progress
@@ -36,8 +37,8 @@ class Agent:
     Example:
         >>> agent = PPO("gru", "CartPole-v1", memory_size=8, num_envs=4, num_steps=16, minibatches=1)
         >>> metrics = agent.learn(128)
-        >>> agent.steps >= 128, sorted(agent.evaluate(2))
-        (True, ['ci95', 'episodes', 'mean', 'mean_length', 'std'])
+        >>> agent.steps >= 128, agent.evaluate(2).episodes
+        (True, 2)
 
     Args:
         memory: its name, one of those that `hadamem list memories` shows.
@@ -116,16 +117,13 @@ class Agent:
             return 0
         return self._read().steps if self.path.is_file() else read_checkpoint(self.path)["agent"]["step"]
 
-    def evaluate(self, episodes: int | None = None, *, greedy: bool = True, seed: int = 0) -> dict[str, Any]:
+    def evaluate(self, episodes: int | None = None, *, greedy: bool = True, seed: int = 0) -> Evaluation:
         """Play whole episodes.
 
         Args:
             episodes: how many; None: 200, or every task once where the environment has a list of tasks.
             greedy: the most likely action instead of a random one.
             seed: of the environments, which are not those of the training.
-
-        Returns:
-            What `hadamem evaluate --json` writes: mean, std, ci95, episodes, mean_length, and what the task tells beside.
         """
         policy = self._read().policy
         return evaluate_task(self.config, policy, seed_for(seed, "evaluation"), episodes, greedy=greedy)

@@ -86,7 +86,7 @@ def in_fresh_process(
     environment: Mapping[str, str] | None = None,
     seconds: float = math.inf,
     megabytes: float = math.inf,
-) -> dict[str, Any]:
+) -> Any:
     """Run `python -m module arguments` (or a file.py), with further environment variables.
 
     Args:
@@ -95,7 +95,7 @@ def in_fresh_process(
         megabytes: it is stopped as soon as it holds more in memory (looked at 20 times a second, on Linux only).
 
     Returns:
-        The JSON object that it prints last.
+        What the last line that it prints holds as JSON.
 
     Raises:
         OverLimitError: it was stopped.
@@ -131,7 +131,7 @@ def _wait(process: subprocess.Popen, seconds: float, megabytes: float) -> None:
 
 def side_by_side(
     module: str, names: Sequence[str], jobs: int, on_progress: Callable[[str], None], *arguments: object
-) -> list[dict[str, Any]]:
+) -> list[Any]:
     """`in_fresh_process(module, name, *arguments)` for every name, `jobs` at a time, with one thread each.
 
     Returns:
@@ -144,7 +144,7 @@ def side_by_side(
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}; it must be at least 1")
 
-    def work(name: str) -> dict[str, Any]:
+    def work(name: str) -> Any:
         result = in_fresh_process(module, name, *arguments, environment={"OMP_NUM_THREADS": "1"})
         done.append(name)
         on_progress(f"{len(done)} of {len(names)} done, the latest: {name}")

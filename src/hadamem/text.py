@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
-def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+def columns(record: DataclassInstance) -> dict[str, Any]:
+    """The fields of a dataclass by the headings of their columns, in order: a field `x: Annotated[float, "log10 x"]` is headed
+    "log10 x", and one without a heading by its name."""
+    return {heading: getattr(record, name) for name, heading in _headings(type(record)).items()}
+
+
+@functools.cache
+def _headings(kind: type[DataclassInstance]) -> dict[str, str]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: getattr(hints[field.name], "__metadata__", (field.name,))[0] for field in fields(kind)}
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of equal keys as a table in Markdown."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([as_text(value) for value in row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -12,6 +12,7 @@ from test_training import config
 
 import hadamem
 from hadamem.agents.config import TrainConfig
+from hadamem.agents.evaluation import Evaluation
 from hadamem.agents.training import load_policy, train
 from hadamem.report.results import find_results
 
@@ -21,9 +22,9 @@ def test_the_policy_that_did_best_is_kept(tmp_path: pathlib.Path, monkeypatch: p
     seen: list[dict[str, torch.Tensor]] = []
     means = iter([1.0, -2.0, 5.0, 5.0, 4.0, 6.0])
 
-    def evaluated(config: TrainConfig, policy: torch.nn.Module, *_: Any) -> dict[str, float]:
+    def evaluated(config: TrainConfig, policy: torch.nn.Module, *_: Any) -> Evaluation:
         seen.append({name: tensor.clone() for name, tensor in policy.state_dict().items()})
-        return {"mean": next(means)}
+        return Evaluation(mean=next(means), std=0.0, ci95=0.0, episodes=1, mean_length=1.0)
 
     path, best = tmp_path / "run", tmp_path / "run" / "best"
     monkeypatch.setattr("hadamem.agents.training.evaluate_task", evaluated)

@@ -179,8 +179,8 @@ def test_a_run_goes_on_to_the_number(tmp_path: pathlib.Path) -> None:
     policy, loaded = load_policy(tmp_path / "parts")
     policy.epsilon = 1.0
     greedy, exploring = (evaluate_task(loaded, policy, 0, 4, greedy=greedy) for greedy in (True, False))
-    assert greedy["episodes"] == exploring["episodes"] == 4
-    assert greedy["mean"] != exploring["mean"]
+    assert greedy.episodes == exploring.episodes == 4
+    assert greedy.mean != exploring.mean
 
 
 def test_from_python() -> None:
@@ -204,7 +204,7 @@ def test_learns_a_task_that_needs_memory() -> None:
 def evaluated(made: R2D2) -> float:
     config = preset_config("r2d2-fast", "hadamem/TMazePassive-v0", "shm")
     with torch.random.fork_rng():
-        return evaluate_task(replace(config, env_options=("corridor_length=10",)), made.policy, 0, 20)["mean"]
+        return evaluate_task(replace(config, env_options=("corridor_length=10",)), made.policy, 0, 20).mean
 
 
 def test_spaces_that_do_not_fit() -> None:

@@ -289,9 +289,9 @@ def test_evaluation_meets_every_unseen_task_once(tmp_path: pathlib.Path) -> None
     assert ["evaluation_success" in line for line in read_metrics(tmp_path / "run")] == [False, True, False]
     policy, config = load_policy(tmp_path / "run")
     result = evaluate_task(config, policy, seed=0)
-    assert result["episodes"] == 7
-    assert len(result["inner_means"]) == 2
-    assert evaluate_task(config, policy, seed=0, episodes=3)["episodes"] == 3
+    assert result.episodes == 7
+    assert len(result.inner_means) == 2
+    assert evaluate_task(config, policy, seed=0, episodes=3).episodes == 3
 
 
 def test_learns_a_task_that_needs_memory() -> None:

@@ -225,10 +225,10 @@ def test_seeds_of_neighbours_do_not_overlap() -> None:
 def test_evaluation_counts_whole_episodes() -> None:
     env = make_environment(config(), 7, 0)
     result = evaluate(env, None, 20)
-    assert result["episodes"] == 20
-    assert result["mean_length"] == 51
-    assert -0.7 < result["mean"] < -0.3  # random play: one in four answers is right
-    assert result["ci95"] == pytest.approx(1.96 * result["std"] / 20**0.5)
+    assert result.episodes == 20
+    assert result.mean_length == 51
+    assert -0.7 < result.mean < -0.3  # random play: one in four answers is right
+    assert result.ci95 == pytest.approx(1.96 * result.std / 20**0.5)
     with pytest.raises(ValueError, match="episodes is 0"):
         evaluate(env, None, 0)
 
@@ -265,7 +265,7 @@ gymnasium.register("Limited-v0", Endless, max_episode_steps=30)
 def test_evaluation_cuts_what_does_not_end_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     progress: list[tuple[int, int]] = []
     result = evaluate(make_vector("Endless-v0", 2, 0), None, 5, progress=lambda *done: progress.append(done), max_steps=20)
-    assert (result["episodes"], result["mean"], result["mean_length"]) == (5, 20, 20)
+    assert (result.episodes, result.mean, result.mean_length) == (5, 20, 20)
     assert progress == [(0, t) for t in range(1, 20)] + [(2, t) for t in range(20, 40)] + [(4, t) for t in range(40, 60)] + [
         (5, 60)
     ]
@@ -278,7 +278,7 @@ def test_evaluation_cuts_what_does_not_end_and_says_so(caplog: pytest.LogCapture
 def test_evaluation_leaves_episodes_that_end_as_they_are(
     id: str, options: dict[str, Any], length: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert evaluate(make_vector(id, 2, 0, **options), None, 3, max_steps=20)["mean_length"] == length
+    assert evaluate(make_vector(id, 2, 0, **options), None, 3, max_steps=20).mean_length == length
     assert not caplog.records
 
 
@@ -287,7 +287,7 @@ def test_evaluation_that_is_interrupted_counts_what_was_played() -> None:
         if steps == 50:
             raise KeyboardInterrupt
 
-    assert evaluate(make_vector("Limited-v0", 2, 0), None, 9, progress=interrupt, partial=True)["episodes"] == 2
+    assert evaluate(make_vector("Limited-v0", 2, 0), None, 9, progress=interrupt, partial=True).episodes == 2
     with pytest.raises(KeyboardInterrupt):
         evaluate(make_vector("Limited-v0", 2, 0), None, 9, progress=interrupt)
 
@@ -295,8 +295,8 @@ def test_evaluation_that_is_interrupted_counts_what_was_played() -> None:
 def test_evaluation_is_not_biased_to_short_episodes() -> None:
     """CartPole at random: the first 64 episodes to end would be shorter than 64 episodes of a fixed number each."""
     cartpole = config(env="CartPole-v1")
-    fixed = evaluate(make_environment(cartpole, 64, 0), None, 64)["mean_length"]
-    one_by_one = evaluate(make_environment(cartpole, 1, 500), None, 300)["mean_length"]
+    fixed = evaluate(make_environment(cartpole, 64, 0), None, 64).mean_length
+    one_by_one = evaluate(make_environment(cartpole, 1, 500), None, 300).mean_length
     assert abs(fixed - one_by_one) < 5
 
 
@@ -343,7 +343,7 @@ def test_a_policy_plays_only_in_the_spaces_it_was_trained_in(
     path = tmp_path / "run"
     train(config(env="Changing-v0", memory="gru", steps=160), path)
     policy, loaded = load_policy(path)
-    assert evaluate_task(loaded, policy, 0, 2)["episodes"] == 2
+    assert evaluate_task(loaded, policy, 0, 2).episodes == 2
     loaded.evaluate_options = options
     for play in (lambda: evaluate_task(loaded, policy, 0, 2), lambda: record(policy, loaded, 0, 3)):
         with pytest.raises(ValueError, match=rf"trained in other spaces than those of Changing-v0: {differing}"):

@@ -34,13 +34,14 @@ def test_torch_gru_is_what_gru_is_without_resets() -> None:
 
 def test_rows(tmp_path: pathlib.Path) -> None:
     rows = [memories.measure(name, "parameters", (2, 8)) for name in ("mingru", memories.TORCH_GRU)]
-    assert rows[0]["resets"] > 0
-    assert rows[1]["resets"] is None
-    assert rows[0].keys() == rows[1].keys()
+    assert rows[0].resets
+    assert rows[1].resets is None
     loop = memories.measure_loop("mingru", (1, 8))
     lengths = memories.measure_lengths("mingru", (2, 4))
-    tables = {"parameters": rows, "loop": [loop], "gru": [memories.measure_gru(8, (2, 8))], "lengths": [lengths]}
-    assert [len(rows) for rows in memories.shown(tables).values()] == [2, 1, 1, 1]
+    tables = memories.Tables([], rows, [loop], [memories.measure_gru(8, (2, 8))], [lengths])
+    shown = memories.shown(tables)
+    assert [len(texts) for texts in shown.values()] == [2, 1, 1, 1]
+    assert list(shown.values())[1][0].keys() == {"memory", "fused", "loop", "faster"}
     memories.draw_lengths([lengths], tmp_path / "plots" / "lengths.png")
     assert (tmp_path / "plots" / "lengths.png").stat().st_size > 10_000
 

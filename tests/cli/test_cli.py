@@ -224,13 +224,13 @@ def test_debug_shows_the_traceback() -> None:
 def test_bench_rows() -> None:
     from hadamem.bench import ops, train
 
-    keys = {"backend", "B", "T", "H", "forward_us", "forward_backward_us", "extra_mb"}
     for backend in ("released", "cpu"):
-        assert keys <= ops.measure(backend, 1, 3, 4, rounds=1).keys()
-    assert ops.measure_memory(1, 1000, 32)["process_mb"] > 50
-    keys = {"agent", "memory", "memory_size"}
-    assert {*keys, "steps_per_s"} == train.measure_ppo("shm", 8, iterations=1).keys()
-    assert {*keys, "updates_per_s"} == train.measure_sac("shm", 8, updates=1).keys()
+        row = ops.measure(backend, 1, 3, 4, rounds=1)
+        assert min(row.forward_us, row.forward_backward_us) > 0
+        assert (row.forward_of_floor is None) == (backend == "released")
+    assert ops.measure_memory(1, 1000, 32).process_mb > 50
+    assert train.measure_ppo("shm", 8, iterations=1).per_second > 0
+    assert train.measure_sac("shm", 8, updates=1).per_second > 0
 
 
 def test_bench_returns(tmp_path: pathlib.Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
+from dataclasses import dataclass
+from typing import Annotated
 
 import pytest
 from matplotlib.figure import Figure
@@ -12,6 +14,12 @@ from matplotlib.figure import Figure
 from hadamem import studies
 from hadamem.cli.main import main
 from hadamem.studies.base import Findings, Study, cached_json, write_findings
+
+
+@dataclass
+class Answer:
+    memory: str
+    right: Annotated[float | None, "right, share"]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -26,7 +34,7 @@ def test_a_study_is_given_what_was_asked_for_and_leaves_four_files(
 
     def answer(*given: object) -> Findings:
         asked.append(given)
-        return Findings("Why?", [{"memory": "gru", "right": 0.5}], ["Half is right."], Figure(), ["Measured twice."])
+        return Findings("Why?", [Answer("gru", 0.5)], ["Half is right."], Figure(), ["Measured twice."])
 
     study = Study("why", answer, {"full": "long", "small": "short", "tiny": "no time"})
     monkeypatch.setattr("hadamem.cli.study.load_study", lambda name: study)
@@ -37,10 +45,20 @@ def test_a_study_is_given_what_was_asked_for_and_leaves_four_files(
     assert (budget, folder, seed) == ("tiny", tmp_path / "work" / "capacity-tiny-s3-t1", 3)
     assert {file.name for file in tmp_path.iterdir()} == {f"capacity.{ending}" for ending in ("json", "md", "png", "pdf")}
     told = json.loads((tmp_path / "capacity.json").read_text())
-    assert told["rows"] == [{"memory": "gru", "right": 0.5}]
+    assert told["rows"] == [{"memory": "gru", "right, share": 0.5}]
     assert told["command"] == "hadamem study capacity --budget tiny --seed 3 --threads 1"
     page = (tmp_path / "capacity.md").read_text()
-    assert all(words in page for words in ("Why?", "| gru | 0.5 |", "Half is right.", "Measured twice.", "(capacity.png)"))
+    assert all(
+        words in page
+        for words in (
+            "Why?",
+            "| memory | right, share |",
+            "| gru | 0.5 |",
+            "Half is right.",
+            "Measured twice.",
+            "(capacity.png)",
+        )
+    )
     assert "Half is right." in capsys.readouterr().out
 
 
@@ -71,5 +89,5 @@ def test_studies_say_how_long_each_budget_takes(name: str) -> None:
 
 def test_what_no_cell_of_a_table_may_lack(tmp_path: pathlib.Path) -> None:
     """Nothing measured (None) is an empty cell, not the word None."""
-    write_findings("x", "hadamem study x", Findings("?", [{"a": None, "b": 2}], ["."], Figure()), tmp_path)
-    assert "|  | 2 |" in (tmp_path / "x.md").read_text()
+    write_findings("x", "hadamem study x", Findings("?", [Answer("gru", None)], ["."], Figure()), tmp_path)
+    assert "| gru |  |" in (tmp_path / "x.md").read_text()

@@ -8,6 +8,10 @@ import pytest
 
 from hadamem.agents.ppo import PPO
 from hadamem.studies import long_horizon
+from hadamem.studies.cells import Stopped
+
+PLAYED = long_horizon.Played(False, return_=1.0, success=1.0, steps=10, seconds=1.0, process_mb=5.0)
+RECALLED = long_horizon.Recalled(False, accuracy=1.0, updates=9, seconds=1.0, row_mb=7.0, row_seconds=1.0, process_mb=5.0)
 
 
 @pytest.mark.parametrize("memory", long_horizon.MEMORIES)
@@ -22,7 +26,7 @@ def test_rows_are_whole_episodes(memory: str, L: int) -> None:
 
 
 def test_recall_of_a_short_delay_is_learned() -> None:
-    assert long_horizon.recall("gru", 3, 30.0, 0)["accuracy"] >= long_horizon.LEARNED
+    assert long_horizon.recall("gru", 3, 30.0, 0).accuracy >= long_horizon.LEARNED
 
 
 def test_a_loss_that_is_not_finite_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,21 +35,35 @@ def test_a_loss_that_is_not_finite_is_an_outcome(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(PPO, "iterate", iterate)
     played = long_horizon.play("shm", 4, 1.0, 0)
-    assert played["diverged"]
-    row = long_horizon._row("shm", 4, {"stopped": "memory"}, played, {"stopped": "memory"})
-    assert (row["PPO"], row["recall"], row["return"]) == ("diverged", "out of memory", None)
+    assert played.diverged
+    row = long_horizon._row("shm", 4, Stopped("memory"), played, None)
+    assert (row.PPO, row.recall, row.return_) == ("diverged", "out of memory", None)
+
+
+@pytest.mark.parametrize(
+    ("played", "outcome"),
+    [
+        (PLAYED, "learned"),
+        (replace(PLAYED, return_=0.5), "not learned"),
+        (replace(PLAYED, return_=None), "not learned"),
+        (replace(PLAYED, diverged=True), "diverged"),
+        (Stopped("memory"), "out of memory"),
+    ],
+)
+def test_a_policy_that_diverged_or_was_stopped_did_not_learn(played: long_horizon.Played | Stopped, outcome: str) -> None:
+    assert outcome == long_horizon._row("shm", 100, RECALLED, played, 1.0).PPO
 
 
 def test_the_conclusion_is_what_the_rows_say() -> None:
     size = replace(long_horizon.SIZES["tiny"], corridors=(10, 20))
-    stopped = {"stopped": "memory"}
+    stopped = Stopped("memory")
     rows = [
         long_horizon._row(
             memory,
             L,
-            {"diverged": False, "accuracy": 1.0 if L == 10 else 0.1, "row_mb": 9000.0} if memory != "gpt" else stopped,
-            {"diverged": False, "return": 0.97 if memory == "shm" else -1.0} if memory != "gpt" else stopped,
-            {"largest": float(L)},
+            replace(RECALLED, accuracy=1.0 if L == 10 else 0.1, row_mb=9000.0) if memory != "gpt" else stopped,
+            replace(PLAYED, return_=0.97 if memory == "shm" else -1.0) if memory != "gpt" else stopped,
+            float(L),
         )
         for L in size.corridors
         for memory in long_horizon.MEMORIES

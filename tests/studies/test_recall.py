@@ -61,6 +61,6 @@ def test_the_answers_can_be_read_off_the_rows() -> None:
 
 
 def test_rows_say_where_they_differ_from_what_is_expected() -> None:
-    row = {"memory": "mlp", "copy": 0.95, "associative": 0.13, "first": 0.12}
-    assert recall.unexpected(row) == ["copy"]
+    row = recall.Row("mlp", copy=0.95, associative=0.13, first=0.12, seconds=1.0)
+    assert row.unexpected() == ["copy"]
     assert recall.shown([row])[0]["as expected"] == "no: copy"

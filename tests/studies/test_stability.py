@@ -92,26 +92,32 @@ def test_a_run_and_its_continuation(tmp_path: pathlib.Path, monkeypatch: pytest.
     findings = stability.run("tiny", tmp_path, lambda _: None, 0)
     assert len(findings.rows) == 2 * 2 * len(stability.INPUTS)
     assert len(findings.conclusion) == 3
-    assert all((row["memory"] == "GRU") == (row["log10 median of all C"] is None) for row in findings.rows)
-    assert all((row["network"] == "initial") == (row["accuracy on the toy"] is None) for row in findings.rows)
+    assert all((row.memory == "GRU") == (row.median_product is None) for row in findings.rows)
+    assert all((row.network == "initial") == (row.accuracy is None) for row in findings.rows)
     monkeypatch.setattr(stability, "measure", lambda *_: pytest.fail("a finished part was made again"))
     assert stability.run("tiny", tmp_path, lambda _: None, 0).rows == findings.rows
 
 
-def rows(vanished: float, exploded: float, typical: float) -> list[dict]:
+def rows(vanished: float, exploded: float, typical: float) -> list[stability.Row]:
     return [
-        {
-            "memory": memory,
-            "network": network,
-            "inputs": given,
-            "M_0 vanished": vanished if given == "Gaussian" else 0.0,
-            "M_0 exploded": exploded if memory == "GRU" else 0.0,
-            "log10 mean of 64 C": 0.0,
-            "log10 median of all C": typical,
-        }
+        stability.Row(
+            memory=memory,
+            network=network,
+            inputs=inputs,
+            accuracy=None,
+            lost=None,
+            M_0_gradient=0.0,
+            M_0_vanished=vanished if inputs == "Gaussian" else 0.0,
+            M_0_exploded=exploded if memory == "GRU" else 0.0,
+            x_1_gradient=0.0,
+            x_1_vanished=0.0,
+            x_1_exploded=0.0,
+            mean_product=0.0,
+            median_product=typical,
+        )
         for network in stability.NETWORKS
         for memory in ("SHM, random theta", "GRU")
-        for given in ("Gaussian", "uniform")
+        for inputs in ("Gaussian", "uniform")
     ]
 
 

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hadamem.studies import STUDIES, ablation, base, capacity, load_study, long_horizon, scaling
+from hadamem.studies import STUDIES, ablation, base, capacity, load_study, scaling
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -14,7 +14,7 @@ def test_a_study_ends_in_rows_a_picture_and_three_sentences(name, tmp_path):
     findings = load_study(name).run("tiny", tmp_path / "work", lambda text: None, 0)
     assert len(findings.conclusion) == 3
     assert all(sentence.endswith(".") for sentence in findings.conclusion)
-    assert len({tuple(row) for row in findings.rows}) == 1
+    assert len({tuple(row) for row in findings.table()}) == 1
     base.write_findings(name, f"hadamem study {name}", findings, tmp_path)
     plt.close("all")
     assert {file.suffix for file in tmp_path.glob(f"{name}.*")} == {".json", ".png", ".pdf", ".md"}
@@ -56,37 +56,16 @@ def test_ppo_learns_the_same_with_each_backend():
 
 def test_capacity_names_the_best_and_what_is_held():
     rows = capacity.table({("shm", 8): [[1.0, 0.5], [0.9, 0.3]], ("gla", 8): [[0.3, 0.2], [0.5, 0.2]]}, (2, 4))
-    assert rows[1] == {"memory": "shm", "H": 8, "pairs": 4, "accuracy": 0.4, "lowest": 0.3, "highest": 0.5}
+    assert rows[1] == capacity.Row("shm", 8, 4, accuracy=0.4, lowest=0.3, highest=0.5)
     best, _, held = capacity.conclude(rows)
     assert "shm recalls best" in best
     assert "2 by shm" in held
     assert "gla" not in held
 
 
-def _row(memory, L, **changes):
-    played = {"diverged": False, "return": 1.0, "success": 1.0, "steps": 10, "seconds": 1.0, "process_mb": 5.0}
-    recalled = {
-        "diverged": False,
-        "accuracy": 1.0,
-        "updates": 9,
-        "seconds": 1.0,
-        "process_mb": 5.0,
-        "row_mb": 7.0,
-        "row_seconds": 1,
-    }
-    return long_horizon._row(memory, L, recalled, played | changes, {"largest": 1.0})
-
-
-def test_a_policy_that_diverged_or_was_stopped_did_not_learn():
-    assert _row("shm", 100)["PPO"] == "learned"
-    assert _row("shm", 100, **{"return": 0.5})["PPO"] == "not learned"
-    assert _row("shm", 100, diverged=True)["PPO"] == "diverged"
-    assert _row("shm", 100, stopped="memory")["PPO"] == "out of memory"
-
-
 def test_ablation_says_what_a_part_is_worth():
     rows = [
-        {"task": "T", "variant": name, "return": 0.5 - 0.1 * i, "steps per second": 10.0 / (1 + i)}
+        ablation.Row("T", name, 1, 0, return_=0.5 - 0.1 * i, lowest=None, highest=None, steps_per_second=10.0 / (1 + i))
         for i, name in enumerate(ablation.VARIANTS)
     ]
     best, gains, speed = ablation.conclude(rows)

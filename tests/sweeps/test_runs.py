@@ -35,9 +35,11 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: pathlib.
     with Run.create(tmp_path / "run", CONFIG):
         pass
     (tmp_path / "run" / ".config.json.1").write_text("{")
-    assert train_once(CONFIG, tmp_path / "run")["steps"] == 320
+    result = train_once(CONFIG, tmp_path / "run")
+    assert result is not None
+    assert result.steps == 320
     (tmp_path / "run" / "checkpoint.pt").unlink()  # complete, and to be left alone
-    assert train_once(CONFIG, tmp_path / "run")["steps"] == 320
+    assert train_once(CONFIG, tmp_path / "run") == result
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: pathlib.Path) -> None:

@@ -106,7 +106,7 @@ def test_what_learns_something_else_does_not_count(tmp_path: pathlib.Path) -> No
     elsewhere = cells([TMAZE], ["mlp"], *words, out=str(tmp_path / "elsewhere"))
     keep_what_is_there(elsewhere, data, data)
     [row] = summary(elsewhere)
-    assert (row["runs"], row["steps"], row["deviation"]) == (1, 320, None)
+    assert (row.runs, row.steps, row.deviation) == (1, 320, None)
     longer = cells([TMAZE], ["mlp"], *words, "--gamma", "0.5", out=str(tmp_path / "elsewhere"))
     keep_what_is_there(longer, data, data)
     assert longer[0].state == "waiting"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
@@ -22,6 +22,29 @@ from .rollout import Player
 MAX_STEPS = 10_000
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a policy is.
+
+    Attributes:
+        mean: return of an episode.
+        std: standard deviation of the returns of single episodes.
+        ci95: half the width of the 95 % interval of the mean.
+        episodes: how many were played.
+        mean_length: steps of an episode.
+        success_rate: share of successful episodes; None where the task does not tell success.
+        inner_means: mean returns of inner episodes, where all episodes have the same number of them, at least two; else None.
+    """
+
+    mean: float
+    std: float
+    ci95: float
+    episodes: int
+    mean_length: float
+    success_rate: float | None = None
+    inner_means: tuple[float, ...] | None = None
+
+
 @torch.no_grad()
 def evaluate(
     env: VectorEnvironment,
@@ -32,7 +55,7 @@ def evaluate(
     tasks: Sequence[int] | None = None,
     max_steps: int = MAX_STEPS,
     partial: bool = False,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Play `episodes` episodes.
 
     Args:
@@ -44,11 +67,6 @@ def evaluate(
         tasks: which of `env.num_tasks` tasks each environment begins with; none: drawn by the environment.
         max_steps: episodes are cut after so many where the environment has no limit of its own; a notice says how many were.
         partial: on Ctrl-C, end with the episodes played so far, if there are any.
-
-    Returns:
-        mean, std (of single episodes), ci95 (half the width of the 95 % interval of the mean), episodes, mean_length,
-        success_rate where the task tells success, and inner_means, the mean returns of inner episodes, where all episodes have
-        the same number of them, at least two.
     """
     check_number("episodes", episodes, at_least=1)
     check_number("max_steps", max_steps, at_least=1)
@@ -82,18 +100,15 @@ def evaluate(
         )
     returns = torch.tensor([episode.return_ for episode in played], dtype=torch.float64)
     std = returns.std().item() if episodes > 1 else 0.0
-    result: dict[str, Any] = {
-        "mean": returns.mean().item(),
-        "std": std,
-        "ci95": 1.96 * std / math.sqrt(episodes),
-        "episodes": episodes,
-        "mean_length": sum(episode.length for episode in played) / episodes,
-    }
     successes = [episode.success for episode in played if episode.success is not None]
-    if successes:
-        result["success_rate"] = sum(successes) / len(successes)
     numbers = {len(episode.inner_returns) for episode in played}
-    if len(numbers) == 1 and numbers.pop() > 1:
-        inner = torch.tensor([episode.inner_returns for episode in played], dtype=torch.float64)
-        result["inner_means"] = inner.mean(0).tolist()
-    return result
+    inner = [episode.inner_returns for episode in played] if len(numbers) == 1 and numbers.pop() > 1 else []
+    return Evaluation(
+        mean=returns.mean().item(),
+        std=std,
+        ci95=1.96 * std / math.sqrt(episodes),
+        episodes=episodes,
+        mean_length=sum(episode.length for episode in played) / episodes,
+        success_rate=sum(successes) / len(successes) if successes else None,
+        inner_means=tuple(torch.tensor(inner, dtype=torch.float64).mean(0).tolist()) if inner else None,
+    )

@@ -29,7 +29,7 @@ from ..run import (
     read_metrics,
 )
 from .config import TrainConfig, load_config, seed_for
-from .evaluation import MAX_STEPS, evaluate
+from .evaluation import MAX_STEPS, Evaluation, evaluate
 from .interruption import shown, stop_asked
 from .making import Agent, draw_apart, make_agent, make_environment, make_policy, make_share
 from .progress import Progress
@@ -284,7 +284,7 @@ def evaluate_task(
     progress: Callable[[int, int], None] | None = None,
     max_steps: int = MAX_STEPS,
     partial: bool = False,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Play the task of a configuration as it is evaluated; see `evaluate`, and `evaluate_options` of TrainConfig.
 
     Args:
@@ -314,7 +314,8 @@ def _evaluate(config: TrainConfig, policy: Policy) -> dict[str, float]:
     random = _random_state()
     result = evaluate_task(config, policy, seed_for(config.seed, "evaluation during training"), config.evaluate_episodes)
     _set_random_state(random)
-    return {"evaluation_return": result["mean"], "evaluation_success": result.get("success_rate", float("nan"))}
+    success = math.nan if result.success_rate is None else result.success_rate
+    return {"evaluation_return": result.mean, "evaluation_success": success}
 
 
 def _random_state() -> list[torch.Tensor]:

@@ -6,6 +6,7 @@ import pathlib
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,42 @@ from ..agents.making import make_policy
 from ..deploy import Acting, Trained
 from ..deploy.export import ExportError, Recorded, export_onnx, export_torch, record, session_of
 from ..envs.interface import Interface
+from ..text import columns
 from .memories import in_turn
 
 _SEQUENCE = 20  # steps
 _SHAPE = 4  # numbers in an observation; there are two actions, as in CartPole
+
+
+@dataclass(frozen=True)
+class ActRow:
+    """Microseconds for a step on one thread: `Agent.act`, and the policy's own forward pass and the choice of an action."""
+
+    memory: str
+    act_us: float
+    forward_us: float
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """How a memory was exported.
+
+    Attributes:
+        memory: its name.
+        onnx, torch: largest difference of one step from PyTorch over 200 steps with resets; the reason where it cannot be
+            exported.
+        onnx_sequence, torch_sequence: the same of sequences.
+        onnx_kb: size of the ONNX file of one step.
+        onnx_runtime_us: microseconds for a step in ONNX Runtime on one thread.
+    """
+
+    memory: str
+    onnx: float | str
+    torch: float | str
+    onnx_sequence: float | str
+    torch_sequence: float | str
+    onnx_kb: float | None = None
+    onnx_runtime_us: float | None = None
 
 
 def untrained(memory: str, seed: int = 0) -> Trained:
@@ -31,8 +64,8 @@ def untrained(memory: str, seed: int = 0) -> Trained:
     return Trained(make_policy(config, interface).eval(), config, interface, 0)
 
 
-def measure_act(memories: Sequence[str], on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Microseconds for a step on one thread: `Agent.act`, and the policy's own forward pass and the choice of an action."""
+def measure_act(memories: Sequence[str], on_progress: Callable[[str], None]) -> list[ActRow]:
+    """A row for each memory at its default size."""
     rows, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -51,44 +84,43 @@ def measure_act(memories: Sequence[str], on_progress: Callable[[str], None]) -> 
                 acting.act(observation)
 
             found = in_turn({"act_us": act, "forward_us": forward}, 1)
-            rows.append({"memory": memory} | {name: statistics.median(times) for name, times in found.items()})
+            rows.append(ActRow(memory, statistics.median(found["act_us"]), statistics.median(found["forward_us"])))
     finally:
         torch.set_num_threads(threads)
     return rows
 
 
-def measure_export(memories: Sequence[str], on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The largest difference from PyTorch over 200 steps with resets, in both formats, of one step ("onnx", "torch") and of
-    sequences ("onnx_sequence", "torch_sequence"); the size of the ONNX file of one step, and microseconds for a step in ONNX
-    Runtime on one thread. Where it cannot be exported, the reason in the place of a number."""
+def measure_export(memories: Sequence[str], on_progress: Callable[[str], None]) -> list[ExportRow]:
+    """A row for each memory at its default size."""
     rows = []
     for memory in memories:
         on_progress(memory)
-        row: dict[str, Any] = {"memory": memory, "onnx": None, "torch": None, "onnx_sequence": None, "torch_sequence": None}
+        differences: dict[str, float | str] = {}
+        kilobytes = us = None
         with tempfile.TemporaryDirectory() as folder:
             file = pathlib.Path(folder) / "policy"
             for length, suffix in ((None, ""), (_SEQUENCE, "_sequence")):
                 recorded = record(untrained(memory), length)
                 for name, write in (("onnx", export_onnx), ("torch", export_torch)):
                     try:
-                        row[name + suffix] = write(recorded, file)
+                        differences[name + suffix] = write(recorded, file)
                     except ExportError as error:
-                        row[name + suffix] = str(error)
+                        differences[name + suffix] = str(error)
                     else:
                         if name == "onnx" and length is None:
-                            row |= {"onnx_kb": file.stat().st_size / 1e3, "onnx_runtime_us": _in_onnx_runtime(recorded, file)}
-        rows.append(row)
+                            kilobytes, us = file.stat().st_size / 1e3, _in_onnx_runtime(recorded, file)
+        rows.append(ExportRow(memory, **differences, onnx_kb=kilobytes, onnx_runtime_us=us))
     return rows
 
 
-def shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """The rows of `measure_export`, to be printed."""
-    differences = dict.fromkeys(("onnx", "torch", "onnx_sequence", "torch_sequence"), "{:.0e}")
-    numbers = differences | {"onnx_kb": "{:.0f}", "onnx_runtime_us": "{:.0f}"}
-    return [
-        {name: numbers[name].format(value) if isinstance(value, float) else str(value or "-") for name, value in row.items()}
-        for row in rows
-    ]
+def shown(rows: Sequence[ExportRow]) -> list[dict[str, str]]:
+    """The rows of `measure_export` as texts."""
+
+    def text(name: str, value: object) -> str:
+        digits = ".0f" if name in ("onnx_kb", "onnx_runtime_us") else ".0e"
+        return format(value, digits) if isinstance(value, float) else str(value or "-")
+
+    return [{name: text(name, value) for name, value in columns(row).items()} for row in rows]
 
 
 def _in_onnx_runtime(recorded: Recorded, file: pathlib.Path) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,8 +16,22 @@ BACKENDS = ("released", "reference", "parallel", "gpu")
 WIDE = ((1024, 128, 32), (256, 256, 128))  # rollouts that fill a GPU
 
 
-def measure(backend: str, size: tuple[int, int, int], device: str = "cuda") -> dict[str, Any]:
-    """One row: microseconds per row and step, and megabytes of the GPU above the inputs."""
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a backend on (B, T, H): microseconds for one step of one row, and megabytes of the GPU above the
+    inputs."""
+
+    backend: str
+    B: int
+    T: int
+    H: int
+    forward_us: float
+    forward_backward_us: float
+    extra_mb: float
+
+
+def measure(backend: str, size: tuple[int, int, int], device: str = "cuda") -> Row:
+    """One backend at one size (B, T, H)."""
     B, T, H = size
     tensors = [torch.randn(B, T, H, device=device).mul_(0.3).requires_grad_() for _ in range(5)]
     gradient = torch.randn(B, T, H, device=device)
@@ -39,16 +53,14 @@ def measure(backend: str, size: tuple[int, int, int], device: str = "cuda") -> d
 
     for call in (forward, both_ways):  # the first calls compile
         call()
-    row: dict[str, Any] = {"backend": backend, "B": B, "T": T, "H": H}
-    for name, call in {"forward": forward, "forward_backward": both_ways}.items():
-        row[f"{name}_us"] = 1e6 * median_seconds(call) / (B * T)
+    forward_us, both_us = (1e6 * median_seconds(call) / (B * T) for call in (forward, both_ways))
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     both_ways()
-    return row | {"extra_mb": (torch.cuda.max_memory_allocated() - before) / 1e6}
+    return Row(backend, B, T, H, forward_us, both_us, (torch.cuda.max_memory_allocated() - before) / 1e6)
 
 
-def measure_all(on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
+def measure_all(on_progress: Callable[[str], None]) -> list[Row]:
     """All backends at all sizes; those that do not fit into the GPU's memory are left out.
 
     Raises:

@@ -16,7 +16,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,8 +25,17 @@ from numba import njit
 from ..ops.hadamard.cpu_parts import OPTIONS, one_plus_tanh
 from ..ops.simd import LANES, load, store
 
-FORWARD = {"tanh": 1, "fma": 3}
-BACKWARD = {"tanh": 1, "fma": 15}
+
+@dataclass(frozen=True)
+class Work:
+    """Operations for an element of M in a step."""
+
+    tanh: int
+    fma: int
+
+
+FORWARD = Work(tanh=1, fma=3)
+BACKWARD = Work(tanh=1, fma=15)
 
 _SIZE = 2048  # floats: with their results, a third of a first-level cache
 _ROUNDS = 100_000
@@ -80,25 +89,39 @@ def _copy_bandwidth(threads: int, repeats: int) -> float:
     return threads * 2 * pairs[0][0].nbytes / _seconds(lambda n: np.copyto(pairs[n][1], pairs[n][0]), threads, repeats)
 
 
-def rates(threads: int, repeats: int = 11) -> dict[str, float]:
-    """Rates of `threads` threads together: tanh and fused multiply-adds per nanosecond."""
+@dataclass(frozen=True)
+class Rates:
+    """What `threads` threads do together in a nanosecond: tanh, and fused multiply-adds."""
+
+    threads: int
+    tanh_per_ns: float
+    fma_per_ns: float
+
+
+@dataclass(frozen=True)
+class Row(Rates):
+    """The same, and gigabytes (10^9 bytes) per second, read and written, of copies too large for any cache."""
+
+    copy_gb_per_s: float
+
+
+def rates(threads: int, repeats: int = 11) -> Rates:
+    """Measure the rates of `threads` threads."""
     chains = -(-_SIZE // (LANES * 10)) * LANES * 10
-    return {
-        "tanh_per_ns": _rate(_tanh, _SIZE, threads, repeats) / 1e9,
-        "fma_per_ns": _rate(_fma, chains, threads, repeats) / 1e9,
-    }
+    return Rates(threads, _rate(_tanh, _SIZE, threads, repeats) / 1e9, _rate(_fma, chains, threads, repeats) / 1e9)
 
 
-def floor_us(limit: dict[str, float], H: int, *parts: dict[str, int]) -> float:
+def floor_us(limit: Rates, H: int, *parts: Work) -> float:
     """Microseconds per row and step under which no kernel can stay, for FORWARD, or FORWARD and BACKWARD."""
-    tanh, fma = (sum(part[name] for part in parts) for name in ("tanh", "fma"))
-    return H * H * (tanh / limit["tanh_per_ns"] + fma / limit["fma_per_ns"]) / 1e3
+    tanh, fma = sum(part.tanh for part in parts), sum(part.fma for part in parts)
+    return H * H * (tanh / limit.tanh_per_ns + fma / limit.fma_per_ns) / 1e3
 
 
-def measure_all(on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
+def measure_all(on_progress: Callable[[str], None]) -> list[Row]:
     """One core, and all that torch would use."""
     rows = []
     for threads in sorted({1, torch.get_num_threads()}):
         on_progress(f"{threads} threads")
-        rows.append({"threads": threads} | rates(threads) | {"copy_gb_per_s": _copy_bandwidth(threads, 11) / 1e9})
+        found = rates(threads)
+        rows.append(Row(threads, found.tanh_per_ns, found.fma_per_ns, _copy_bandwidth(threads, 11) / 1e9))
     return rows

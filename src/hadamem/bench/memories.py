@@ -8,14 +8,16 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..measure import in_fresh_process, median_seconds, peak_extra_mb
 from ..memory import MEMORIES, Memory, State, make_memory, memory_options
-from ..text import as_text
+from ..options import read_json
+from ..text import as_text, columns
 
 FEATURES = 64  # of input and output
 SHAPE = (64, 128)  # (B, T)
@@ -25,6 +27,73 @@ EPISODE = 50  # steps, on average
 TARGETS = {"state": 4096, "parameters": 25_000}  # bytes of one row's state; numbers
 TORCH_GRU = "torch.nn.GRU"
 ON_OPERATOR = {"fwp": {"rule": "sum"}}  # options without which a memory does not run on a shared operator
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a memory costs.
+
+    Attributes:
+        memory: its name.
+        size: its size; None where it has none.
+        state_bytes: of one row's state.
+        parameters: numbers that are learned.
+        forward_us, forward_backward_us: microseconds for one step of one row with resets.
+        resets: how many times the cost without resets that is; None where resets have no effect.
+        acting_us: microseconds for one row of one step, forward.
+        extra_mb: megabytes at the peak above the inputs, both ways.
+    """
+
+    memory: str
+    size: int | None
+    state_bytes: Annotated[int, "state, bytes"]
+    parameters: int
+    forward_us: Annotated[float, "forward"]
+    forward_backward_us: Annotated[float, "both ways"]
+    resets: float | None
+    acting_us: Annotated[float, "acting"]
+    extra_mb: Annotated[float, "extra MB"]
+
+
+@dataclass(frozen=True)
+class LoopRow:
+    """Microseconds for one step of one row of a memory on the shared operators, of the same memory with a loop over time in
+    PyTorch, and how many times as fast it is."""
+
+    memory: str
+    fused_us: Annotated[float, "fused"]
+    loop_us: Annotated[float, "loop"]
+    times_faster: Annotated[float, "faster"]
+
+
+@dataclass(frozen=True)
+class GRURow:
+    """Microseconds for one step of one row of the memory gru with resets and of torch.nn.GRU without, and their ratio."""
+
+    size: int
+    gru_us: Annotated[float, "gru"]
+    torch_us: Annotated[float, TORCH_GRU]
+    ratio: float
+
+
+@dataclass(frozen=True)
+class LengthsRow:
+    """Microseconds for one step of one row, for each length of a sequence."""
+
+    memory: str
+    lengths: list[int]
+    us: list[float]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All that `measure_all` measures: at equal state size, at equal parameter count, ..."""
+
+    state: list[Row] = field(default_factory=list)
+    parameters: list[Row] = field(default_factory=list)
+    loop: list[LoopRow] = field(default_factory=list)
+    gru: list[GRURow] = field(default_factory=list)
+    lengths: list[LengthsRow] = field(default_factory=list)
 
 
 class TorchGRU(Memory):
@@ -142,8 +211,8 @@ def ratio(found: dict[str, list[float]], above: str, below: str) -> float:
     return statistics.median(a / b for a, b in zip(found[above], found[below], strict=True))
 
 
-def measure(name: str, equal: str, shape: tuple[int, int] = SHAPE) -> dict[str, Any]:
-    """One row: microseconds per step of one row, and megabytes above the inputs."""
+def measure(name: str, equal: str, shape: tuple[int, int] = SHAPE) -> Row:
+    """What one memory costs at a shape (B, T)."""
     size = size_for(name, equal)
     memory = build(name, size)
     warm_up(memory)
@@ -156,20 +225,20 @@ def measure(name: str, equal: str, shape: tuple[int, int] = SHAPE) -> dict[str, 
     }
     found = in_turn(calls, case.steps)
     acting = Case(memory, shape[0], 1)
-    return {
-        "memory": name,
-        "size": size if size is not None or name not in MEMORIES else getattr(memory, MEMORIES[name].size_argument, None),
-        "state_bytes": state_bytes(memory),
-        "parameters": count_parameters(memory),
-        "forward_us": statistics.median(found["forward"]),
-        "forward_backward_us": statistics.median(found["forward_backward"]),
-        "resets": None if name == TORCH_GRU else ratio(found, "forward_backward", "without_resets"),
-        "acting_us": 1e6 * median_seconds(lambda: acting.forward(acting.no_resets), budget=0.5) / shape[0],
-        "extra_mb": extra,
-    }
+    return Row(
+        memory=name,
+        size=size if size is not None or name not in MEMORIES else getattr(memory, MEMORIES[name].size_argument, None),
+        state_bytes=state_bytes(memory),
+        parameters=count_parameters(memory),
+        forward_us=statistics.median(found["forward"]),
+        forward_backward_us=statistics.median(found["forward_backward"]),
+        resets=None if name == TORCH_GRU else ratio(found, "forward_backward", "without_resets"),
+        acting_us=1e6 * median_seconds(lambda: acting.forward(acting.no_resets), budget=0.5) / shape[0],
+        extra_mb=extra,
+    )
 
 
-def measure_loop(name: str, shape: tuple[int, int] = LONG) -> dict[str, Any]:
+def measure_loop(name: str, shape: tuple[int, int] = LONG) -> LoopRow:
     """How many times as fast a memory of default size is as itself with a loop over time in PyTorch, both ways."""
     cases, options = {}, ON_OPERATOR.get(name, {})
     for backend in ("auto", "reference"):
@@ -177,27 +246,27 @@ def measure_loop(name: str, shape: tuple[int, int] = LONG) -> dict[str, Any]:
         cases[backend] = Case(build(name, None, backend=backend, **options), *shape)
     found = in_turn({b: lambda case=case: case.both_ways(case.resets) for b, case in cases.items()}, shape[0] * shape[1])  # type: ignore[misc]
     label = " ".join([name, *(f"{option}={value}" for option, value in options.items())])
-    row = {"memory": label, "fused_us": statistics.median(found["auto"]), "loop_us": statistics.median(found["reference"])}
-    return row | {"times_faster": ratio(found, "reference", "auto")}
+    fused, loop = (statistics.median(found[backend]) for backend in ("auto", "reference"))
+    return LoopRow(label, fused, loop, ratio(found, "reference", "auto"))
 
 
-def measure_gru(size: int = 256, shape: tuple[int, int] = SHAPE) -> dict[str, Any]:
+def measure_gru(size: int = 256, shape: tuple[int, int] = SHAPE) -> GRURow:
     """The memory gru with resets beside torch.nn.GRU without."""
     ours, theirs = (Case(build(name, size), *shape) for name in ("gru", TORCH_GRU))
     calls = {"gru": lambda: ours.both_ways(ours.resets), TORCH_GRU: lambda: theirs.both_ways(theirs.no_resets)}
     found = in_turn(calls, ours.steps)
-    row = {"size": size, "gru_us": statistics.median(found["gru"]), "torch_us": statistics.median(found[TORCH_GRU])}
-    return row | {"ratio": ratio(found, "gru", TORCH_GRU)}
+    mine, torchs = statistics.median(found["gru"]), statistics.median(found[TORCH_GRU])
+    return GRURow(size, mine, torchs, ratio(found, "gru", TORCH_GRU))
 
 
-def measure_lengths(name: str, lengths: Sequence[int] = LENGTHS) -> dict[str, Any]:
+def measure_lengths(name: str, lengths: Sequence[int] = LENGTHS) -> LengthsRow:
     """Microseconds per step, both ways, of one row of so many steps with resets, at equal parameter count."""
     memory, taken = build(name, size_for(name, "parameters")), []
     warm_up(memory)
     for T in lengths:
         case = Case(memory, 1, T)
         taken.append(1e6 * median_seconds(lambda case=case: case.both_ways(case.resets), budget=0.5) / T)  # type: ignore[misc]
-    return {"memory": name, "lengths": list(lengths), "us": taken}
+    return LengthsRow(name, list(lengths), taken)
 
 
 def with_backends(names: Sequence[str]) -> list[str]:
@@ -205,21 +274,21 @@ def with_backends(names: Sequence[str]) -> list[str]:
     return [name for name in names if "backend" in memory_options(name)]
 
 
-def measure_all(names: Sequence[str], lengths: bool, on_progress: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
+def measure_all(names: Sequence[str], lengths: bool, on_progress: Callable[[str], None]) -> Tables:
     """All that is said above for memories by name, each in a fresh process; cost against length only if asked for."""
-    jobs: list[tuple[str, str, str]] = [("state", "state", name) for name in [*names, TORCH_GRU]]
-    jobs += [("parameters", "parameters", name) for name in [*names, TORCH_GRU]]
-    jobs += [("loop", "loop", name) for name in with_backends(names)]
-    jobs += [("gru", "gru", "gru")] * ("gru" in names)
-    jobs += [("lengths", "lengths", name) for name in [*names, TORCH_GRU] if lengths]
-    tables: dict[str, list[dict[str, Any]]] = {}
-    for i, (table, what, name) in enumerate(jobs):
-        on_progress(f"{i + 1} of {len(jobs)}: {name}, {what}")
-        tables.setdefault(table, []).append(in_fresh_process(__name__, what, name))
-    return tables
+    jobs = [("state", name) for name in [*names, TORCH_GRU]]
+    jobs += [("parameters", name) for name in [*names, TORCH_GRU]]
+    jobs += [("loop", name) for name in with_backends(names)]
+    jobs += [("gru", "gru")] * ("gru" in names)
+    jobs += [("lengths", name) for name in [*names, TORCH_GRU] if lengths]
+    tables: dict[str, list[Any]] = {}
+    for i, (table, name) in enumerate(jobs):
+        on_progress(f"{i + 1} of {len(jobs)}: {name}, {table}")
+        tables.setdefault(table, []).append(in_fresh_process(__name__, table, name))
+    return read_json(Tables, tables)
 
 
-def shown(tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, str]]]:
+def shown(tables: Tables) -> dict[str, list[dict[str, str]]]:
     """The tables as texts, by their titles."""
     titles = {
         "state": f"At equal state size, about {TARGETS['state']:,} bytes (where it depends on the size):",
@@ -228,34 +297,24 @@ def shown(tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, s
         "gru": f"GRU with resets beside torch.nn.GRU without, both ways at {SHAPE}:",
         "lengths": "One row of T steps, both ways:",
     }
-    formats = {"memory": as_text, "resets": _times, "times_faster": _times, "ratio": _times, "extra_mb": "{:,.1f}".format}
+    formats = {"resets": _times, "faster": _times, "ratio": _times, "extra MB": "{:,.1f}".format}
     found = {}
-    for table, rows in tables.items():
-        if table == "lengths":
-            rows = [{"memory": r["memory"]} | {f"{T:,}": us for T, us in zip(r["lengths"], r["us"], strict=True)} for r in rows]
-        found[titles[table]] = [{_HEADS.get(n, n): formats.get(n, as_text)(x) for n, x in row.items()} for row in rows]
+    for table, title in titles.items():
+        rows = [_by_length(row) if isinstance(row, LengthsRow) else columns(row) for row in getattr(tables, table)]
+        if rows:
+            found[title] = [{head: formats.get(head, as_text)(value) for head, value in row.items()} for row in rows]
     return found
 
 
-_HEADS = {
-    "state_bytes": "state, bytes",
-    "forward_us": "forward",
-    "forward_backward_us": "both ways",
-    "acting_us": "acting",
-    "extra_mb": "extra MB",
-    "fused_us": "fused",
-    "loop_us": "loop",
-    "times_faster": "faster",
-    "gru_us": "gru",
-    "torch_us": TORCH_GRU,
-}
+def _by_length(row: LengthsRow) -> dict[str, Any]:
+    return {"memory": row.memory} | {f"{T:,}": us for T, us in zip(row.lengths, row.us, strict=True)}
 
 
 def _times(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}x"
 
 
-def draw_lengths(rows: list[dict[str, Any]], file: pathlib.Path) -> None:
+def draw_lengths(rows: Sequence[LengthsRow], file: pathlib.Path) -> None:
     """Cost of a step against the length of the sequence, a line for each memory, on log axes."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -264,11 +323,11 @@ def draw_lengths(rows: list[dict[str, Any]], file: pathlib.Path) -> None:
     axes = figure.subplots()
     colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
     for i, row in enumerate(rows):
-        style = ("-", "--", ":")[i // len(colours)] if row["memory"] != TORCH_GRU else "k-."
-        axes.plot(row["lengths"], row["us"], style, marker="o", markersize=3, color=colours[i % 20], label=row["memory"])
+        style = ("-", "--", ":")[i // len(colours)] if row.memory != TORCH_GRU else "k-."
+        axes.plot(row.lengths, row.us, style, marker="o", markersize=3, color=colours[i % 20], label=row.memory)
     axes.set(xscale="log", yscale="log", xlabel="T, steps of one row (mean episode length 50)")
     axes.set(ylabel="µs per step, forward and backward", title=f"about {TARGETS['parameters']:,} parameters each")
-    axes.set_xticks(rows[0]["lengths"], [f"{T:,}" for T in rows[0]["lengths"]])
+    axes.set_xticks(rows[0].lengths, [f"{T:,}" for T in rows[0].lengths])
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, ncols=2, loc="center left", bbox_to_anchor=(1, 0.5))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -277,8 +336,10 @@ def draw_lengths(rows: list[dict[str, Any]], file: pathlib.Path) -> None:
 
 if __name__ == "__main__":
     what, name = sys.argv[1:]
-    if what in TARGETS:
-        row = measure(name, what)
-    else:
-        row = measure_gru() if what == "gru" else {"loop": measure_loop, "lengths": measure_lengths}[what](name)
-    print(json.dumps(row))
+    measures: dict[str, Callable[[], Row | LoopRow | GRURow | LengthsRow]] = {
+        **{equal: lambda equal=equal: measure(name, equal) for equal in TARGETS},  # type: ignore[misc]
+        "loop": lambda: measure_loop(name),
+        "gru": measure_gru,
+        "lengths": lambda: measure_lengths(name),
+    }
+    print(json.dumps(asdict(measures[what]())))

@@ -8,7 +8,7 @@ import pathlib
 import statistics
 import sys
 from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +25,61 @@ LARGE = ((16, 1024, 128), (1, 100_000, 64))
 ROUNDS = 9
 JAX = pathlib.Path(__file__).parents[3] / "benchmarks" / "jax_scan.py"  # in a checkout; needs the extra [bench]
 TUNED_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a backend on (B, T, H).
+
+    Attributes:
+        backend, B, T, H: of the case.
+        forward_us, forward_backward_us: microseconds for one step of one row.
+        extra_mb: megabytes at the peak above the inputs, both ways; None where that is not known.
+        forward_of_floor, forward_backward_of_floor: the times as multiples of the floor, see `limit`, for the fused kernels.
+    """
+
+    backend: str
+    B: int
+    T: int
+    H: int
+    forward_us: float
+    forward_backward_us: float
+    extra_mb: float | None = None
+    forward_of_floor: float | None = None
+    forward_backward_of_floor: float | None = None
+
+
+@dataclass(frozen=True)
+class ThreadsRow:
+    """How many times as fast `threads` threads are as one."""
+
+    B: int
+    T: int
+    H: int
+    threads: int
+    forward_faster: float
+    forward_backward_faster: float
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """Megabytes above the inputs of one pass of the kernels and of one training step of a whole SHM; of the process then."""
+
+    B: int
+    T: int
+    H: int
+    kernels_extra_mb: float
+    training_extra_mb: float
+    process_mb: float
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All that `measure_all` measures."""
+
+    sizes: list[Row]
+    threads: list[ThreadsRow]
+    memory: list[MemoryRow]
 
 
 def released_form(u: Tensor, w: Tensor, a: Tensor, k: Tensor, q: Tensor) -> Tensor:
@@ -65,20 +120,20 @@ def _one_way(function: Callable[..., Tensor], tensors: list[Tensor]) -> None:
     function(*tensors)
 
 
-def measure(backend: str, B: int, T: int, H: int, rounds: int = ROUNDS) -> dict[str, Any]:
-    """One row: microseconds per row and step, and megabytes above the inputs; for cpu also as multiples of the floor."""
+def measure(backend: str, B: int, T: int, H: int, rounds: int = ROUNDS) -> Row:
+    """One backend at one size."""
     torch.manual_seed(0)
     _both_ways(_function(backend, B, 2, H), *_inputs(B, 2, H))  # compile, open the thread pool
     function = _function(backend, B, T, H)
     tensors, gradient = _inputs(B, T, H)
-    row: dict[str, Any] = {"backend": backend, "B": B, "T": T, "H": H}
-    row["extra_mb"] = peak_extra_mb(lambda: _both_ways(function, tensors, gradient))
+    extra = peak_extra_mb(lambda: _both_ways(function, tensors, gradient))
     ways = {
         "forward": (lambda: _one_way(function, tensors), (FORWARD,)),
         "forward_backward": (lambda: _both_ways(function, tensors, gradient), (FORWARD, BACKWARD)),
     }
     if backend != "cpu":
-        return row | {f"{name}_us": 1e6 * median_seconds(call) / (B * T) for name, (call, _) in ways.items()}
+        once = {f"{name}_us": 1e6 * median_seconds(call) / (B * T) for name, (call, _) in ways.items()}
+        return Row(backend, B, T, H, extra_mb=extra, **once)
     found: dict[str, list[float]] = {}
     for _ in range(rounds):  # kernel and floor in turn: what else runs here slows both
         limit = rates(torch.get_num_threads(), repeats=3)
@@ -86,10 +141,10 @@ def measure(backend: str, B: int, T: int, H: int, rounds: int = ROUNDS) -> dict[
             taken = 1e6 * median_seconds(call, budget=0.1) / (B * T)
             found.setdefault(f"{name}_us", []).append(taken)
             found.setdefault(f"{name}_of_floor", []).append(taken / floor_us(limit, H, *parts))
-    return row | {name: statistics.median(values) for name, values in found.items()}
+    return Row(backend, B, T, H, extra_mb=extra, **{name: statistics.median(values) for name, values in found.items()})
 
 
-def measure_threads(B: int, T: int, H: int) -> dict[str, Any]:
+def measure_threads(B: int, T: int, H: int) -> ThreadsRow:
     """How much faster all threads are than one, the two taken in turn."""
     threads, function = torch.get_num_threads(), _function("cpu", B, T, H)
     tensors, gradient = _inputs(B, T, H)
@@ -104,11 +159,10 @@ def measure_threads(B: int, T: int, H: int) -> dict[str, Any]:
                 torch.set_num_threads(count)
                 seconds.append(median_seconds(call, budget=0.3))
             faster.setdefault(f"{name}_faster", []).append(seconds[0] / seconds[1])
-    row = {"B": B, "T": T, "H": H, "threads": threads}
-    return row | {name: statistics.median(values) for name, values in faster.items()}
+    return ThreadsRow(B, T, H, threads, **{name: statistics.median(values) for name, values in faster.items()})
 
 
-def measure_memory(B: int, T: int, H: int) -> dict[str, Any]:
+def measure_memory(B: int, T: int, H: int) -> MemoryRow:
     """What one training step of a whole SHM needs above its inputs, and what the process stands at then, in megabytes."""
     inputs = _inputs(B, T, H)
     kernels = peak_extra_mb(lambda: _both_ways(_function("cpu", B, T, H), *inputs))
@@ -120,11 +174,10 @@ def measure_memory(B: int, T: int, H: int) -> dict[str, Any]:
         memory(x)[0].square().mean().backward()
         optimiser.step()
 
-    extra = peak_extra_mb(step)
-    return {"B": B, "T": T, "H": H, "kernels_extra_mb": kernels, "training_extra_mb": extra, "process_mb": resident_mb()}
+    return MemoryRow(B, T, H, kernels, peak_extra_mb(step), resident_mb())
 
 
-def measure_all(on_progress: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
+def measure_all(on_progress: Callable[[str], None]) -> Tables:
     """All backends at all sizes, each in a fresh process; then threads and memory.
 
     The fastest and the released form also under an allocator that keeps what it has: large fresh allocations are slow on some
@@ -134,7 +187,7 @@ def measure_all(on_progress: Callable[[str], None]) -> dict[str, list[dict[str, 
 
     def add(name: str, *arguments: object, **environment: str) -> None:
         on_progress(f"{name} at (B, T, H) = {arguments[1:4]}")
-        rows.append(in_fresh_process(__name__, *arguments, environment=environment) | {"backend": name})
+        rows.append(replace(Row(**in_fresh_process(__name__, *arguments, environment=environment)), backend=name))
 
     for size in SIZES:
         for backend in BACKENDS:
@@ -143,15 +196,15 @@ def measure_all(on_progress: Callable[[str], None]) -> dict[str, list[dict[str, 
             add(f"{backend} (tuned)", backend, *size, **TUNED_ALLOCATOR)
         if JAX.exists() and importlib.util.find_spec("jax"):
             on_progress(f"JAX at (B, T, H) = {size}")
-            rows.append(in_fresh_process(str(JAX), *size) | {"extra_mb": None})
+            rows.append(Row(**in_fresh_process(str(JAX), *size)))
     on_progress("threads")
-    threads = [in_fresh_process(__name__, "threads", *LONG)]
+    threads = [ThreadsRow(**in_fresh_process(__name__, "threads", *LONG))]
     on_progress("memory")
-    memory = [in_fresh_process(__name__, "memory", *size) for size in LARGE]
-    return {"sizes": rows, "threads": threads, "memory": memory}
+    memory = [MemoryRow(**in_fresh_process(__name__, "memory", *size)) for size in LARGE]
+    return Tables(rows, threads, memory)
 
 
 if __name__ == "__main__":
     what, sizes = sys.argv[1], tuple(map(int, sys.argv[2:5]))
-    others = {"threads": measure_threads, "memory": measure_memory}
-    print(json.dumps(others[what](*sizes) if what in others else measure(what, *sizes)))
+    others: dict[str, Callable[..., ThreadsRow | MemoryRow]] = {"threads": measure_threads, "memory": measure_memory}
+    print(json.dumps(asdict(others[what](*sizes) if what in others else measure(what, *sizes))))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from ..agents.config import TrainConfig
 from ..agents.making import make_agent, make_environment
@@ -19,9 +18,19 @@ CASES: dict[str, tuple[tuple[str, int], ...]] = {
     "sac": (("shm", 24), ("gru", 64), ("mlp", 64)),
 }
 ABOUT = {
-    "ppo": f"PPO on {ENV}, 64 environments x 128 steps, 4 epochs, 8 minibatches",
-    "sac": "SAC on hadamem/Wind-v0, updates from 64 whole episodes of 100 steps, released sizes, the same memory everywhere",
+    "ppo": f"environment steps per second of PPO on {ENV}, 64 environments x 128 steps, 4 epochs, 8 minibatches",
+    "sac": "updates per second of SAC on hadamem/Wind-v0, 64 whole episodes of 100 steps, released sizes, one kind of memory",
 }
+
+
+@dataclass(frozen=True)
+class Row:
+    """The speed of an agent with a memory: environment steps (PPO) or gradient updates (SAC) per second."""
+
+    agent: str
+    memory: str
+    memory_size: int
+    per_second: float
 
 
 def ppo_on_one_task(memory: str, size: int, device: str = "cpu") -> tuple[TrainConfig, VectorEnvironment]:
@@ -33,17 +42,17 @@ def ppo_on_one_task(memory: str, size: int, device: str = "cpu") -> tuple[TrainC
     return config, make_environment(config, ppo.num_envs, 0)
 
 
-def measure_ppo(memory: str, size: int, device: str = "cpu", iterations: int = 15) -> dict[str, Any]:
+def measure_ppo(memory: str, size: int, device: str = "cpu", iterations: int = 15) -> Row:
     """Environment steps per second of PPO: the median iteration, acting and learning."""
     config, env = ppo_on_one_task(memory, size, device)
     ppo, agent = config.ppo, make_agent(config, env)
     assert ppo is not None
     speed = ppo.num_envs * ppo.num_steps / median_seconds(agent.iterate, budget=1e9, most=iterations)
     env.close()
-    return {"agent": "ppo", "memory": memory, "memory_size": size, "steps_per_s": speed}
+    return Row("ppo", memory, size, speed)
 
 
-def measure_sac(memory: str, size: int, device: str = "cpu", updates: int = 30) -> dict[str, Any]:
+def measure_sac(memory: str, size: int, device: str = "cpu", updates: int = 30) -> Row:
     """Gradient updates per second of SAC, sampling included: the median one."""
     config = preset_config("meta-paper", "hadamem/Wind-v0", memory)
     assert config.sac is not None
@@ -57,10 +66,10 @@ def measure_sac(memory: str, size: int, device: str = "cpu", updates: int = 30) 
     agent.replay.settle()
     speed = 1 / median_seconds(lambda: agent.update(agent.replay.sample(sac.batch_size)), budget=1e9, most=updates)
     env.close()
-    return {"agent": "sac", "memory": memory, "memory_size": size, "updates_per_s": speed}
+    return Row("sac", memory, size, speed)
 
 
-def measure_all(agent: str, on_progress: Callable[[str], None], device: str = "cpu") -> list[dict[str, Any]]:
+def measure_all(agent: str, on_progress: Callable[[str], None], device: str = "cpu") -> list[Row]:
     """All cases of an agent, one after the other."""
     rows = []
     for memory, size in CASES[agent]:

@@ -8,7 +8,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -63,7 +63,7 @@ def make_table(title: str, columns: Sequence[str]) -> Table:
     return table
 
 
-def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
+def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows of equal keys as a table."""
     table = Table(title=title, title_justify="left")
     for name, value in rows[0].items():

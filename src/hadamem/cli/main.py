@@ -9,7 +9,7 @@ import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import gymnasium
@@ -25,6 +25,7 @@ from ..envs import EnvironmentFailedError, list_tasks
 from ..memory import memory_names
 from ..report.results import say_if_unfinished
 from ..run import write_whole
+from ..text import columns
 from . import bench
 from . import sweep as experiments
 from .compare import compare
@@ -87,13 +88,12 @@ def evaluate(arguments: Sequence[str]) -> None:
     title = ", ".join([config.env, *config.env_options, *config.evaluate_options, options.mode])
     table = make_table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success", "inner episodes"])
     for name, result in results.items():
-        low, high = result["mean"] - result["ci95"], result["mean"] + result["ci95"]
-        success = f"{result['success_rate']:.1%}" if "success_rate" in result else "-"
-        mean, std, inner = f"{result['mean']:.3f}", f"{result['std']:.3f}", result.get("inner_means", [])
-        inner = ", ".join(f"{mean:.2f}" for mean in inner) or "-"
-        table.add_row(name, mean, f"{low:.3f} to {high:.3f}", std, str(result["episodes"]), success, inner)
+        interval = f"{result.mean - result.ci95:.3f} to {result.mean + result.ci95:.3f}"
+        success = "-" if result.success_rate is None else f"{result.success_rate:.1%}"
+        inner = ", ".join(f"{mean:.2f}" for mean in result.inner_means or ()) or "-"
+        table.add_row(name, f"{result.mean:.3f}", interval, f"{result.std:.3f}", str(result.episodes), success, inner)
     print_table(table)
-    write_json(options.json, {**results[config.memory], "random": results["random"]})
+    write_json(options.json, {**asdict(results[config.memory]), "random": asdict(results["random"])})
 
 
 def _how_far(name: str, show: Callable[[str], None]) -> Callable[[int, int], None]:
@@ -170,8 +170,8 @@ def memories(arguments: Sequence[str]) -> None:
         rows = catalogue.rows(memory_names())
     B, T = catalogue.SHAPE
     title = f"memories, at 64 features in and out and their default size; µs per step forward and backward at ({B}, {T})"
-    print_rows(title, rows)
-    write_json(options.json, rows)
+    print_rows(title, [columns(row) for row in rows])
+    write_json(options.json, [asdict(row) for row in rows])
 
 
 @dataclass
@@ -203,8 +203,8 @@ def showcase(arguments: Sequence[str]) -> None:
         f"{experiment.TASK}: returns lie between -1 and 1", ["policy", "memory", "mean return", "episodes", "steps"]
     )
     for row in rows:
-        mean = f"{row['mean']:.3f} ± {row['ci95']:.3f}"
-        table.add_row(row["policy"], row["memory"], mean, str(row["episodes"]), f"{row['steps']:,}")
+        mean = f"{row.mean:.3f} ± {row.ci95:.3f}"
+        table.add_row(row.policy, row.memory, mean, str(row.episodes), f"{row.steps:,}")
     print_table(table)
     print(f"table: {options.out / 'results.json'}\nplot: {options.out / 'curves.png'}\nruns: {options.out}")
     print(f"curves in TensorBoard: tensorboard --logdir {options.out}")

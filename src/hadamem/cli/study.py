@@ -53,6 +53,6 @@ def study(arguments: Sequence[str]) -> None:
     chosen = ["--budget", options.budget, "--seed", str(options.seed), "--threads", str(threads)]
     command = shlex.join(["hadamem", "study", options.name, *chosen])
     write_findings(options.name, command, findings, options.out)
-    print_rows(findings.question, [dict(row) for row in findings.rows])
+    print_rows(findings.question, findings.table())
     print(" ".join(findings.conclusion))
     print(options.out / f"{options.name}.md")

@@ -21,7 +21,7 @@ from ..sweeps.duration import expected
 from ..sweeps.processes import run_here
 from ..sweeps.reproduce import NAMES, Budget, page_of, read_reproduction, rows
 from ..sweeps.suite import read_suite
-from ..sweeps.sweep import SweepRun, crossed, finish, keep_what_is_there, make_cells, page, score, summary
+from ..sweeps.sweep import SweepRun, crossed, finish, keep_what_is_there, make_cells, page, summary
 from ..text import count
 from .console import make_table, print_rows, print_table, say, show_status
 from .live_table import SweepDisplay
@@ -148,7 +148,7 @@ def _print_summary(cells: Sequence[SweepRun]) -> None:
     table = make_table(title, ["task", "memory", "runs", "return", "steps", "hours"])
     table.columns[1].justify = "left"
     for row in summary(cells):
-        table.add_row(row["task"], row["memory"], str(row["runs"]), score(row), f"{row['steps']:,}", f"{row['hours']:.2f}")
+        table.add_row(row.task, row.memory, str(row.runs), row.score(), f"{row.steps:,}", f"{row.hours:.2f}")
     if table.rows:
         print_table(table)
 

@@ -6,7 +6,7 @@ import pathlib
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import torch
 from matplotlib.figure import Figure
@@ -58,6 +58,20 @@ SIZES: dict[Budget, Size] = {
 }
 
 
+@dataclass(frozen=True)
+class Row:
+    """A variant on a task: runs that ended and that failed, mean return over seeds, lowest, highest, median speed."""
+
+    task: str
+    variant: str
+    runs: int
+    failed: int
+    return_: Annotated[float | None, "return"]
+    lowest: float | None
+    highest: float | None
+    steps_per_second: Annotated[float | None, "steps per second"]
+
+
 def cells(size: Size, folder: pathlib.Path, seed: int) -> list[SweepRun]:
     """The runs, on one thread each; seeds are counted from `seed`."""
     made = []
@@ -70,8 +84,8 @@ def cells(size: Size, folder: pathlib.Path, seed: int) -> list[SweepRun]:
     return sorted(made, key=lambda cell: cell.seed)
 
 
-def table(done: Sequence[SweepRun]) -> list[dict[str, Any]]:
-    """A row for each task and variant: mean return over seeds, lowest and highest, steps per second, runs that failed."""
+def table(done: Sequence[SweepRun]) -> list[Row]:
+    """A row for each task and variant."""
     names = {options: name for name, options in VARIANTS.items()}
     groups: dict[tuple[str, str], list[SweepRun]] = {}
     for cell in done:
@@ -81,44 +95,43 @@ def table(done: Sequence[SweepRun]) -> list[dict[str, Any]]:
         results = [cell.result for cell in group if cell.state in ("done", "kept") and cell.result is not None]
         returns = [result.scores["return"] for result in results if "return" in result.scores]
         rows.append(
-            {
-                "task": task,
-                "variant": variant,
-                "runs": len(results),
-                "failed": len(group) - len(results),
-                "return": statistics.fmean(returns) if returns else None,
-                "lowest": min(returns, default=None),
-                "highest": max(returns, default=None),
-                "steps per second": statistics.median(r.steps / r.seconds for r in results) if results else None,
-            }
+            Row(
+                task,
+                variant,
+                len(results),
+                len(group) - len(results),
+                statistics.fmean(returns) if returns else None,
+                min(returns, default=None),
+                max(returns, default=None),
+                statistics.median(r.steps / r.seconds for r in results) if results else None,
+            )
         )
     return rows
 
 
-def conclude(rows: Sequence[dict[str, Any]]) -> list[str]:
+def conclude(rows: Sequence[Row]) -> list[str]:
     """Three sentences: what is best, what each part is worth, and what the loop costs."""
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    at = {(row["task"], row["variant"]): row for row in rows}
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    at = {(row.task, row.variant): row for row in rows}
 
     def names(task: str) -> str:
-        there = [row for row in rows if row["task"] == task and row["variant"] != _LOOP and row["return"] is not None]
+        there = {
+            row.variant: row.return_ for row in rows if row.task == task and row.variant != _LOOP and row.return_ is not None
+        }
         if not there:
             return f"none finished on {task}"
-        best = max(there, key=lambda row: row["return"])
-        return f"{best['variant']} on {task} ({best['return']:.3f})"
+        best = max(there, key=there.__getitem__)
+        return f"{best} on {task} ({there[best]:.3f})"
 
     def gain(without: str) -> str:
         gains = []
         for task in tasks:
-            whole, less = at[task, _BASE]["return"], at[task, without]["return"]
+            whole, less = at[task, _BASE].return_, at[task, without].return_
             gains.append("-" if whole is None or less is None else f"{whole - less:+.3f}")
         return f"{without}: {', '.join(gains)}"
 
-    ratios = [
-        at[task, _BASE]["steps per second"] / at[task, _LOOP]["steps per second"]
-        for task in tasks
-        if at[task, _BASE]["steps per second"] and at[task, _LOOP]["steps per second"]
-    ]
+    speeds = [(at[task, _BASE].steps_per_second, at[task, _LOOP].steps_per_second) for task in tasks]
+    ratios = [fused / loop for fused, loop in speeds if fused and loop]
     parts = [name for name in VARIANTS if name not in (_BASE, _LOOP)]
     speed = f"{min(ratios):.1f} to {max(ratios):.1f} times as fast" if ratios else "not timed"
     return [
@@ -129,18 +142,19 @@ def conclude(rows: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def draw(rows: Sequence[dict[str, Any]]) -> Figure:
+def draw(rows: Sequence[Row]) -> Figure:
     """A panel for each task: a dot for each variant but the loop, a line from its lowest to its highest seed."""
     variants = [name for name in VARIANTS if name != _LOOP]
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    tasks = list(dict.fromkeys(row.task for row in rows))
     figure = Figure(figsize=(2 + 3.2 * len(tasks), 3.8), layout="constrained")
     axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)
     for ax, task in zip(axes[0], tasks, strict=True):
-        there = [row for row in rows if row["task"] == task and row["variant"] in variants and row["return"] is not None]
-        for row in there:
-            y = variants.index(row["variant"])
-            ax.plot([row["lowest"], row["highest"]], [y, y], color=COLOURS[0], linewidth=3, alpha=0.4)
-            ax.plot(row["return"], y, "o", color=COLOURS[0])
+        for row in rows:
+            if row.task != task or row.variant not in variants or row.return_ is None:
+                continue
+            y = variants.index(row.variant)
+            ax.plot([row.lowest, row.highest], [y, y], color=COLOURS[0], linewidth=3, alpha=0.4)
+            ax.plot(row.return_, y, "o", color=COLOURS[0])
         ax.set(title=task.replace(" ", "\n"), xlabel="return per episode, end of training")
         ax.title.set_fontsize(9)
         ax.xaxis.set_major_locator(MaxNLocator(5))

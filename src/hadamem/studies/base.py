@@ -6,13 +6,16 @@ import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
 from ..run import versions, write_whole
-from ..text import markdown_table
+from ..text import columns, markdown_table
 from . import Budget
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -21,17 +24,21 @@ class Findings:
 
     Attributes:
         question: what it asks, in a sentence.
-        rows: the table, with equal keys.
+        rows: the table, dataclasses of one kind, see `text.columns`.
         conclusion: three sentences, made of the numbers in the rows.
         figure: the picture.
         notes: how it was measured, what was left out, in sentences.
     """
 
     question: str
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[DataclassInstance]
     conclusion: Sequence[str]
     figure: Figure
     notes: Sequence[str] = ()
+
+    def table(self) -> list[dict[str, Any]]:
+        """The rows by the headings of their columns."""
+        return [columns(row) for row in self.rows]
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,10 @@ def cached_json(file: pathlib.Path, make: Callable[[], Any]) -> Any:
 
 def write_findings(name: str, command: str, findings: Findings, folder: pathlib.Path) -> None:
     """Write NAME.json (rows, conclusion, versions), NAME.png, NAME.pdf and NAME.md into the folder."""
-    rows = [dict(row) for row in findings.rows]
     content = {
         "command": command,
         "question": findings.question,
-        "rows": rows,
+        "rows": findings.table(),
         "conclusion": list(findings.conclusion),
         "notes": list(findings.notes),
         "versions": versions(),
@@ -70,10 +76,10 @@ def write_findings(name: str, command: str, findings: Findings, folder: pathlib.
     write_whole(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
     for ending in ("png", "pdf"):
         findings.figure.savefig(folder / f"{name}.{ending}", dpi=150)
-    write_whole(folder / f"{name}.md", page(name, command, findings, rows))
+    write_whole(folder / f"{name}.md", page(name, command, findings))
 
 
-def page(name: str, command: str, findings: Findings, rows: list[dict[str, Any]]) -> str:
+def page(name: str, command: str, findings: Findings) -> str:
     """The findings as Markdown."""
     parts = [
         f"# Study: {name}",
@@ -81,7 +87,7 @@ def page(name: str, command: str, findings: Findings, rows: list[dict[str, Any]]
         f"```bash\n{command}\n```",
         " ".join(findings.conclusion),
         f"![{name}]({name}.png)",
-        markdown_table(rows),
+        markdown_table(findings.table()),
         *findings.notes,
     ]
     return "\n\n".join(parts) + "\n"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -47,6 +47,18 @@ SIZES: dict[Budget, Size] = {
 }
 
 
+@dataclass(frozen=True)
+class Row:
+    """Accuracy of a memory of size H with so many pairs: mean of the networks, the lowest and the highest of them."""
+
+    memory: str
+    H: int
+    pairs: int
+    accuracy: float
+    lowest: float
+    highest: float
+
+
 def measure(memory: str, H: int, size: Size, seed: int) -> list[float]:
     """Accuracy for each number of pairs, of one network that was trained on all of them.
 
@@ -62,63 +74,62 @@ def measure(memory: str, H: int, size: Size, seed: int) -> list[float]:
     return [toys.accuracy(reader, toy) for toy in tasks]
 
 
-def table(accuracies: Mapping[tuple[str, int], Sequence[Sequence[float]]], pairs: Sequence[int]) -> list[dict[str, Any]]:
+def table(accuracies: Mapping[tuple[str, int], Sequence[Sequence[float]]], pairs: Sequence[int]) -> list[Row]:
     """A row for each memory, H and n, from the accuracies (networks, n): the mean, and the lowest and highest network."""
     return [
-        {"memory": memory, "H": H, "pairs": n, "accuracy": sum(of) / len(of), "lowest": min(of), "highest": max(of)}
+        Row(memory, H, n, sum(of) / len(of), min(of), max(of))
         for (memory, H), networks in accuracies.items()
         for n, of in zip(pairs, zip(*networks, strict=True), strict=True)
     ]
 
 
-def conclude(rows: Sequence[dict[str, Any]]) -> list[str]:
+def conclude(rows: Sequence[Row]) -> list[str]:
     """Three sentences: the best memory, what size gives, and how many pairs are held."""
-    means = _means(rows, "memory")
+    names = dict.fromkeys(row.memory for row in rows)
+    means = {name: _mean(row for row in rows if row.memory == name) for name in names}
     best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-    sizes, pairs = sorted({row["H"] for row in rows}), sorted({row["pairs"] for row in rows})
-    most = max((row for row in rows if row["pairs"] == pairs[-1]), key=_accuracy)
-    by_size = {name: _means([row for row in rows if row["memory"] == name], "H") for name in means}
-    gains = {name: of[sizes[-1]] - of[sizes[0]] for name, of in by_size.items()}
+    sizes, pairs = sorted({row.H for row in rows}), sorted({row.pairs for row in rows})
+    most = max((row for row in rows if row.pairs == pairs[-1]), key=lambda row: row.accuracy)
+
+    def at(name: str, H: int) -> float:
+        return _mean(row for row in rows if row.memory == name and row.H == H)
+
+    gains = {name: at(name, sizes[-1]) - at(name, sizes[0]) for name in names}
     gained = max(gains, key=gains.__getitem__)
     held: dict[str, int] = {}
     for row in rows:
-        if row["accuracy"] >= HELD:
-            held[row["memory"]] = max(row["pairs"], held.get(row["memory"], 0))
+        if row.accuracy >= HELD:
+            held[row.memory] = max(row.pairs, held.get(row.memory, 0))
     holders = ", ".join(f"{n} by {name}" for name, n in held.items())
     counts = f"the most pairs held at any size are {holders}" if held else "no memory holds any number of pairs"
     return [
         f"Over all sizes and numbers of pairs {best} recalls best, with a mean accuracy of {means[best]:.2f}, and {worst} "
         f"worst, with {means[worst]:.2f} (chance: {1 / toys.SYMBOLS}).",
         f"From H = {sizes[0]} to {sizes[-1]} {gained} gains most, {gains[gained]:+.2f}; of {pairs[-1]} pairs "
-        f"{most['memory']} with H = {most['H']} recalls most, {most['accuracy']:.2f}.",
+        f"{most.memory} with H = {most.H} recalls most, {most.accuracy:.2f}.",
         f"Where held means an accuracy of at least {HELD}, {counts}"
         f"{'; none by the others' if 0 < len(held) < len(means) else ''}.",
     ]
 
 
-def _accuracy(row: dict[str, Any]) -> float:
-    return row["accuracy"]
+def _mean(rows: Iterable[Row]) -> float:
+    return statistics.fmean(row.accuracy for row in rows)
 
 
-def _means(rows: Sequence[dict[str, Any]], key: str) -> dict[Any, float]:
-    values = dict.fromkeys(row[key] for row in rows)
-    return {v: sum(of := [row["accuracy"] for row in rows if row[key] == v]) / len(of) for v in values}
-
-
-def draw(rows: Sequence[dict[str, Any]]) -> Figure:
+def draw(rows: Sequence[Row]) -> Figure:
     """Accuracy against pairs, a panel for each memory and a line for each H."""
-    names, sizes = list(dict.fromkeys(row["memory"] for row in rows)), sorted({row["H"] for row in rows})
-    pairs = sorted({row["pairs"] for row in rows})
+    names, sizes = list(dict.fromkeys(row.memory for row in rows)), sorted({row.H for row in rows})
+    pairs = sorted({row.pairs for row in rows})
     columns = 4
     figure = Figure(figsize=(12, 3 * -(-len(names) // columns) + 0.6), layout="constrained")
     for k, name in enumerate(names):
         ax = figure.add_subplot(-(-len(names) // columns), columns, k + 1)
         for i, H in enumerate(sizes):
-            of = [row for row in rows if row["memory"] == name and row["H"] == H]
-            accuracies = [row["accuracy"] for row in of]
-            ax.plot(pairs, accuracies, color=COLOURS[i], marker=_MARKERS[i], label=f"H = {H}")
-            low, high = ([row[end] for row in of] for end in ("lowest", "highest"))
-            ax.fill_between(pairs, low, high, color=COLOURS[i], alpha=0.15, linewidth=0)
+            of = [row for row in rows if row.memory == name and row.H == H]
+            ax.plot(pairs, [row.accuracy for row in of], color=COLOURS[i], marker=_MARKERS[i], label=f"H = {H}")
+            ax.fill_between(
+                pairs, [row.lowest for row in of], [row.highest for row in of], color=COLOURS[i], alpha=0.15, linewidth=0
+            )
         ax.axhline(1 / toys.SYMBOLS, color="0.5", linestyle=":", label="chance")
         ax.set_xscale("log", base=2)
         ax.set_xticks(pairs, [str(n) for n in pairs])

@@ -6,7 +6,8 @@ import inspect
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,40 +15,67 @@ import torch
 from ..bench import memories
 from ..measure import median_seconds
 from ..memory import MEMORIES, memory_class, memory_options
+from ..options import read_json
 from ..text import as_text
 from . import recall, returns
 
 #: (B, T) at which `hadamem list memories` measures what a step costs.
 SHAPE = (16, 64)
 #: The commands whose tables stand in the page, and what makes rows of theirs into the page's tables: title -> rows.
-RESULTS = {
-    "recall": ("hadamem bench recall", lambda rows: {"": recall.shown(rows)}),
-    "costs": ("hadamem bench memories", memories.shown),
-    "returns": ("hadamem bench returns", lambda rows: {"": returns.shown(rows)}),
+RESULTS: dict[str, tuple[str, Callable[[Any], dict[str, list[dict[str, str]]]]]] = {
+    "recall": ("hadamem bench recall", lambda json: {"": recall.shown(read_json(list[recall.Row], json))}),
+    "costs": ("hadamem bench memories", lambda json: memories.shown(read_json(memories.Tables, json))),
+    "returns": ("hadamem bench returns", lambda json: {"": returns.shown(read_json(list[returns.Row], json))}),
 }
 
 
-def rows(names: Sequence[str], timed: bool = True) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Row:
+    """A memory at its default size.
+
+    Attributes:
+        name, about: the first words of its docstring.
+        size: name and value of the argument that sets its size.
+        state_bytes: of one row's state.
+        parameters: numbers that are learned.
+        us_per_step: microseconds for one step of one row, forward and backward, on this machine; None: not timed.
+        paper: where it is published.
+        options: its further arguments with their defaults.
+    """
+
+    name: str
+    about: str
+    size: str
+    state_bytes: int
+    parameters: int
+    us_per_step: float | None
+    paper: str
+    options: str
+
+
+def rows(names: Sequence[str], timed: bool = True) -> list[Row]:
     """A row for each of some memories, at its default size; with what a step costs on this machine if `timed`."""
     return [_row(name, timed) for name in names]
 
 
-def _row(name: str, timed: bool) -> dict[str, Any]:
+def _row(name: str, timed: bool) -> Row:
     torch.manual_seed(0)
     memory = memories.build(name, None)
-    row = {
-        "name": name,
-        "about": re.split(r"[:(.]", inspect.getdoc(memory) or "")[0].strip(),
-        "size": f"{(size := memory.size_argument)} = {getattr(memory, size, '?')}",
-        "state_bytes": memories.state_bytes(memory),
-        "parameters": memories.count_parameters(memory),
-    }
+    us = None
     if timed:
         memories.warm_up(memory)
         case = memories.Case(memory, *SHAPE)
-        row["us_per_step"] = 1e6 * median_seconds(lambda: case.both_ways(case.resets), budget=0.1) / case.steps
-    options = " ".join(f"{n}={_typed(p.default)}" for n, p in memory_options(name).items())
-    return row | {"paper": memory.paper, "options": options}
+        us = 1e6 * median_seconds(lambda: case.both_ways(case.resets), budget=0.1) / case.steps
+    return Row(
+        name=name,
+        about=re.split(r"[:(.]", inspect.getdoc(memory) or "")[0].strip(),
+        size=f"{(size := memory.size_argument)} = {getattr(memory, size, '?')}",
+        state_bytes=memories.state_bytes(memory),
+        parameters=memories.count_parameters(memory),
+        us_per_step=us,
+        paper=memory.paper,
+        options=" ".join(f"{n}={_typed(p.default)}" for n, p in memory_options(name).items()),
+    )
 
 
 def _typed(value: Any) -> str:
@@ -70,12 +98,12 @@ def page(files: dict[str, pathlib.Path | None], old: str = "") -> str:
         old: the old page.
     """
     listed = rows(tuple(MEMORIES), timed=False)
-    parts = [_HEAD, _markdown([{head: as_text(r[n]) for head, n in _COLUMNS.items()} for r in listed])]
+    parts = [_HEAD, _markdown([{head: as_text(getattr(r, n)) for head, n in _COLUMNS.items()} for r in listed])]
     parts += ["\n## What they compute\n\nx_t is the input, y_t the output, `*` a product of elements.\n"]
     for r in listed:
-        source = f" ({r['paper']})" if r["paper"] else ""
-        parts += [f"### `{r['name']}`\n\n{r['about']}{source}.", f"\n```text\n{equations(r['name'])}\n```\n"]
-        parts += [f"Options: {', '.join(f'`{option}`' for option in r['options'].split())}\n"] * bool(r["options"])
+        source = f" ({r.paper})" if r.paper else ""
+        parts += [f"### `{r.name}`\n\n{r.about}{source}.", f"\n```text\n{equations(r.name)}\n```\n"]
+        parts += [f"Options: {', '.join(f'`{option}`' for option in r.options.split())}\n"] * bool(r.options)
     for name, about in _RESULTS_TEXT.items():
         parts += [about, _result(name, files.get(name), old), ""]
     return "\n".join(parts)

@@ -8,14 +8,18 @@ import math
 import pathlib
 import re
 import sys
+import typing
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, TypeVar
 
 import torch
 
 from ..measure import OverLimitError, in_fresh_process
+from ..options import read_json
 from .base import cached_json
+
+_T = TypeVar("_T")
 
 _START = 30.0  # seconds that a process may take before it begins
 
@@ -33,28 +37,38 @@ class Limits:
     megabytes: float = math.inf
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """Where a cell went over its limits; stopped: "time" or "memory"."""
+
+    stopped: str
+
+
 def measure_cached(
-    folder: pathlib.Path, measure: Callable[..., dict[str, Any]], *arguments: Any, limits: Limits | None = None
-) -> dict[str, Any]:
-    """measure(*arguments), or what it gave when it was asked the same before.
+    folder: pathlib.Path, measure: Callable[..., _T], *arguments: Any, limits: Limits | None = None
+) -> _T | Stopped:
+    """measure(*arguments), or its result of the last time that it was asked the same.
 
     Args:
         folder: where results are kept, a file for each cell.
-        measure: a function of a module, which gives what JSON can hold.
+        measure: a function of a module; its result, of the type that it is annotated with, is kept as JSON (see `read_json`).
         arguments: what JSON can hold.
         limits: of its own process; none: it runs here.
 
     Returns:
-        What it gave, or {"stopped": "time"} or {"stopped": "memory"} where it went over its limits.
+        Its result, or where it went over its limits.
     """
     asked = json.dumps(arguments)
     file = folder / f"{measure.__name__}-{re.sub(r'[^A-Za-z0-9.]+', '_', asked).strip('_')}.json"
-    return cached_json(file, lambda: _measured(measure, asked, limits))
+    found = cached_json(file, lambda: _measured(measure, asked, limits))
+    if isinstance(found, dict) and found.keys() == {"stopped"}:
+        return Stopped(**found)
+    return read_json(typing.get_type_hints(measure)["return"], found)
 
 
-def _measured(measure: Callable[..., dict[str, Any]], asked: str, limits: Limits | None) -> dict[str, Any]:
+def _measured(measure: Callable[..., Any], asked: str, limits: Limits | None) -> Any:
     if limits is None:
-        return measure(*json.loads(asked))
+        return _plain(measure(*json.loads(asked)))
     try:
         return in_fresh_process(
             __name__,
@@ -66,9 +80,13 @@ def _measured(measure: Callable[..., dict[str, Any]], asked: str, limits: Limits
             megabytes=limits.megabytes,
         )
     except OverLimitError as over:
-        return {"stopped": over.limit}
+        return asdict(Stopped(over.limit))
+
+
+def _plain(result: Any) -> Any:
+    return asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
 
 
 if __name__ == "__main__":
     module, name, asked = sys.argv[1:]
-    print(json.dumps(getattr(importlib.import_module(module), name)(*json.loads(asked))))
+    print(json.dumps(_plain(getattr(importlib.import_module(module), name)(*json.loads(asked)))))

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ from ..recipes.presets import preset_config
 from ..report.curves import COLOURS
 from . import Budget, toys
 from .base import Findings, Study
-from .cells import Limits, measure_cached
+from .cells import Limits, Stopped, measure_cached
 
 TASK = "hadamem/TMazePassive-v0"
 MEGABYTES = 8000.0  # a process above this is stopped
@@ -60,6 +60,55 @@ SIZES: dict[Budget, Size] = {
 }
 
 
+@dataclass(frozen=True)
+class Played:
+    """What came of PPO: whether it diverged, return and success of the latest 100 episodes (None: no iteration was made),
+    environment steps, seconds, and megabytes of the process at its peak."""
+
+    diverged: bool
+    return_: float | None
+    success: float | None
+    steps: int
+    seconds: float
+    process_mb: float
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What came of supervised recall: whether it diverged, accuracy on 64 fresh rows (None: it diverged), updates, seconds, the
+    megabytes and seconds that one row took forward and backward, and megabytes of the process at its peak."""
+
+    diverged: bool
+    accuracy: float | None
+    updates: int
+    seconds: float
+    row_mb: float
+    row_seconds: float
+    process_mb: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A memory in a corridor; what a stopped process did not tell is None."""
+
+    memory: str
+    corridor: int
+    PPO: str
+    return_: Annotated[float | None, "return"] = None
+    success: float | None = None
+    env_steps: Annotated[int | None, "env steps"] = None
+    PPO_seconds: Annotated[float | None, "PPO, s"] = None
+    PPO_process_mb: Annotated[float | None, "PPO, process MB"] = None
+    recall: str
+    accuracy: float | None = None
+    updates: int | None = None
+    recall_seconds: Annotated[float | None, "recall, s"] = None
+    recall_process_mb: Annotated[float | None, "recall, process MB"] = None
+    one_row_mb: Annotated[float | None, "one row, MB"] = None
+    one_row_seconds: Annotated[float | None, "one row, s"] = None
+    largest: Annotated[float | None, "untrained, largest number"] = None
+
+
 def configure(memory: str, L: int) -> TrainConfig:
     """PPO on the T-maze, rows of a rollout being whole episodes: the preset credit-fast, with H = 32 for SHM.
 
@@ -76,7 +125,7 @@ def configure(memory: str, L: int) -> TrainConfig:
     return replace(config, env_options=(f"corridor_length={L}",), memory_options=options, ppo=ppo)
 
 
-def play(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
+def play(memory: str, L: int, seconds: float, seed: int) -> Played:
     """PPO until the time is over, the task is solved or the loss is no longer finite: return of the latest 100 episodes, and
     what it took."""
     config = configure(memory, L)
@@ -91,9 +140,8 @@ def play(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
         except FloatingPointError:
             diverged = True
     env.close()
-    found = {name: metrics.get(name) for name in ("return", "success")}
-    taken = {"steps": agent.step, "seconds": time.monotonic() - begin, "process_mb": resident_mb()}
-    return {"diverged": diverged, **found, **taken}
+    taken = time.monotonic() - begin
+    return Played(diverged, metrics.get("return"), metrics.get("success"), agent.step, taken, resident_mb())
 
 
 def _reader(memory: str, L: int, seed: int) -> toys.Reader:
@@ -104,15 +152,15 @@ def _reader(memory: str, L: int, seed: int) -> toys.Reader:
 
 
 @torch.no_grad()
-def untrained(memory: str, L: int, seed: int) -> dict[str, Any]:
+def untrained(memory: str, L: int, seed: int) -> float:
     """The largest number in the state of a memory after a symbol, L - 1 empty steps and the question, before any training."""
     reader = _reader(memory, L, seed)
     x, _ = toys.copy(1, L).draw(1)
     state = reader.memory(reader.features(x))[1]
-    return {"largest": max(leaf.abs().max().item() for leaf in state.values() if leaf.dtype != torch.int64)}
+    return max(leaf.abs().max().item() for leaf in state.values() if leaf.dtype != torch.int64)
 
 
-def recall(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
+def recall(memory: str, L: int, seconds: float, seed: int) -> Recalled:
     """A symbol, L - 1 empty steps, a question: supervised, with backpropagation through all steps, until it is learned, the
     time is over or the loss is no longer finite. Before that, what one row takes forward and backward."""
     reader, toy = _reader(memory, L, seed), toys.copy(1, L)
@@ -131,7 +179,8 @@ def recall(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
 
     toys.accuracy(reader, toys.copy(1, 2), 2)  # compile or load the kernels
     begin = time.monotonic()
-    one_row = {"row_mb": peak_extra_mb(lambda: learn(1)), "row_seconds": time.monotonic() - begin}
+    row_mb = peak_extra_mb(lambda: learn(1))
+    row_seconds = time.monotonic() - begin
     B = max(4, min(32, 40_000 // L))
     latest: deque[float] = deque([0.0] * 20, maxlen=20)
     begin, updates, loss = time.monotonic(), 0, 0.0
@@ -140,10 +189,10 @@ def recall(memory: str, L: int, seconds: float, seed: int) -> dict[str, Any]:
         optimiser.param_groups[0]["lr"] = 3e-3 * min(1.0, updates / 20)
         right, loss = learn(B)
         latest.append(right)
-    taken = {"updates": updates, "seconds": time.monotonic() - begin, **one_row, "process_mb": resident_mb()}
+    taken, megabytes = time.monotonic() - begin, resident_mb()
     diverged = not math.isfinite(loss)
     accuracy = None if diverged else statistics.mean(toys.accuracy(reader, toy, B) for _ in range(64 // B))
-    return {"diverged": diverged, "accuracy": accuracy, **taken}
+    return Recalled(diverged, accuracy, updates, taken, row_mb, row_seconds, megabytes)
 
 
 def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], seed: int) -> Findings:
@@ -152,13 +201,13 @@ def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], 
     for L in size.corridors:
         for memory in MEMORIES:
             on_progress(f"corridor {L:,}: {memory}")
-            made = {}
-            for measure, seconds in ((recall, size.recall), (play, size.play)):
-                limits = Limits(2 * seconds, MEGABYTES) if size.fresh else None
-                made[measure.__name__] = measure_cached(work, measure, memory, L, seconds, seed, limits=limits)
-            limits = Limits(size.recall, MEGABYTES) if size.fresh else None
-            grown = measure_cached(work, untrained, memory, L, seed, limits=limits)
-            rows.append(_row(memory, L, made["recall"], made["play"], grown))
+            limits = [
+                Limits(seconds, MEGABYTES) if size.fresh else None for seconds in (2 * size.recall, 2 * size.play, size.recall)
+            ]
+            recalled = measure_cached(work, recall, memory, L, size.recall, seed, limits=limits[0])
+            played = measure_cached(work, play, memory, L, size.play, seed, limits=limits[1])
+            largest = measure_cached(work, untrained, memory, L, seed, limits=limits[2])
+            rows.append(_row(memory, L, recalled, played, None if isinstance(largest, Stopped) else largest))
     threads = torch.get_num_threads()
     return Findings(
         question="How far back can a memory learn to look, and what does backpropagation over that many steps cost?",
@@ -182,74 +231,79 @@ def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], 
     )
 
 
-def _row(memory: str, L: int, recalled: dict[str, Any], played: dict[str, Any], grown: dict[str, Any]) -> dict[str, Any]:
-    def outcome(made: dict[str, Any], score: str, enough: float) -> str:
-        if "stopped" in made:
-            return f"out of {made['stopped']}"
-        learned = made[score] is not None and made[score] >= enough  # None: no iteration was made in the time there was
-        return "diverged" if made["diverged"] else "learned" if learned else "not learned"
+def _row(memory: str, L: int, recalled: Recalled | Stopped, played: Played | Stopped, largest: float | None) -> Row:
+    words = [
+        f"out of {made.stopped}" if isinstance(made, Stopped) else "diverged" if made.diverged else ""
+        for made in (played, recalled)
+    ]
+    row = Row(memory=memory, corridor=L, PPO=words[0], recall=words[1], largest=largest)
+    if isinstance(played, Played):
+        learned = played.return_ is not None and played.return_ >= SOLVED  # None: no iteration was made in the time there was
+        row = replace(
+            row,
+            PPO=words[0] or ("learned" if learned else "not learned"),
+            return_=played.return_,
+            success=played.success,
+            env_steps=played.steps,
+            PPO_seconds=played.seconds,
+            PPO_process_mb=played.process_mb,
+        )
+    if isinstance(recalled, Recalled):
+        learned = recalled.accuracy is not None and recalled.accuracy >= LEARNED
+        row = replace(
+            row,
+            recall=words[1] or ("learned" if learned else "not learned"),
+            accuracy=recalled.accuracy,
+            updates=recalled.updates,
+            recall_seconds=recalled.seconds,
+            recall_process_mb=recalled.process_mb,
+            one_row_mb=recalled.row_mb,
+            one_row_seconds=recalled.row_seconds,
+        )
+    return row
 
-    return {
-        "memory": memory,
-        "corridor": L,
-        "PPO": outcome(played, "return", SOLVED),
-        "return": played.get("return"),
-        "success": played.get("success"),
-        "env steps": played.get("steps"),
-        "PPO, s": played.get("seconds"),
-        "PPO, process MB": played.get("process_mb"),
-        "recall": outcome(recalled, "accuracy", LEARNED),
-        "accuracy": recalled.get("accuracy"),
-        "updates": recalled.get("updates"),
-        "recall, s": recalled.get("seconds"),
-        "recall, process MB": recalled.get("process_mb"),
-        "one row, MB": recalled.get("row_mb"),
-        "one row, s": recalled.get("row_seconds"),
-        "untrained, largest number": grown.get("largest"),
-    }
 
-
-def _farthest(rows: list[dict[str, Any]], what: str) -> str:
+def _farthest(rows: Sequence[Row], outcome: Callable[[Row], str]) -> str:
     """Of each memory, the longest corridor in which it learned."""
-    learned = {m: [row["corridor"] for row in rows if row["memory"] == m and row[what] == "learned"] for m in MEMORIES}
+    learned = {m: [row.corridor for row in rows if row.memory == m and outcome(row) == "learned"] for m in MEMORIES}
     return ", ".join(f"{memory} {max(corridors):,}" if corridors else f"{memory} none" for memory, corridors in learned.items())
 
 
-def _on_play(rows: list[dict[str, Any]], seconds: float) -> str:
+def _on_play(rows: Sequence[Row], seconds: float) -> str:
     best = []
-    for L in dict.fromkeys(row["corridor"] for row in rows):
-        there = [row for row in rows if row["corridor"] == L and row["return"] is not None]
-        first = max(there, key=lambda row: row["return"], default=None)
-        best.append(f"none at {L:,}" if first is None else f"{first['return']:.2f} at {L:,} ({first['memory']})")
+    for L in dict.fromkeys(row.corridor for row in rows):
+        returns = {row.memory: row.return_ for row in rows if row.corridor == L and row.return_ is not None}
+        first = max(returns, key=returns.__getitem__, default=None)
+        best.append(f"none at {L:,}" if first is None else f"{returns[first]:.2f} at {L:,} ({first})")
     return (
         f"Within {seconds:g} seconds of PPO the longest corridor that each memory solved (return {SOLVED} or more) is "
-        f"{_farthest(rows, 'PPO')}, and the highest returns are {', '.join(best)}."
+        f"{_farthest(rows, lambda row: row.PPO)}, and the highest returns are {', '.join(best)}."
     )
 
 
-def _on_recall(rows: list[dict[str, Any]], seconds: float) -> str:
+def _on_recall(rows: Sequence[Row], seconds: float) -> str:
     def grown(memory: str) -> str:
-        mine = {row["corridor"]: row["untrained, largest number"] for row in rows if row["memory"] == memory}
+        mine = {row.corridor: row.largest for row in rows if row.memory == memory}
         return ", ".join(f"{'unknown' if at is None else format(at, '.2g')} after {L:,}" for L, at in mine.items())
 
     return (
         f"With exploration taken away, {seconds:g} seconds of supervised recall reach accuracy {LEARNED} or more up to these "
-        f"distances: {_farthest(rows, 'recall')}; before any training, the largest number in SHM's state is {grown('shm')} "
-        f"steps, and with centred theta {grown('shm centred')}."
+        f"distances: {_farthest(rows, lambda row: row.recall)}; before any training, the largest number in SHM's state is "
+        f"{grown('shm')} steps, and with centred theta {grown('shm centred')}."
     )
 
 
-def _on_memory(rows: list[dict[str, Any]]) -> str:
-    L = max(row["corridor"] for row in rows)
-    at = {row["memory"]: row for row in rows if row["corridor"] == L}
+def _on_memory(rows: Sequence[Row]) -> str:
+    L = max(row.corridor for row in rows)
+    at = {row.memory: row for row in rows if row.corridor == L}
     others = [
-        f"{memory} {row['recall'] if row['one row, MB'] is None else format(row['one row, MB'], ',.0f') + ' MB'}"
+        f"{memory} {row.recall if row.one_row_mb is None else format(row.one_row_mb, ',.0f') + ' MB'}"
         for memory, row in at.items()
         if memory != "shm"
     ]
-    shm = at["shm"]["one row, MB"]
+    shm = at["shm"].one_row_mb
     if shm is None:
-        return f"SHM did not finish one backward pass over {L + 1:,} steps ({at['shm']['recall']}); {', '.join(others)}."
+        return f"SHM did not finish one backward pass over {L + 1:,} steps ({at['shm'].recall}); {', '.join(others)}."
     fits = "fits" if shm < MEGABYTES else "does not fit"
     return (
         f"One row of SHM with H = 32 through {L + 1:,} steps, forward and backward, takes {shm:,.0f} MB, which {fits} the "
@@ -258,22 +312,22 @@ def _on_memory(rows: list[dict[str, Any]]) -> str:
 
 
 _PANELS = (
-    ("return", "return of the latest 100 episodes", "PPO on the passive T-maze"),
+    ("return_", "return of the latest 100 episodes", "PPO on the passive T-maze"),
     ("accuracy", "accuracy", "supervised recall of one symbol"),
-    ("one row, MB", "memory (MB)", "one row, forward and backward"),
-    ("one row, s", "time (s)", "one row, forward and backward"),
+    ("one_row_mb", "memory (MB)", "one row, forward and backward"),
+    ("one_row_seconds", "time (s)", "one row, forward and backward"),
 )
 
 
-def _draw(rows: list[dict[str, Any]]) -> Figure:
+def _draw(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     grid = figure.subplots(2, 2)
-    corridors = sorted({row["corridor"] for row in rows})
+    corridors = sorted({row.corridor for row in rows})
     for axis, (what, label, title) in zip(grid.flat, _PANELS, strict=True):
         for i, memory in enumerate(MEMORIES):
-            mine = [row for row in rows if row["memory"] == memory]
-            values = [math.nan if row[what] is None else row[what] for row in mine]
-            beside = [row["corridor"] * 1.05 ** (i - 2) for row in mine]  # so that equal values stay apart
+            mine = [row for row in rows if row.memory == memory]
+            values = [math.nan if getattr(row, what) is None else getattr(row, what) for row in mine]
+            beside = [row.corridor * 1.05 ** (i - 2) for row in mine]  # so that equal values stay apart
             axis.plot(beside, values, color=COLOURS[i], marker=_MARKERS[i], markersize=5, linewidth=1, label=memory)
         axis.set(xscale="log", xlabel="corridor L (steps)", ylabel=label, title=title)
         axis.set_xticks(corridors, [f"{L // 1000} k" if L >= 10_000 else f"{L:,}" for L in corridors])

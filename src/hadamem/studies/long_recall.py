@@ -12,8 +12,8 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated
 
 import torch
 from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ from ..memory import parse_options
 from ..report.curves import COLOURS
 from . import Budget, toys
 from .base import Findings, Study
-from .cells import Limits, measure_cached
+from .cells import Limits, Stopped, measure_cached
 
 MEGABYTES = 8000.0  # a process above this is stopped
 RECALLED = 0.95
@@ -82,14 +82,44 @@ def distances(longest: int) -> Iterator[int]:
             yield factor * 10**power
 
 
-def recall(name: str, longest: int, seconds: float, seed: int) -> dict[str, Any]:
-    """Train a memory on the first of N symbols, N growing whenever the latest batches were right, until `longest` is learned,
-    the time is over, or gradients are no longer finite.
+@dataclass(frozen=True)
+class Recalled:
+    """What came of one training.
 
-    Returns:
-        "reached": the farthest distance that was learned, or 0; "accuracy" at the longest on 64 fresh rows; "updates" made, and
-        "lost" to gradients that were not finite; "seconds"; "process_mb".
+    Attributes:
+        reached: the farthest distance that was learned, or 0.
+        accuracy: at the longest distance, on 64 fresh rows.
+        updates, lost: made, and left out because gradients were not finite.
+        seconds: that it took.
+        process_mb: memory of the process at its peak.
     """
+
+    reached: int
+    accuracy: float
+    updates: int
+    lost: int
+    seconds: float
+    process_mb: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A memory at a distance, medians of seeds. Nothing but the outcome is known where a process was stopped."""
+
+    memory: str
+    distance: int
+    outcome: str
+    accuracy: float | None = None
+    reached: Annotated[float | None, "learned up to"] = None
+    seconds: float | None = None
+    updates: float | None = None
+    lost: Annotated[float | None, "updates lost"] = None
+    process_mb: Annotated[float | None, "process MB"] = None
+
+
+def recall(name: str, longest: int, seconds: float, seed: int) -> Recalled:
+    """Train a memory on the first of N symbols, N growing whenever the latest batches were right, until `longest` is learned,
+    the time is over, or gradients are no longer finite."""
     memory, size, options = MEMORIES[name]
     torch.manual_seed(seed_for(seed, "network"))
     arguments = parse_options(memory, [option.format(N=longest) for option in options])
@@ -113,10 +143,9 @@ def recall(name: str, longest: int, seconds: float, seed: int) -> dict[str, Any]
         if len(latest) == _LATEST and statistics.mean(latest) >= _ENOUGH:
             reached, distance = distance, next(ahead, longest)
             latest.clear()
-    taken = {"updates": updates, "lost": lost, "seconds": time.monotonic() - begin, "process_mb": resident_mb()}
-    rows = _rows(longest)
+    taken, megabytes, rows = time.monotonic() - begin, resident_mb(), _rows(longest)
     accuracy = statistics.mean(toys.accuracy(reader, toys.first(longest), rows) for _ in range(64 // rows))
-    return {"reached": reached, "accuracy": accuracy, **taken}
+    return Recalled(reached, accuracy, updates, lost, taken, megabytes)
 
 
 def _rows(distance: int) -> int:
@@ -157,54 +186,48 @@ def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], 
     )
 
 
-def _row(name: str, longest: int, made: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    names = {"accuracy": "accuracy", "learned up to": "reached", "seconds": "seconds", "updates": "updates"}
-    names |= {"updates lost": "lost", "process MB": "process_mb"}
-    row: dict[str, Any] = {"memory": name, "distance": longest}
-    if stopped := next((one["stopped"] for one in made if "stopped" in one), None):
-        return row | {"outcome": f"out of {stopped}"} | dict.fromkeys(names)
-    medians = {column: statistics.median(one[measured] for one in made) for column, measured in names.items()}
-    if medians["updates lost"] >= _LATEST:
-        outcome = "diverged"
-    else:
-        outcome = "recalled" if medians["accuracy"] >= RECALLED else "not recalled"
-    return row | {"outcome": outcome} | medians
+def _row(name: str, longest: int, made: Sequence[Recalled | Stopped]) -> Row:
+    recalled = [one for one in made if isinstance(one, Recalled)]
+    if stopped := [one.stopped for one in made if isinstance(one, Stopped)]:
+        return Row(name, longest, f"out of {stopped[0]}")
+    median = {field.name: statistics.median(getattr(one, field.name) for one in recalled) for field in fields(Recalled)}
+    learned = "recalled" if median["accuracy"] >= RECALLED else "not recalled"
+    return Row(name, longest, "diverged" if median["lost"] >= _LATEST else learned, **median)
 
 
-def _on_reach(rows: Sequence[dict[str, Any]]) -> str:
+def _on_reach(rows: Sequence[Row]) -> str:
     farthest = []
     for name in MEMORIES:
-        recalled = [row["distance"] for row in rows if row["memory"] == name and row["outcome"] == "recalled"]
+        recalled = [row.distance for row in rows if row.memory == name and row.outcome == "recalled"]
         farthest.append(f"{name} {max(recalled):,}" if recalled else f"{name} none")
     return f"The farthest distance that each memory recalled is: {'; '.join(farthest)}."
 
 
-def _on_time(rows: Sequence[dict[str, Any]]) -> str:
+def _on_time(rows: Sequence[Row]) -> str:
     said = []
-    for distance in dict.fromkeys(row["distance"] for row in rows):
-        fast = sorted(
-            (row["seconds"], row["memory"]) for row in rows if row["distance"] == distance and row["outcome"] == "recalled"
-        )
+    for distance in dict.fromkeys(row.distance for row in rows):
+        there = [row for row in rows if row.distance == distance and row.outcome == "recalled"]
+        fast = sorted((row.seconds, row.memory) for row in there if row.seconds is not None)
         named = ", ".join(f"{name} {seconds:.0f} s" for seconds, name in fast[:4])
         said.append(f"{named} for {distance:,} steps" if fast else f"none for {distance:,} steps")
     return f"The fastest to learn it are {'; '.join(said)}."
 
 
-def _on_lost(rows: Sequence[dict[str, Any]]) -> str:
-    lost = {row["memory"] for row in rows if row["updates lost"]}
+def _on_lost(rows: Sequence[Row]) -> str:
+    lost = {row.memory for row in rows if row.lost}
     return f"Updates were lost to gradients that were not finite by {', '.join(m for m in MEMORIES if m in lost) or 'none'}."
 
 
-def _draw(rows: Sequence[dict[str, Any]]) -> Figure:
+def _draw(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.subplots()
     for i, name in enumerate(MEMORIES):
-        mine = [row for row in rows if row["memory"] == name]
-        seconds = [row["seconds"] if row["outcome"] == "recalled" else math.nan for row in mine]
+        mine = [row for row in rows if row.memory == name]
+        seconds = [row.seconds if row.outcome == "recalled" and row.seconds else math.nan for row in mine]
         style = "-" if name.startswith("SHM") else "--"
         colour, marker = COLOURS[i % len(COLOURS)], "os^DvPX*"[i % 8]
-        axis.plot([row["distance"] for row in mine], seconds, style, color=colour, marker=marker, label=name)
-    slowest = max((row["seconds"] for row in rows if row["seconds"]), default=1.0)
+        axis.plot([row.distance for row in mine], seconds, style, color=colour, marker=marker, label=name)
+    slowest = max((row.seconds for row in rows if row.seconds), default=1.0)
     axis.set(xscale="log", xlabel="distance (steps)", ylabel="wall time until it is learned (s)")
     axis.set_ylim(slowest / 200, 2 * slowest)
     axis.set_yscale("log")

@@ -6,13 +6,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import torch
 
 from ..bench.train import ENV
 from ..measure import side_by_side
 from ..memory import parse_options
+from ..options import read_json
 from ..recipes.presets import preset_config
 from . import toys
 
@@ -51,40 +52,54 @@ LEARNS: dict[str, set[str]] = {
 }
 
 
-def measure(name: str) -> dict[str, Any]:
-    """Accuracy in every toy, from 0 to 1 (chance: 1 in toys.SYMBOLS), and the seconds it took, on one thread."""
+@dataclass(frozen=True)
+class Row:
+    """A memory's accuracy in every toy, from 0 to 1 (chance: 1 in toys.SYMBOLS), and the seconds of all, on one thread."""
+
+    memory: str
+    copy: float
+    associative: float
+    first: float
+    seconds: float
+
+    def expected(self) -> list[str]:
+        """Toys that the memory learns according to LEARNS."""
+        return [toy for toy in TOYS if toy in LEARNS.get(self.memory, ())]
+
+    def unexpected(self) -> list[str]:
+        """Toys whose outcome is not what LEARNS says."""
+        return [toy for toy in TOYS if (getattr(self, toy) >= LEARNED) != (toy in self.expected())]
+
+
+def measure(name: str) -> Row:
+    """Train a memory on every toy."""
     torch.set_num_threads(1)
     config = preset_config("fast", ENV, name)
-    row: dict[str, Any] = {"memory": name}
+    accuracies = {}
     begin = time.perf_counter()
     for toy_name, (toy, steps) in TOYS.items():
         torch.manual_seed(0)
         reader = toys.Reader(toy, name, config.memory_size, **parse_options(name, config.memory_options))
         toys.train(reader, toy, steps)
-        row[toy_name] = toys.accuracy(reader, toy)
-    return row | {"seconds": time.perf_counter() - begin}
+        accuracies[toy_name] = toys.accuracy(reader, toy)
+    return Row(name, **accuracies, seconds=time.perf_counter() - begin)
 
 
-def measure_all(names: Sequence[str], jobs: int, on_progress: Callable[[str], None]) -> list[dict[str, Any]]:
+def measure_all(names: Sequence[str], jobs: int, on_progress: Callable[[str], None]) -> list[Row]:
     """Memories by name, `jobs` at a time, each in a process of its own."""
-    return side_by_side(__name__, names, jobs, on_progress)
+    return read_json(list[Row], side_by_side(__name__, names, jobs, on_progress))
 
 
-def unexpected(row: dict[str, Any]) -> list[str]:
-    """Toys whose outcome is not what LEARNS says."""
-    return [toy for toy in TOYS if (row[toy] >= LEARNED) != (toy in LEARNS.get(row["memory"], ()))]
-
-
-def shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+def shown(rows: Sequence[Row]) -> list[dict[str, str]]:
     """The rows as texts, with what is expected."""
     return [
-        {"memory": row["memory"]}
-        | {toy: f"{row[toy]:.2f}" for toy in TOYS}
-        | {"expected": ", ".join(toy for toy in TOYS if toy in LEARNS.get(row["memory"], ())) or "none"}
-        | {"as expected": "no: " + ", ".join(wrong) if (wrong := unexpected(row)) else "yes"}
+        {"memory": row.memory}
+        | {toy: f"{getattr(row, toy):.2f}" for toy in TOYS}
+        | {"expected": ", ".join(row.expected()) or "none"}
+        | {"as expected": "no: " + ", ".join(wrong) if (wrong := row.unexpected()) else "yes"}
         for row in rows
     ]
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1])))
+    print(json.dumps(asdict(measure(sys.argv[1]))))

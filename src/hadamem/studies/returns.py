@@ -6,21 +6,41 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 from ..bench.train import ENV
 from ..measure import side_by_side
+from ..options import read_json
 from ..recipes.presets import preset_config
 from ..sweeps.runs import evaluate_run, train_once
 
 EPISODES = 200  # of the evaluation
 
 
-def measure(name: str, out: pathlib.Path, steps: int) -> dict[str, Any]:
-    """Train with the preset "fast" and seed 0 on one thread, in the run folder out/name (continued if it is there), and
-    evaluate: mean return of the latest 100 episodes of training (sampled actions), of 200 fresh ones (greedy), steps per
-    second of training.
+@dataclass(frozen=True)
+class Row:
+    """What came of training with a memory.
+
+    Attributes:
+        memory: its name.
+        steps: environment steps.
+        training_return: mean of the latest 100 episodes of training, with sampled actions.
+        mean, ci95: of fresh episodes, greedy; half the width of the 95 % interval.
+        episodes: how many those are.
+        steps_per_s: speed of training.
+    """
+
+    memory: str
+    steps: int
+    training_return: float | None
+    mean: float
+    ci95: float
+    episodes: int
+    steps_per_s: float
+
+
+def measure(name: str, out: pathlib.Path, steps: int) -> Row:
+    """Train with the preset "fast" and seed 0 on one thread, in the run folder out/name (continued if it is there); evaluate.
 
     Raises:
         SystemExit: stopped by the user before the end.
@@ -30,36 +50,29 @@ def measure(name: str, out: pathlib.Path, steps: int) -> dict[str, Any]:
     if result is None:
         raise SystemExit("stopped; the same command goes on from here")
     played = evaluate_run(out / name, EPISODES)
-    return {
-        "memory": name,
-        "steps": result["steps"],
-        "training_return": result["return"],
-        "mean": played["mean"],
-        "ci95": played["ci95"],
-        "episodes": played["episodes"],
-        "steps_per_s": result["steps"] / result["seconds"],
-    }
+    speed = result.steps / result.seconds
+    return Row(name, result.steps, result.scores.get("return"), played.mean, played.ci95, played.episodes, speed)
 
 
 def measure_all(
     names: Sequence[str], out: pathlib.Path, steps: int, jobs: int, on_progress: Callable[[str], None]
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Memories by name, `jobs` at a time, each in a process of its own."""
-    return side_by_side(__name__, names, jobs, on_progress, out, steps)
+    return read_json(list[Row], side_by_side(__name__, names, jobs, on_progress, out, steps))
 
 
-def shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+def shown(rows: Sequence[Row]) -> list[dict[str, str]]:
     """The rows as texts."""
     return [
         {
-            "memory": row["memory"],
-            "mean return (greedy)": f"{row['mean']:.3f} ± {row['ci95']:.3f}",
-            "in training": "-" if row["training_return"] is None else f"{row['training_return']:.3f}",
-            "environment steps": f"{row['steps']:,}",
+            "memory": row.memory,
+            "mean return (greedy)": f"{row.mean:.3f} ± {row.ci95:.3f}",
+            "in training": "-" if row.training_return is None else f"{row.training_return:.3f}",
+            "environment steps": f"{row.steps:,}",
         }
         for row in rows
     ]
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(asdict(measure(sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])))))

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,11 +25,11 @@ from ..recipes.presets import preset_config
 from ..report.curves import COLOURS
 from . import Budget
 from .base import Findings, Study
-from .cells import Limits, measure_cached
+from .cells import Limits, Stopped, measure_cached
 
 H = 32  # the memory is H x H; one row
 MEGABYTES = 4000.0  # a process above this is stopped
-WAYS = ("forward", "both")  # forward alone; forward and backward
+WAYS = {"forward": "forward", "both": "both ways"}  # forward alone; forward and backward
 #: device of the tensors and backend of the operator, by the name that the study gives them
 CONTENDERS = {
     "reference": ("cpu", "reference"),
@@ -39,6 +39,7 @@ CONTENDERS = {
     "gpu": ("cuda", "gpu"),
 }
 TASK = "popgym-RepeatPreviousEasy-v0"
+_T = TypeVar("_T")
 _MARKERS = ("o", "s", "^", "D", "v")
 
 
@@ -68,6 +69,30 @@ SIZES: dict[Budget, Size] = {
 }
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A first call: its seconds, and the megabytes that it takes above its inputs."""
+
+    seconds: float
+    extra_mb: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A backend at a length: milliseconds and megabytes of a call, and the exponent p of time = c T^p; None: left out."""
+
+    backend: str
+    T: int
+    log2_length: Annotated[float, "log2 T"]
+    depth: Annotated[int, "sequential depth"]
+    forward_ms: Annotated[float | None, "forward, ms"]
+    both_ms: Annotated[float | None, "both ways, ms"]
+    forward_mb: Annotated[float | None, "forward, extra MB"]
+    both_mb: Annotated[float | None, "both ways, extra MB"]
+    forward_exponent: Annotated[float | None, "forward, exponent"] = None
+    both_exponent: Annotated[float | None, "both ways, exponent"] = None
+
+
 def _call(name: str, way: str, T: int, seed: int) -> Callable[[], None]:
     """A call of a contender on random tensors, both ways with the gradients of all of them."""
     device, backend = CONTENDERS[name]
@@ -85,8 +110,8 @@ def _call(name: str, way: str, T: int, seed: int) -> Callable[[], None]:
     return call
 
 
-def trial(name: str, way: str, T: int, seed: int) -> dict[str, Any]:
-    """Seconds of the first call after one on two steps, and the megabytes that it takes above its inputs."""
+def trial(name: str, way: str, T: int, seed: int) -> Trial:
+    """The first call after one on two steps."""
     _call(name, way, 2, seed)()
     call = _call(name, way, T, seed)
     on_gpu = CONTENDERS[name][0] == "cuda"
@@ -96,17 +121,17 @@ def trial(name: str, way: str, T: int, seed: int) -> dict[str, Any]:
     begin = time.perf_counter()
     extra = peak_extra_mb(call)
     seconds = time.perf_counter() - begin
-    return {"seconds": seconds, "extra_mb": (torch.cuda.max_memory_allocated() - before) / 1e6 if on_gpu else extra}
+    return Trial(seconds, (torch.cuda.max_memory_allocated() - before) / 1e6 if on_gpu else extra)
 
 
-def times(T: int, names: dict[str, list[str]], seconds: float, seed: int) -> dict[str, Any]:
+def times(T: int, names: dict[str, list[str]], seconds: float, seed: int) -> dict[str, dict[str, float]]:
     """Median milliseconds of a call, {way: {name: ...}}, for contenders taken in turn."""
     calls = {(way, name): _call(name, way, T, seed) for way in names for name in names[way]}
     found = in_turn({f"{way} {name}": call for (way, name), call in calls.items()}, 1, seconds)
     return {way: {name: statistics.median(found[f"{way} {name}"]) / 1e3 for name in names[way]} for way in names}
 
 
-def learning(backend: str, iterations: int, seed: int) -> dict[str, Any]:
+def learning(backend: str, iterations: int, seed: int) -> dict[str, list[float]]:
     """PPO with SHM on that backend of the processor: return and losses of each iteration."""
     config = preset_config("fast", TASK, "shm")
     assert config.ppo is not None
@@ -153,7 +178,7 @@ def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], 
     limits = Limits(size.seconds, MEGABYTES) if size.fresh else None
     names = [name for name, (device, _) in CONTENDERS.items() if device == "cpu" or torch.cuda.is_available()]
     stopped: dict[tuple[str, str], str] = {}
-    rows = []
+    rows = list[Row]()
     for T in size.lengths:
         on_progress(f"T = {T:,}")
         extra, able = {}, {way: list[str]() for way in WAYS}
@@ -162,27 +187,22 @@ def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], 
                 if (name, way) in stopped:
                     continue
                 tried = measure_cached(work, trial, name, way, T, seed, limits=limits)
-                why = tried.get("stopped") or ("time" if tried["seconds"] > size.seconds else None)
-                if why:
-                    stopped[name, way] = f"{name} ({_WORDS[way]}) from T = {T:,} on, for want of {why}"
+                if isinstance(tried, Stopped) or tried.seconds > size.seconds:
+                    why = tried.stopped if isinstance(tried, Stopped) else "time"
+                    stopped[name, way] = f"{name} ({WAYS[way]}) from T = {T:,} on, for want of {why}"
                 else:
                     able[way].append(name)
-                    extra[name, way] = tried["extra_mb"]
-        taken = measure_cached(work, times, T, able, size.timing, seed, limits=Limits() if size.fresh else None)
+                    extra[name, way] = tried.extra_mb
+        taken = _unlimited(work, size, times, T, able, size.timing, seed)
         for name in names:
-            row: dict[str, Any] = {"backend": name, "T": T, "log2 T": math.log2(T), "sequential depth": depth(name, T)}
-            row |= {f"{_WORDS[way]}, ms": taken[way].get(name) for way in WAYS}
-            rows.append(row | {f"{_WORDS[way]}, extra MB": extra.get((name, way)) for way in WAYS})
-    for name in names:
-        mine = [row for row in rows if row["backend"] == name]
-        for way in WAYS:
-            fit = exponent(size.lengths, [row[f"{_WORDS[way]}, ms"] for row in mine])
-            for row in mine:
-                row[f"{_WORDS[way]}, exponent"] = fit
+            ms = {f"{way}_ms": taken[way].get(name) for way in WAYS}
+            mb = {f"{way}_mb": extra.get((name, way)) for way in WAYS}
+            rows.append(Row(backend=name, T=T, log2_length=math.log2(T), depth=depth(name, T), **ms, **mb))
+    rows = [row for name in names for row in _fitted([row for row in rows if row.backend == name])]
+    rows.sort(key=lambda row: row.T)
     on_progress("PPO with each backend")
     on_processor = [backend for device, backend in CONTENDERS.values() if device == "cpu"]
-    free = Limits() if size.fresh else None
-    curves = {backend: measure_cached(work, learning, backend, size.iterations, seed, limits=free) for backend in on_processor}
+    curves = {backend: _unlimited(work, size, learning, backend, size.iterations, seed) for backend in on_processor}
     threads = torch.get_num_threads()
     return Findings(
         question="How do time, memory and sequential depth of each backend grow with the length of a sequence?",
@@ -202,38 +222,47 @@ def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], 
     )
 
 
-_WORDS = {"forward": "forward", "both": "both ways"}
+def _unlimited(work: pathlib.Path, size: Size, measure: Callable[..., _T], *arguments: Any) -> _T:
+    """A part that may take as long as it takes."""
+    found = measure_cached(work, measure, *arguments, limits=Limits() if size.fresh else None)
+    assert not isinstance(found, Stopped)
+    return found
 
 
-def _at(rows: list[dict[str, Any]], name: str, T: int) -> dict[str, Any]:
-    return next(row for row in rows if row["backend"] == name and row["T"] == T)
+def _fitted(rows: Sequence[Row]) -> list[Row]:
+    """The rows of one backend with the exponents of all of them."""
+    lengths = [row.T for row in rows]
+    forward, both = (exponent(lengths, ms) for ms in ([row.forward_ms for row in rows], [row.both_ms for row in rows]))
+    return [replace(row, forward_exponent=forward, both_exponent=both) for row in rows]
 
 
-def _longest(rows: list[dict[str, Any]], *names: str) -> int:
+def _at(rows: Sequence[Row], name: str, T: int) -> Row:
+    return next(row for row in rows if row.backend == name and row.T == T)
+
+
+def _longest(rows: Sequence[Row], *names: str) -> int:
     """The longest T at which all of them were timed both ways."""
-    return max(row["T"] for row in rows if all(_at(rows, name, row["T"])["both ways, ms"] for name in names))
+    return max(row.T for row in rows if all(_at(rows, name, row.T).both_ms for name in names))
 
 
-def _on_time(rows: list[dict[str, Any]]) -> str:
-    names = list(dict.fromkeys(row["backend"] for row in rows))
-    fits = [f"{name} T^{_at(rows, name, rows[0]['T'])['both ways, exponent'] or math.nan:.2f}" for name in names]
-    fastest = names[-1]
-    beside = [
-        f"{name} takes {_at(rows, name, T)['both ways, ms'] / _at(rows, fastest, T)['both ways, ms']:,.1f} times as long as "
-        f"{fastest} (T = {T:,})"
-        for name in names[:-1]
-        for T in [_longest(rows, name, fastest)]
-    ]
+def _on_time(rows: Sequence[Row]) -> str:
+    names = list(dict.fromkeys(row.backend for row in rows))
+    fits = [f"{name} T^{_at(rows, name, rows[0].T).both_exponent or math.nan:.2f}" for name in names]
+    fastest, beside = names[-1], []
+    for name in names[:-1]:
+        T = _longest(rows, name, fastest)
+        ratio = (_at(rows, name, T).both_ms or math.nan) / (_at(rows, fastest, T).both_ms or math.nan)
+        beside.append(f"{name} takes {ratio:,.1f} times as long as {fastest} (T = {T:,})")
     return f"Forward and backward, time grows as {', '.join(fits)}; {', '.join(beside)}."
 
 
-def _on_depth(rows: list[dict[str, Any]]) -> str:
+def _on_depth(rows: Sequence[Row]) -> str:
     T = _longest(rows, "parallel", "cpu")
     scan, fused = _at(rows, "parallel", T), _at(rows, "cpu", T)
     return (
-        f"At T = {T:,} the scan has {scan['sequential depth']} dependent steps, {scan['sequential depth'] / math.log2(T):.2f} "
-        f"times log2 T, and {scan['both ways, extra MB']:,.0f} MB above its inputs, where the fused kernel on the processor "
-        f"has {fused['sequential depth']:,} dependent steps and {fused['both ways, extra MB']:,.1f} MB."
+        f"At T = {T:,} the scan has {scan.depth} dependent steps, {scan.depth / math.log2(T):.2f} times log2 T, and "
+        f"{scan.both_mb:,.0f} MB above its inputs, where the fused kernel on the processor has {fused.depth:,} dependent steps "
+        f"and {fused.both_mb:,.1f} MB."
     )
 
 
@@ -249,24 +278,24 @@ def _on_learning(curves: dict[str, dict[str, list[float]]], iterations: int) -> 
     )
 
 
-def _draw(rows: list[dict[str, Any]]) -> Figure:
-    names = list(dict.fromkeys(row["backend"] for row in rows))
+def _draw(rows: Sequence[Row]) -> Figure:
+    names = list(dict.fromkeys(row.backend for row in rows))
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots(1, 3)
     for i, name in enumerate(names):
-        mine = [row for row in rows if row["backend"] == name]
-        T = [row["T"] for row in mine]
+        mine = [row for row in rows if row.backend == name]
+        T = [row.T for row in mine]
         style: dict[str, Any] = {"color": COLOURS[i], "marker": _MARKERS[i], "markersize": 4}
-        for axis, unit in zip(axes, ("ms", "extra MB"), strict=False):
-            for way, line in (("forward", "--"), ("both ways", "-")):
-                fit = mine[0][f"{way}, exponent"]
-                label = f"{name}, {way}" + (f": $T^{{{fit:.2f}}}$" if fit is not None and unit == "ms" else "")
-                values = [math.nan if row[f"{way}, {unit}"] is None else row[f"{way}, {unit}"] for row in mine]
+        for axis, unit in zip(axes, ("ms", "mb"), strict=False):
+            for way, line in (("forward", "--"), ("both", "-")):
+                fit = getattr(mine[0], f"{way}_exponent")
+                label = f"{name}, {WAYS[way]}" + (f": $T^{{{fit:.2f}}}$" if fit is not None and unit == "ms" else "")
+                values = [math.nan if (value := getattr(row, f"{way}_{unit}")) is None else value for row in mine]
                 axis.plot(T, values, line, **style, markerfacecolor="white" if way == "forward" else None, label=label)
         # loops lie on each other: the later ones are dotted, with larger, empty marks
         later = {"linestyle": ":", "markersize": 4 + 3 * i, "markerfacecolor": "none"}
-        axes[2].plot(T, [row["sequential depth"] for row in mine], **{**style, **later}, label=name)
-    T = sorted({row["T"] for row in rows})
+        axes[2].plot(T, [row.depth for row in mine], **{**style, **later}, label=name)
+    T = sorted({row.T for row in rows})
     axes[2].plot(T, np.log2(T), color="black", linewidth=1, label="$\\log_2 T$")
     for axis, label in zip(axes, ("time of a call (ms)", "memory above the inputs (MB)", "dependent steps"), strict=True):
         axis.set(xlabel="T, steps of one row", ylabel=label)

@@ -10,8 +10,8 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..agents.config import seed_for
 from ..memory import Memory
+from ..options import read_json
 from ..report.curves import COLOURS, STYLES
 from . import Budget, toys
 from .base import Findings, Study, cached_json
@@ -75,6 +76,62 @@ SIZES: dict[Budget, Size] = {
 }
 
 
+@dataclass(frozen=True)
+class Product:
+    """The running product of C: steps; 10 %, 50 % and 90 % quantiles of the decimal logarithms of its entries after them; the
+    mean of the entries after the first chunk."""
+
+    steps: list[int]
+    low: list[float]
+    median: list[float]
+    high: list[float]
+    mean: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured under one kind of input: decimal logarithms of the gradients to M_0 and to x_1, (steps, rows), relative
+    to the median after one step; the product of C, where the memory has one."""
+
+    M_0: list[list[float]]
+    x_1: list[list[float]]
+    product: Product | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A memory under all inputs: what was found by the name of the input, and after training its accuracy on the toy and the
+    updates that were lost to gradients that were not finite (None: not trained)."""
+
+    accuracy: float | None
+    lost: int | None
+    inputs: dict[str, Found]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A memory under one kind of input."""
+
+    memory: str
+    network: str
+    inputs: str
+    accuracy: Annotated[float | None, "accuracy on the toy"]
+    lost: Annotated[int | None, "updates lost"]
+    M_0_gradient: Annotated[float, "log10 gradient to M_0"]
+    M_0_vanished: Annotated[float, "M_0 vanished"]
+    M_0_exploded: Annotated[float, "M_0 exploded"]
+    x_1_gradient: Annotated[float, "log10 gradient to x_1"]
+    x_1_vanished: Annotated[float, "x_1 vanished"]
+    x_1_exploded: Annotated[float, "x_1 exploded"]
+    mean_product: Annotated[float | None, f"log10 mean of {_CHUNK} C"]
+    median_product: Annotated[float | None, "log10 median of all C"]
+
+    @property
+    def unusable(self) -> float:
+        """Share of rows whose gradient to M_0 vanished or exploded."""
+        return self.M_0_vanished + self.M_0_exploded
+
+
 def gradient_norms(memory: Memory, x: Tensor) -> dict[str, Tensor]:
     """Norms of the gradient of a random projection of the last output, for x (B, T, D).
 
@@ -112,14 +169,8 @@ def log_products(memory: Memory, x: Tensor) -> np.ndarray:
     return torch.stack(rows).numpy()
 
 
-def measure(variant: str, network: str, size: Size, seed: int, on_progress: Callable[[str], None]) -> dict[str, Any]:
-    """A memory under all inputs.
-
-    Returns:
-        "accuracy" on the toy it was trained on, and the updates "lost" to gradients that were not finite (None: not trained);
-        under "inputs", for each, the decimal logarithms of the gradients relative to the median after one step, (steps,
-        rows), and quantiles of the product.
-    """
+def measure(variant: str, network: str, size: Size, seed: int, on_progress: Callable[[str], None]) -> Cell:
+    """A memory under all inputs."""
     name, width, options = VARIANTS[variant]
     toy = toys.first(size.toy)
     readers, accuracies, lost = [], [], 0
@@ -146,12 +197,9 @@ def measure(variant: str, network: str, size: Size, seed: int, on_progress: Call
                 rows.append(np.stack([norm[leaf].double().numpy() for norm in norms]))
             if name != "gru":
                 products.append(log_products(reader.memory, x) / math.log(10))
-        found[source] = {leaf: _relative(np.concatenate(rows, axis=1)).tolist() for leaf, rows in gradients.items()}
-        found[source]["product"] = _summary(np.concatenate(products)) if products else None
-    told_of_training = (
-        {"accuracy": float(np.mean(accuracies)), "lost": lost} if accuracies else {"accuracy": None, "lost": None}
-    )
-    return told_of_training | {"inputs": found}
+        relative = {leaf: _relative(np.concatenate(rows, axis=1)).tolist() for leaf, rows in gradients.items()}
+        found[source] = Found(**relative, product=_summary(np.concatenate(products)) if products else None)
+    return Cell(float(np.mean(accuracies)) if accuracies else None, lost if accuracies else None, found)
 
 
 def _draw(source: str, reader: toys.Reader, shape: tuple[int, int, int], seed: int) -> Tensor:
@@ -171,79 +219,74 @@ def _relative(norms: np.ndarray) -> np.ndarray:
     return np.where(finite, logs - middle if np.isfinite(middle) else logs, np.inf).clip(*_RANGE)
 
 
-def _summary(logs: np.ndarray) -> dict[str, Any]:
+def _summary(logs: np.ndarray) -> Product:
     """Of decimal logarithms (rows, chunks, entries): quantiles at powers of two and at the end, and the mean of products after
     the first chunk; later than that, a sample of them says nothing of their expectation."""
     chunks = logs.shape[1]
     at = sorted({2**i - 1 for i in range(int(math.log2(chunks)) + 1)} | {chunks - 1})
     quantiles = np.quantile(logs[:, at], (0.1, 0.5, 0.9), axis=(0, 2))
-    return {
-        "steps": [(i + 1) * _CHUNK for i in at],
-        **dict(zip(("low", "median", "high"), quantiles.tolist(), strict=True)),
-        "mean": float((10.0 ** logs[:, 0]).mean()),
-    }
+    low, median, high = quantiles.tolist()
+    return Product([(i + 1) * _CHUNK for i in at], low, median, high, float((10.0 ** logs[:, 0]).mean()))
 
 
-def table(cells: dict[tuple[str, str], dict[str, Any]]) -> list[dict[str, Any]]:
+def table(cells: dict[tuple[str, str], Cell]) -> list[Row]:
     """A row for every memory, network and input, from what `measure` returned."""
     rows = []
     for (variant, network), cell in cells.items():
-        for source, found in cell["inputs"].items():
-            row = {"memory": variant, "network": network, "inputs": source, "accuracy on the toy": cell["accuracy"]}
-            row["updates lost"] = cell["lost"]
-            for leaf in ("M_0", "x_1"):
-                last = np.array(found[leaf][-1])
-                row[f"log10 gradient to {leaf}"] = float(np.median(last))
-                row[f"{leaf} vanished"] = float((last < math.log10(VANISHED)).mean())
-                row[f"{leaf} exploded"] = float((last > math.log10(EXPLODED)).mean())
-            product = found["product"]
-            row[f"log10 mean of {_CHUNK} C"] = product and math.log10(product["mean"])
-            row["log10 median of all C"] = product and product["median"][-1]
-            rows.append(row)
+        for source, found in cell.inputs.items():
+            product = found.product
+            of_product = (math.log10(product.mean), product.median[-1]) if product else (None, None)
+            outcomes = (*_outcome(found.M_0[-1]), *_outcome(found.x_1[-1]))
+            rows.append(Row(variant, network, source, cell.accuracy, cell.lost, *outcomes, *of_product))
     return rows
 
 
-def conclude(rows: Sequence[dict[str, Any]], steps: int, product: int) -> list[str]:
+def _outcome(logs: Sequence[float]) -> tuple[float, float, float]:
+    """Of the decimal logarithms of gradients: the median, and the shares that vanished and that exploded."""
+    last = np.array(logs)
+    vanished, exploded = last < math.log10(VANISHED), last > math.log10(EXPLODED)
+    return float(np.median(last)), float(vanished.mean()), float(exploded.mean())
+
+
+def conclude(rows: Sequence[Row], steps: int, product: int) -> list[str]:
     """Three sentences about gradients over `steps` steps and the product of C over `product` steps."""
-    gaussian = [row for row in rows if row["inputs"] == "Gaussian"]
+    gaussian = [row for row in rows if row.inputs == "Gaussian"]
     outcomes = [f"{_outcomes(gaussian, network)} in {network} networks" for network in NETWORKS]
     held = {
-        variant: 1 - float(np.mean([_lost(row) for row in rows if row["memory"] == variant]))
-        for variant in dict.fromkeys(row["memory"] for row in rows)
+        variant: 1 - float(np.mean([row.unusable for row in rows if row.memory == variant]))
+        for variant in dict.fromkeys(row.memory for row in rows)
     }
-    random = [row for row in rows if row["memory"] == "SHM, random theta"]
-    worst = max(random, key=_lost)
-    loss = f"it is lost most often, in {_lost(worst):.0%} of the rows, under {worst['inputs']} in {worst['network']} networks"
-    initial = next(row for row in random if row["network"] == "initial" and row["inputs"] == "Gaussian")
-    mean, typical = 10 ** initial[f"log10 mean of {_CHUNK} C"], initial["log10 median of all C"]
+    random = [row for row in rows if row.memory == "SHM, random theta"]
+    worst = max(random, key=lambda row: row.unusable)
+    loss = f"it is lost most often, in {worst.unusable:.0%} of the rows, under {worst.inputs} in {worst.network} networks"
+    initial = next(row for row in random if row.network == "initial" and row.inputs == "Gaussian")
+    assert initial.mean_product is not None
+    assert initial.median_product is not None
+    mean, typical = 10**initial.mean_product, initial.median_product
     low, high = math.log10(VANISHED), math.log10(EXPLODED)
     fate = "vanishes" if typical < low else "explodes" if typical > high else "stays in bounds"
     return [
         f"Over {steps:,} steps of Gaussian input the gradient to M_0 {'; it '.join(outcomes)}.",
         f"Over all inputs and networks it neither vanishes nor explodes in {_listed(held)}; with random theta "
-        f"{loss if _lost(worst) else 'it is never lost'}.",
+        f"{loss if worst.unusable else 'it is never lost'}.",
         f"With random theta, Gaussian inputs and initial networks the product of C has a mean of {mean:.2f} after {_CHUNK} "
         f"steps (in expectation 1), and a median of 10^{typical:.1f} after {product:,}: the typical entry {fate}.",
     ]
-
-
-def _lost(row: dict[str, Any]) -> float:
-    return row["M_0 vanished"] + row["M_0 exploded"]
 
 
 def _listed(shares: dict[str, float]) -> str:
     return ", ".join(f"{share:.0%} of the rows of {name}" for name, share in shares.items())
 
 
-def _outcomes(rows: Sequence[dict[str, Any]], network: str) -> str:
+def _outcomes(rows: Sequence[Row], network: str) -> str:
     parts = []
     for outcome, verb in (("vanished", "vanishes"), ("exploded", "explodes")):
-        shares = {r["memory"]: r[f"M_0 {outcome}"] for r in rows if r["network"] == network and r[f"M_0 {outcome}"]}
+        shares = {r.memory: share for r in rows if r.network == network and (share := getattr(r, f"M_0_{outcome}"))}
         parts.append(f"{verb} in {_listed(shares) or 'none'}")
     return " and ".join(parts)
 
 
-def draw(cells: dict[tuple[str, str], dict[str, Any]], size: Size) -> Figure:
+def draw(cells: dict[tuple[str, str], Cell], size: Size) -> Figure:
     """Gradients and products against time under Gaussian inputs, and gradients to M_0 under all; initial, then trained."""
     figure = Figure(figsize=(17, 8), layout="constrained")
     axes = figure.subplots(2, 4, width_ratios=(1, 1, 1, 1.25))
@@ -253,13 +296,13 @@ def draw(cells: dict[tuple[str, str], dict[str, Any]], size: Size) -> Figure:
             ax.set(title=f"gradient to ${leaf}$, {network}", xlabel="steps $T$", ylabel="$\\log_{10}$ norm / median at $T$ = 1")
         product.set(title=f"product of C, {network}", xlabel="steps $T$", ylabel="$\\log_{10}$ of an entry")
         for i, variant in enumerate(VARIANTS):
-            found = cells[variant, network]["inputs"]["Gaussian"]
+            found = cells[variant, network].inputs["Gaussian"]
             look = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)], "label": variant}
             for ax, leaf in ((to_memory, "M_0"), (to_input, "x_1")):
-                _line(ax, size.steps, np.quantile(found[leaf], (0.1, 0.5, 0.9), axis=1), look)
-            if found["product"] is not None:
-                quantiles = np.array([found["product"][name] for name in ("low", "median", "high")])
-                _line(product, found["product"]["steps"], quantiles, look)
+                _line(ax, size.steps, np.quantile(getattr(found, leaf), (0.1, 0.5, 0.9), axis=1), look)
+            if found.product is not None:
+                quantiles = np.array([found.product.low, found.product.median, found.product.high])
+                _line(product, found.product.steps, quantiles, look)
         _heat(all_inputs, cells, network)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -279,8 +322,8 @@ def _line(ax: Axes, steps: Sequence[int], quantiles: np.ndarray, look: dict[str,
     ax.grid(alpha=0.3)
 
 
-def _heat(ax: Axes, cells: dict[tuple[str, str], dict[str, Any]], network: str) -> None:
-    logs = np.array([[np.median(cells[v, network]["inputs"][source]["M_0"][-1]) for v in VARIANTS] for source in INPUTS])
+def _heat(ax: Axes, cells: dict[tuple[str, str], Cell], network: str) -> None:
+    logs = np.array([[np.median(cells[v, network].inputs[source].M_0[-1]) for v in VARIANTS] for source in INPUTS])
     image = ax.imshow(logs, cmap="PuOr", vmin=-8, vmax=8, aspect="auto")
     for (i, j), value in np.ndenumerate(logs):
         ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if abs(value) > 5 else "black")
@@ -301,7 +344,9 @@ def run(budget: Budget, folder: pathlib.Path, on_progress: Callable[[str], None]
     for network in NETWORKS:
         for variant in VARIANTS:
             file = folder / f"{network} {variant}.json"
-            cells[variant, network] = cached_json(file, functools.partial(measure, variant, network, size, seed, on_progress))
+            make = functools.partial(measure, variant, network, size, seed, on_progress)
+            found = cached_json(file, lambda make=make: asdict(make()))  # type: ignore[misc]
+            cells[variant, network] = read_json(Cell, found)
     rows = table(cells)
     T = size.steps[-1]
     return Findings(

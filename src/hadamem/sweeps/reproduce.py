@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .sweep import SweepRun, make_cells, page, score, summary
+from .sweep import SweepRun, make_cells, page, summary
 
 Budget = Literal["full", "small", "tiny"]
 FOLDER = pathlib.Path(__file__).parent / "reproductions"
@@ -53,8 +53,8 @@ def rows(reproduction: Reproduction) -> list[dict[str, str]]:
     for cell in reproduction.cells:
         head = {"task": cell.task, "steps": f"{cell.config.steps:,}"}
         table.setdefault(cell.task, head | dict.fromkeys(reproduction.columns.values(), ""))
-    for row in summary(reproduction.cells):
-        table[row["task"]][reproduction.columns[row["memory"]]] = score(row)
+    for done in summary(reproduction.cells):
+        table[done.task][reproduction.columns[done.memory]] = done.score()
     for (task, memory), runs in Counter(
         (cell.task, cell.memory) for cell in reproduction.cells if cell.state == "failed"
     ).items():

@@ -6,12 +6,12 @@ import json
 import pathlib
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 from ..agents.config import TrainConfig, seed_for
+from ..agents.evaluation import Evaluation
 from ..agents.progress import Progress
 from ..agents.training import evaluate_task, load_policy, train
-from ..report.results import config_key
+from ..report.results import Result, config_key, peek_result
 from ..run import read_config
 
 
@@ -25,7 +25,7 @@ def check_run(config: TrainConfig, path: pathlib.Path) -> None:
 
 def train_once(
     config: TrainConfig, path: pathlib.Path, progress: Callable[[str, int, int], Progress] = Progress
-) -> dict[str, Any] | None:
+) -> Result | None:
     """Train into the folder `path`; a run that is there already is continued, or left as it is if complete.
 
     Args:
@@ -34,19 +34,18 @@ def train_once(
         progress: see `train`.
 
     Returns:
-        Its result.json; None if the user stopped the training.
+        What came of it, with its latest metrics as scores; None if the user stopped the training.
 
     Raises:
         ValueError: the folder holds a run with other settings.
     """
     check_run(config, path)
-    result = path / "result.json"
-    if not result.exists() and not train(config, path, (path / "config.json").exists(), progress):
+    if not (path / "result.json").exists() and not train(config, path, (path / "config.json").exists(), progress):
         return None
-    return json.loads(result.read_text())
+    return peek_result(path)
 
 
-def evaluate_run(path: pathlib.Path, episodes: int) -> dict[str, Any]:
+def evaluate_run(path: pathlib.Path, episodes: int) -> Evaluation:
     """Greedy play of a finished run in fresh episodes, see `agents.evaluation`."""
     policy, config = load_policy(path)
     return evaluate_task(config, policy, seed_for(config.seed, "evaluation"), episodes)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 from ..agents.config import seed_for
+from ..agents.evaluation import Evaluation
 from ..agents.progress import Progress
 from ..agents.training import evaluate_task
 from ..recipes.presets import preset_config
@@ -21,14 +21,27 @@ TASK = "popgym-RepeatFirstEasy-v0"
 MEMORIES = {"shm": "Stable Hadamard Memory", "gru": "GRU", "mlp": "no memory (mlp)"}
 
 
+@dataclass(frozen=True)
+class Row:
+    """A policy, "trained" or "random", with its memory and the steps it was trained for: mean return of fresh episodes, half
+    the width of its 95 % interval, and how many they are."""
+
+    policy: str
+    memory: str
+    steps: int
+    mean: float
+    ci95: float
+    episodes: int
+
+
 def showcase(
     out: pathlib.Path, steps: int, episodes: int, seed: int, progress: Callable[[str, int, int], Progress] = Progress
-) -> list[dict[str, Any]] | None:
+) -> list[Row] | None:
     """Train each memory for `steps`, evaluate it on `episodes` fresh episodes beside a random policy, write results.json and
     curves.png. Runs that are already there are continued, or left as they are if complete. `progress`: see `train`.
 
     Returns:
-        Rows with policy, memory, mean, ci95, episodes and steps; None if the user stopped the training.
+        A row for each memory and one for random play; None if the user stopped the training.
     """
     rows = []
     for memory in MEMORIES:
@@ -36,14 +49,12 @@ def showcase(
         result = train_once(config, out / memory, progress)
         if result is None:
             return None
-        row = {"policy": "trained", "memory": memory, "steps": result["steps"]}
-        rows.append(row | _kept(evaluate_run(out / memory, episodes)))
-    random = evaluate_task(config, None, seed_for(seed, "evaluation"), episodes)
-    rows.append({"policy": "random", "memory": "none", "steps": 0, **_kept(random)})
-    write_whole(out / "results.json", json.dumps(rows, indent=2))
+        rows.append(_row("trained", memory, result.steps, evaluate_run(out / memory, episodes)))
+    rows.append(_row("random", "none", 0, evaluate_task(config, None, seed_for(seed, "evaluation"), episodes)))
+    write_whole(out / "results.json", json.dumps([asdict(row) for row in rows], indent=2))
     draw_curves([out / memory for memory in MEMORIES], out / "curves.png", labels=list(MEMORIES.values()))
     return rows
 
 
-def _kept(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: result[name] for name in ("mean", "ci95", "episodes")}
+def _row(policy: str, memory: str, steps: int, played: Evaluation) -> Row:
+    return Row(policy, memory, steps, played.mean, played.ci95, played.episodes)

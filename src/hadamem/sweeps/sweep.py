@@ -140,9 +140,37 @@ def finish(cell: SweepRun, data: pathlib.Path | None) -> None:
         write_result(cell.result, data / cell.path.parent.name / f"{cell.path.name}-{key}{ENDING}")
 
 
-def summary(cells: Sequence[SweepRun]) -> list[dict[str, Any]]:
-    """For each task and memory with complete runs: task, memory, runs, return (mean over seeds), deviation (None for one run),
-    success (where the task knows it), steps and hours (of all of them together)."""
+@dataclass(frozen=True)
+class Summary:
+    """The complete runs of a memory on a task.
+
+    Attributes:
+        task, memory: of the runs.
+        runs: how many.
+        return_: mean over seeds.
+        deviation: standard deviation over seeds; None for one run.
+        success: mean over seeds; None where the task does not tell success.
+        steps, hours: of all runs together.
+    """
+
+    task: str
+    memory: str
+    runs: int
+    return_: float | None
+    deviation: float | None
+    success: float | None
+    steps: int
+    hours: float
+
+    def score(self) -> str:
+        """In a few characters: mean, deviation, success."""
+        text = "-" if self.return_ is None else f"{self.return_:.3f}"
+        text += "" if self.deviation is None else f" ± {self.deviation:.3f}"
+        return text if self.success is None else f"{text}, {self.success:.1%}"
+
+
+def summary(cells: Sequence[SweepRun]) -> list[Summary]:
+    """A summary for each task and memory with complete runs."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for cell in cells:
         if cell.state in ("done", "kept") and cell.result is not None:
@@ -151,23 +179,23 @@ def summary(cells: Sequence[SweepRun]) -> list[dict[str, Any]]:
     for (task, memory), results in groups.items():
         values = [result.scores["return"] for result in results if "return" in result.scores]
         successes = [result.scores["success"] for result in results if "success" in result.scores]
-        row = {
-            "task": task,
-            "memory": memory,
-            "runs": len(results),
-            "return": statistics.fmean(values) if values else None,
-            "deviation": statistics.stdev(values) if len(values) > 1 else None,
-            "success": statistics.fmean(successes) if successes else None,
-            "steps": sum(result.steps for result in results),
-            "hours": sum(result.seconds for result in results) / 3600,
-        }
+        row = Summary(
+            task=task,
+            memory=memory,
+            runs=len(results),
+            return_=statistics.fmean(values) if values else None,
+            deviation=statistics.stdev(values) if len(values) > 1 else None,
+            success=statistics.fmean(successes) if successes else None,
+            steps=sum(result.steps for result in results),
+            hours=sum(result.seconds for result in results) / 3600,
+        )
         rows.append(row)
     return rows
 
 
 def crossed(cells: Sequence[SweepRun]) -> list[dict[str, str]]:
-    """A row for each task and a column for each memory that has complete runs, with the `score`."""
-    found = {(row["task"], row["memory"]): score(row) for row in summary(cells)}
+    """A row for each task and a column for each memory that has complete runs, with its score."""
+    found = {(row.task, row.memory): row.score() for row in summary(cells)}
     tasks, memories = (dict.fromkeys(names) for names in zip(*found, strict=True)) if found else ({}, {})
     return [{"task": task} | {memory: found.get((task, memory), "") for memory in memories} for task in tasks]
 
@@ -187,10 +215,3 @@ def page(
         *notes,
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def score(row: dict[str, Any]) -> str:
-    """A row of the summary in a few characters: mean, deviation, success."""
-    text = "-" if row["return"] is None else f"{row['return']:.3f}"
-    text += "" if row["deviation"] is None else f" ± {row['deviation']:.3f}"
-    return text if row["success"] is None else f"{text}, {row['success']:.1%}"
