@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hadamem.ops import CALIBRATIONS, hadamard_memory
+from hadamem.ops import CALIBRATIONS, hadamard_memory, threads
 
 SHAPES = [(1, 1, 1, 1), (2, 5, 3, 7), (3, 40, 24, 24), (1, 257, 33, 17), (5, 1, 8, 16), (2, 70, 64, 33), (1, 130, 5, 128)]
 
@@ -293,6 +293,40 @@ def test_threads_share_the_work_without_changing_it(threads: int, B: int) -> Non
     finally:
         torch.set_num_threads(1)
     assert_equal(got, [x.double() for x in want], 1e-6, 1e-6)  # sums are taken in another order
+
+
+@pytest.mark.parametrize("B", [1, 2, 5])
+def test_threads_that_adapt_change_nothing(B: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a bit, whether calls are shared or not, which depends on what else the machine does."""
+    arguments = make_inputs("tanh_outer", B, 100, 40, 33, reset=0.02)
+    want = run("tanh_outer", arguments, "cpu", torch.float32)
+    used = []
+    share = threads._run
+    monkeypatch.setattr(threads, "_run", lambda region, call, count: (used.append(count), share(region, call, count)))
+    with threads.adapting(3):
+        for _ in range(4):
+            got = run("tanh_outer", arguments, "cpu", torch.float32)
+            assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
+    assert set(used) == ({1} if B == 1 else {1, min(B, 3)})
+
+
+def test_calls_take_the_faster_number_of_threads_and_notice_when_that_changes() -> None:
+    choice = threads._Choice()
+
+    def calls(number: int, seconds: dict[bool, float]) -> int:
+        """How many of so many calls are shared, which take so long shared, and so long not."""
+        shared = 0
+        for _ in range(number):
+            chosen = choice.shared()
+            choice.took(chosen, seconds[chosen])
+            shared += chosen
+        return shared
+
+    quiet, busy = {False: 2.0, True: 1.0}, {False: 2.0, True: 20.0}
+    assert calls(1000, quiet) > 950
+    assert calls(1000, busy) < 50
+    calls(1000, quiet)
+    assert calls(1000, quiet) > 950
 
 
 def test_several_python_threads_at_once() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hadamem.ops import linear_recurrence
+from hadamem.ops.threads import adapting
 
 SHAPES = [(1, 1, 1), (2, 5, 3), (3, 40, 24), (1, 257, 33), (5, 1, 16), (2, 70, 64)]
 KINDS = [(is_complex, constant) for is_complex in (False, True) for constant in (False, True)]
@@ -126,6 +127,14 @@ def test_threads_share_the_work_without_changing_it() -> None:
         finally:
             torch.set_num_threads(1)
         assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
+
+
+def test_threads_that_adapt_change_nothing() -> None:
+    arguments = single(make_inputs(2, 700, 150, True, False))
+    want = run(arguments, "cpu")
+    with adapting(3):
+        for _ in range(4):
+            assert all(torch.equal(g, w) for g, w in zip(run(arguments, "cpu"), want, strict=True))
 
 
 @over_kinds

@@ -146,7 +146,6 @@ def _train(
         run = stack.enter_context(Run.open(path)) if resume and first else None
         device = distributed.local_device(config.device)
         check_device(device)
-        stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.manual_seed(seed_for(config.seed, "network"))
         saved = read_checkpoint(path, device) if resume and has_checkpoint(path) else None
         if saved is not None:
@@ -161,7 +160,7 @@ def _train(
         agent = make_agent(config, env, path)
         if config.start_from is not None and saved is None:
             _start_from(agent, config)
-        torch.set_num_threads(config.threads or usual_threads(config, agent.policy))
+        stack.enter_context(threads_of(config, agent.policy))
         seconds, metrics = 0.0, {"return": float("nan")}
         if saved is not None:
             with fitting(path / "checkpoint.pt"):
@@ -257,15 +256,37 @@ def _nothing(*_: object) -> None:
     pass
 
 
-def usual_threads(config: TrainConfig, policy: Policy) -> int:
-    """One where a gradient step is small; else all that this process's share of the machine has."""
+@contextmanager
+def threads_of(config: TrainConfig, policy: Policy) -> Iterator[int]:
+    """Within, torch and the kernels have the threads of a training.
+
+    Those are the ones it asks for, or else all of this process's share of the machine where a gradient step is large; where it
+    is small, torch has one thread, and the kernels as many as are faster just now.
+
+    Yields:
+        The most threads that are used.
+    """
+    before = torch.get_num_threads()
+    share = max(1, before // distributed.local_size())
+    small = config.threads is None and _is_small(config, policy)
+    with ExitStack() as stack:
+        if small:
+            from ..ops.threads import adapting  # it opens libraries, which importing hadamem must not do
+
+            stack.enter_context(adapting(share))
+        stack.callback(torch.set_num_threads, before)
+        torch.set_num_threads(config.threads or (1 if small else share))
+        yield config.threads or share
+
+
+def _is_small(config: TrainConfig, policy: Policy) -> bool:
+    """Whether a gradient step is so small that two threads of torch are slower than one."""
     if config.off_policy is not None:
         batch = config.off_policy.batch_size * config.off_policy.num_steps  # about
     else:
         assert config.ppo is not None
         batch = config.ppo.num_envs * config.ppo.num_steps // config.ppo.minibatches
-    small = batch / distributed.size() * sum(weight.numel() for weight in policy.parameters()) < _SMALL_WORK
-    return 1 if small else max(1, torch.get_num_threads() // distributed.local_size())
+    return batch / distributed.size() * sum(weight.numel() for weight in policy.parameters()) < _SMALL_WORK
 
 
 def _check_steps(steps: int, done: int, path: pathlib.Path) -> None:

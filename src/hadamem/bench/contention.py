@@ -10,12 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-
-import torch
+from dataclasses import asdict, dataclass, replace
 
 from ..agents.making import make_agent
-from ..agents.training import usual_threads
+from ..agents.training import threads_of
 from ..measure import in_fresh_process, processors
 from .train import ppo_on_one_task
 
@@ -42,7 +40,7 @@ class Row:
 
     Attributes:
         memory, size, neighbours: of the case.
-        threads: "1", "all", or "default" with what that was.
+        threads: "1", "all", or "default" with the most that it uses.
         steps_per_s: environment steps per second.
         fair_share: steps/s as a part of what they would be if every thread, of training and of neighbours, got as much of the
             processors as every other, and training alone were as fast as it is with these threads.
@@ -60,15 +58,14 @@ def measure(case: Case) -> tuple[float, int]:
     """Environment steps per second, and the number of threads."""
     config, env = ppo_on_one_task(case.memory, case.size)
     agent = make_agent(config, env)
-    threads = case.threads or usual_threads(config, agent.policy)
-    torch.set_num_threads(threads)
     neighbours = [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(case.neighbours)]
     try:
-        agent.iterate()
-        first, begin = agent.step, time.perf_counter()
-        while time.perf_counter() - begin < case.seconds:
+        with threads_of(replace(config, threads=case.threads), agent.policy) as threads:
             agent.iterate()
-        return (agent.step - first) / (time.perf_counter() - begin), threads
+            first, begin = agent.step, time.perf_counter()
+            while time.perf_counter() - begin < case.seconds:
+                agent.iterate()
+            return (agent.step - first) / (time.perf_counter() - begin), threads
     finally:
         for neighbour in neighbours:
             neighbour.kill()

@@ -4,25 +4,81 @@ The kernels release the GIL. They run on the threads of torch's own OpenMP team 
 those threads spin for some milliseconds, waiting for more, and any other thread would have to share a core with them. Elsewhere
 (another OpenMP, a forked child, whose team is gone) a small pool of Python threads does the same. Numba's own parallel layer
 would abort the process when two Python threads enter it at once.
+
+As many threads are used as torch uses. Within `adapting`, kernels have a number of their own, and each kind of call finds out
+whether one thread or all are faster just now: on a machine with other work to do, a shared call waits for the thread that the
+other work interrupts.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import pathlib
 import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 _SMALL = 1e5  # elements of work under which another thread costs more than it saves
+_RETRY = 32  # calls after which the slower number of threads is tried again
+_LATEST = 0.2  # weight of the latest call in the mean time of calls
 
 _REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # what an OpenMP parallel region is compiled to
 _pool: ThreadPoolExecutor | None = None
 _lock = threading.Lock()
 _scratch = threading.local()
+
+
+class _Choice:
+    """Whether a kind of call is faster on one thread or on all, from the mean times of the latest calls of either."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.seconds: dict[bool, float] = {}
+
+    def shared(self) -> bool:
+        """Whether the next call should be shared among all threads."""
+        self.calls += 1
+        if len(self.seconds) < 2:  # each is called once more before it counts: the first call is slow
+            return bool(self.calls % 2)
+        faster = self.seconds[True] < self.seconds[False]
+        return faster != (self.calls % _RETRY == 0)
+
+    def took(self, shared: bool, seconds: float) -> None:
+        """Learn from a call."""
+        if self.calls > 2:
+            before = self.seconds.get(shared, seconds)
+            self.seconds[shared] = before + _LATEST * (seconds - before)
+
+
+class _Adapting:
+    """The number of threads within `adapting`, and the choices that calls have made there, by kernel and amount of work."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.choices: defaultdict[tuple[int, int], _Choice] = defaultdict(_Choice)
+
+
+_adapting: _Adapting | None = None
+
+
+@contextmanager
+def adapting(threads: int) -> Iterator[None]:
+    """Within, kernels use one thread or up to `threads`, whichever was faster for the latest calls of their kind. Results are
+    those of one thread, to the bit, whatever is chosen. Not meant for several Python threads at once."""
+    global _adapting
+    before, _adapting = _adapting, _Adapting(threads) if threads > 1 else None
+    try:
+        yield
+    finally:
+        _adapting = before
 
 
 def _find_openmp() -> ctypes.CDLL | None:
@@ -53,14 +109,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def run(region: int, arguments: np.ndarray, threads: int) -> None:
+def run(region: int, arguments: np.ndarray, threads: int, work: float) -> None:
     """Run a native function void(int64*) on several threads at once, this one included, and wait for all.
 
     Args:
         region: its address. It must share out the work itself and cope with any number of threads from one on.
         arguments: what each is called with.
-        threads: how many.
+        threads: how many at most, see `threads_for`.
+        work: elements that it touches.
     """
+    if _adapting is None or threads == 1:
+        _run(region, arguments, threads)
+        return
+    choice = _adapting.choices[region, int(work).bit_length()]
+    shared = choice.shared()
+    begin = time.perf_counter()
+    _run(region, arguments, threads if shared else 1)
+    choice.took(shared, time.perf_counter() - begin)
+
+
+def _run(region: int, arguments: np.ndarray, threads: int) -> None:
     function, address = _REGION(region), arguments.ctypes.data
     if threads == 1:
         function(address)
@@ -74,8 +142,20 @@ def run(region: int, arguments: np.ndarray, threads: int) -> None:
 
 
 def threads_for(units: int, work: float) -> int:
-    """How many threads to use for so many units, which together touch `work` elements."""
-    return min(torch.get_num_threads(), units) if work >= _SMALL else 1
+    """How many threads to use at most for so many units, which together touch `work` elements."""
+    most = torch.get_num_threads() if _adapting is None else _adapting.threads
+    return min(most, units) if work >= _SMALL else 1
+
+
+def splits_for(rows: int, parts: int, work: float) -> int:
+    """Into how many shares each of so many rows, of `parts` parts, is cut, so that every thread gets the same number of units.
+
+    Within `adapting` rows stay whole: sums over the shares of a row would depend on their number, in their last digits.
+    """
+    if _adapting is not None:
+        return 1
+    threads = threads_for(rows * parts, work)
+    return min(threads // math.gcd(rows, threads), parts)
 
 
 def _get_pool(workers: int) -> ThreadPoolExecutor:

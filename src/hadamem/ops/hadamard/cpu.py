@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ..call import pack
-from ..threads import run, threads_for, work_space
+from ..threads import run, splits_for, threads_for, work_space
 from .cpu_kernels import BACKWARD, CHUNK, FORWARD, padded_sizes, regions, space_size
 from .cpu_parts import KINDS, ROWS
 from .factors import empty_gradients, gradients, sides
@@ -19,22 +19,16 @@ def saved_shape(calibration: str, B: int, T: int, V: int, K: int) -> tuple[int, 
     return B, math.ceil(T / min(T, CHUNK)), padded_sizes(KINDS[calibration], V, K)[2]
 
 
-def _splits(B: int, V: int, work: float) -> int:
-    """Into how many shares the rows of one sequence are cut, so that every thread gets the same number of units."""
-    threads = threads_for(B * V, work)
-    return min(threads // math.gcd(B, threads), math.ceil(V / ROWS))
-
-
 def _run(
     calibration: str,
     backward: bool,
     sizes: tuple[int, int, int, int],
-    splits: int,
     work: float,
     tensors: dict[str, Tensor | None],
 ) -> None:
     """Call a kernel on as many threads as the work is worth."""
     kind, (B, T, V, K) = KINDS[calibration], sizes
+    splits = splits_for(B, math.ceil(V / ROWS), work)
     threads = threads_for(B * splits, work)
     chunk = min(T, CHUNK)
     space = work_space(threads, space_size(kind, backward, chunk, V, K))
@@ -42,7 +36,7 @@ def _run(
     numbers = {"units": B * splits, "splits": splits, "chunk": chunk, "T": T, "V": V, "K": K}
     numbers |= {"space": space.ctypes.data, "space_size": space.shape[1], "counters": counters.ctypes.data}
     call, _held = pack((BACKWARD if backward else FORWARD)._fields, numbers, tensors)
-    run(regions(kind)[backward].address, call, threads)
+    run(regions(kind)[backward].address, call, threads, work)
 
 
 def forward(
@@ -54,9 +48,8 @@ def forward(
     saved = a.new_empty(saved_shape(calibration, B, T, V, K)) if save else None
     left, right = sides(calibration, factors, a)
     work = float(B) * T * V * K
-    splits = _splits(B, V, work)
     inputs = {"left": left, "right": right, "a": a, "k": k, "q": q, "start": start, "state": state}
-    _run(calibration, False, (B, T, V, K), splits, work, {**inputs, "h": h, "last": last, "saved": saved})
+    _run(calibration, False, (B, T, V, K), work, {**inputs, "h": h, "last": last, "saved": saved})
     return h, last, a.new_empty(0) if saved is None else saved
 
 
@@ -74,12 +67,11 @@ def backward(
     """Gradients of the factors, a, k, q and the initial state, from those of h and of the last M."""
     (B, T, V), K = a.shape, k.shape[2]
     work = 2.0 * B * T * V * K
-    splits = _splits(B, V, work)
     left, right = sides(calibration, factors, a)
     dleft, dright = empty_gradients(calibration, left, right, a, shares=1)
     da, dk, dq = a.new_empty((B, T, V)), a.new_empty((B, T, K)), a.new_empty((B, T, K))
     dstate = a.new_empty((B, V, K))
     inputs = {"left": left, "right": right, "a": a, "k": k, "q": q, "start": start, "saved": saved, "dh": dh, "dlast": dlast}
     outputs = {"dleft": dleft, "dright": dright, "da": da, "dk": dk, "dq": dq, "dstate": dstate}
-    _run(calibration, True, (B, T, V, K), splits, work, {**inputs, **outputs})
+    _run(calibration, True, (B, T, V, K), work, {**inputs, **outputs})
     return gradients(calibration, dleft, dright), da, dk, dq, dstate

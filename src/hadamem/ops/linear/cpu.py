@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..call import pack
 from ..simd import LANES
-from ..threads import run, threads_for
+from ..threads import run, splits_for, threads_for
 from .kernels import BACKWARD, FORWARD, regions
 
 
@@ -17,11 +17,11 @@ def _run(x: Tensor, constant: bool, backward: bool, tensors: dict[str, Tensor | 
     B, T, N = x.shape
     W = 2 * N if x.is_complex() else N
     vectors = math.ceil(W / LANES)
-    threads = threads_for(B * vectors, float(B) * T * W)
-    splits = min(threads // math.gcd(B, threads), vectors)
+    work = float(B) * T * W
+    splits = splits_for(B, vectors, work)
     names = (BACKWARD if backward else FORWARD)._fields
     call, _held = pack(names, {"units": B * splits, "splits": splits, "T": T, "W": W}, tensors)
-    run(regions(x.is_complex(), constant)[backward].address, call, threads)
+    run(regions(x.is_complex(), constant)[backward].address, call, threads_for(B * splits, work), work)
 
 
 def forward(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
