@@ -194,7 +194,7 @@ def main(options: Options) -> None:
 def _family(env: str) -> list[str]:
     if "*" not in env:
         return [env]
-    return [row["name"] for row in list_tasks() if fnmatch.fnmatch(row["name"], env)]
+    return [task.name for task in list_tasks() if fnmatch.fnmatch(task.name, env)]
 
 
 def _try(one: Try, id: str, steps: int, work: pathlib.Path) -> Outcome:

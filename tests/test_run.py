@@ -73,7 +73,7 @@ def test_a_folder_that_was_killed_before_its_first_checkpoint_is_taken_over(tmp_
     (path / "replay.bin").write_text("of another size")
     with Run.create(path, Config(steps=20)):
         pass
-    assert read_saved(path)["config"] == {"steps": 20}
+    assert read_saved(path).config == {"steps": 20}
     assert not {".metrics.jsonl.123", "replay.bin"} & {file.name for file in path.iterdir()}
 
 

@@ -277,11 +277,19 @@ def has_checkpoint(path: pathlib.Path) -> bool:
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
     """The configuration of a run folder; see `read_saved`."""
-    return read_saved(path)["config"]
+    return read_saved(path).config
 
 
-def read_saved(path: pathlib.Path) -> dict[str, Any]:
-    """What is in the config.json of a run folder: "config", "versions" and the time it was "written".
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What is in the config.json of a run folder: the fields of its TrainConfig, and the versions of packages and machine."""
+
+    config: dict[str, Any]
+    versions: dict[str, str]
+
+
+def read_saved(path: pathlib.Path) -> Saved:
+    """The config.json of a run folder.
 
     Raises:
         NoRunError: it is no run folder.
@@ -298,7 +306,7 @@ def read_saved(path: pathlib.Path) -> dict[str, Any]:
         raise NoRunError(f"{path} is no run folder: its config.json is of something else")
     if not isinstance(saved["config"], dict) or not isinstance(saved["versions"], dict):
         raise RunError.damaged(file, "config and versions must be objects")
-    return saved
+    return Saved(saved["config"], saved["versions"])
 
 
 def read_checkpoint(path: pathlib.Path, device: str = "cpu") -> dict[str, Any]:

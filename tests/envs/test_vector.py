@@ -7,6 +7,7 @@ import torch
 from gymnasium import spaces
 
 from hadamem.envs import Episode, list_tasks, make_vector
+from hadamem.envs.tasks import Task
 from hadamem.envs.worlds import WORLDS
 
 ALL = ("obs", "action", "reward")
@@ -370,22 +371,17 @@ def test_states_that_cannot_be_saved_or_do_not_fit():
 
 
 def test_list_tasks_names_what_can_be_made():
-    rows = {row["name"]: row for row in list_tasks()}
-    assert rows["popgym-AutoencodeHard-v0"] == {
-        "name": "popgym-AutoencodeHard-v0",
-        "observation": "Tuple(Discrete(2), Discrete(4))",
-        "action": "Discrete(4)",
-        "max_steps": 311,
-        "source": "popgym",
-        "batched": True,
-    }
-    assert rows["CartPole-v1"]["max_steps"] == 500
-    assert not rows["CartPole-v1"]["batched"]
+    rows = {row.name: row for row in list_tasks()}
+    assert rows["popgym-AutoencodeHard-v0"] == Task(
+        "popgym-AutoencodeHard-v0", "Tuple(Discrete(2), Discrete(4))", "Discrete(4)", 311, "popgym", batched=True
+    )
+    assert rows["CartPole-v1"].max_steps == 500
+    assert not rows["CartPole-v1"].batched
     assert not {"CartPole-v0", "Ant-v2", "GymV26Environment-v0"} & set(rows)  # old, or only there to raise an error
-    assert sum(row["batched"] for row in rows.values()) == 12 + len(WORLDS)
-    assert sum(row["source"] == "popgym" for row in rows.values()) >= 42
+    assert sum(row.batched for row in rows.values()) == 12 + len(WORLDS)
+    assert sum(row.source == "popgym" for row in rows.values()) >= 42
     for name, row in rows.items():
-        if row["source"] == "popgym" or name in ("CartPole-v1", "Taxi-v4", "Blackjack-v1"):
+        if row.source == "popgym" or name in ("CartPole-v1", "Taxi-v4", "Blackjack-v1"):
             env = make_vector(name, 1, 0, batched=False)
             env.reset(), env.step(env.random_actions())
 

@@ -166,7 +166,7 @@ def test_pictures_change_with_the_world(id):
 
 @pytest.mark.parametrize("id", WORLDS)
 def test_it_is_listed_with_true_spaces_and_length(id):
-    (row,) = (row for row in list_tasks() if row["name"] == id)
+    (row,) = (row for row in list_tasks() if row.name == id)
     env = gymnasium.make(id)
     env.reset(seed=0)
     env.action_space.seed(0)
@@ -178,11 +178,11 @@ def test_it_is_listed_with_true_spaces_and_length(id):
             over, steps = terminated or truncated, steps + 1
         longest = max(longest, (steps, truncated))
         env.reset()
-    assert longest == (row["max_steps"], id in CUT)
-    assert row["source"] == "hadamem"
-    assert row["batched"]
-    assert row["observation"]
-    assert row["action"]
+    assert longest == (row.max_steps, id in CUT)
+    assert row.source == "hadamem"
+    assert row.batched
+    assert row.observation
+    assert row.action
 
 
 @pytest.mark.parametrize("id", VARIANTS)
@@ -255,8 +255,8 @@ def test_without_velocity_it_is_gymnasiums_own_under_the_wrapper(id):
         assert step[1:4] == expected_step[1:4]
         over, steps = step[2] or step[3], steps + 1
     assert steps <= gymnasium.spec(masked).max_episode_steps == gymnasium.spec(id).max_episode_steps
-    (row,) = (row for row in list_tasks() if row["name"] == masked)
-    assert (row["source"], row["max_steps"]) == ("hadamem", gymnasium.spec(id).max_episode_steps)
+    (row,) = (row for row in list_tasks() if row.name == masked)
+    assert (row.source, row.max_steps) == ("hadamem", gymnasium.spec(id).max_episode_steps)
 
 
 def test_without_velocity_it_is_gymnasiums_newest():

@@ -65,7 +65,7 @@ def test_training_goes_on_when_a_node_is_lost(tmp_path: pathlib.Path, monkeypatc
     steps = [line["step"] for line in read_metrics(out)]
     assert steps == sorted(set(steps))  # each once: what was lost is not there twice
     assert steps[-1] >= 60_000 > before
-    assert read_saved(out)["config"]["processes"] == 2
+    assert read_saved(out).config["processes"] == 2
     assert (out / "result.json").exists()
 
 

@@ -260,7 +260,7 @@ def _nothing(*_: object) -> None:
 def threads_of(config: TrainConfig, policy: Policy) -> Iterator[int]:
     """Within, torch and the kernels have the threads of a training.
 
-    Those are the ones it asks for, or else all of this process's share of the machine where a gradient step is large; where it
+    Those are the ones it asks for, or else this process's share of the machine where a gradient step is large; where it
     is small, torch has one thread, and the kernels as many as are faster just now.
 
     Yields:

@@ -139,8 +139,9 @@ def tasks(arguments: Sequence[str]) -> None:
     """List the environments that can be trained on here"""
     options = tyro.cli(List, args=arguments, prog="hadamem list tasks")
     rows = list_tasks()
-    print_rows("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows)
-    write_json(options.json, rows)
+    title = "tasks (any other Gymnasium id works too: package.module:Name-v0)"
+    print_rows(title, [columns(row) for row in rows])
+    write_json(options.json, [asdict(row) for row in rows])
 
 
 @dataclass

@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -44,24 +45,37 @@ _PACKAGES = {
 }
 
 
-def list_tasks() -> list[dict[str, Any]]:
-    """All tasks that can be made here, by source and name.
+@dataclass(frozen=True)
+class Task:
+    """A task that can be made here.
 
-    Returns:
-        Rows with the keys name, observation and action (short words for the spaces, "" where telling would mean to
-        build a simulator), max_steps (steps an episode can take at most, None if unknown or unlimited), source ("popgym",
-        "gymnasium", "hadamem" or the namespace of another package) and batched (whether hadamem steps all environments in one
-        array).
+    Attributes:
+        name: its id.
+        observation, action: short words for its spaces; "" where a simulator would have to be built to know them.
+        max_steps: steps that an episode can take at most; None if unknown or unlimited.
+        source: "popgym", "gymnasium", "hadamem" or the namespace of another package.
+        batched: whether hadamem steps all environments in one array.
     """
-    rows = _popgym_rows()
+
+    name: str
+    observation: str
+    action: str
+    max_steps: int | None
+    source: str
+    batched: bool
+
+
+def list_tasks() -> list[Task]:
+    """All tasks that can be made here, by source and name."""
+    rows = _popgym_tasks()
     for spec in gymnasium.registry.values():
         source, _, path = str(spec.entry_point).partition(".")
         family = path.removeprefix("envs.").partition(".")[0]
         if source in ("gymnasium", "hadamem") and _installed(_NEEDS.get(family)) and spec is _newest(spec):
             source = spec.namespace or source  # Gymnasium's own tasks under a wrapper of ours have one
             ours = spec.id in world_ids()
-            rows.append(_world_row(spec.id, source) if ours else _row(spec.id, "", "", spec.max_episode_steps, source))
-    return sorted(rows, key=lambda row: (row["source"], row["name"]))
+            rows.append(_world(spec.id, source) if ours else _task(spec.id, "", "", spec.max_episode_steps, source))
+    return sorted(rows, key=lambda task: (task.source, task.name))
 
 
 def load(id: str) -> str:
@@ -160,7 +174,7 @@ def unknown(id: str) -> ValueError:
             f"{id} was an object of the Python program that trained on it; only a program can give it again: "
             "hadamem.load(path, env=...)"
         )
-    known = {row["name"] for row in list_tasks()} | set(gymnasium.registry)
+    known = {task.name for task in list_tasks()} | set(gymnasium.registry)
     folded = {name.casefold(): name for name in sorted(known)}
     typed = id.rpartition(":")[2].casefold()
     near = [folded[name] for name in difflib.get_close_matches(typed, folded, n=4, cutoff=0.5)]
@@ -174,31 +188,24 @@ def unknown(id: str) -> ValueError:
     return ValueError(f"unknown environment {id!r}{or_else}; {hint}")
 
 
-def _popgym_rows() -> list[dict[str, Any]]:
+def _popgym_tasks() -> list[Task]:
     importlib.import_module("popgym")  # registers its ids; slow, so not before they are asked for
     rows = []
     for spec in list(gymnasium.registry.values()):
         if spec.id.startswith("popgym-"):
             env = gymnasium.make(spec, disable_env_checker=True).unwrapped
             steps = getattr(env, "max_episode_length", getattr(env, "episode_length", None))
-            rows.append(_row(spec.id, _words(env.observation_space), _words(env.action_space), steps, "popgym"))
+            rows.append(_task(spec.id, _words(env.observation_space), _words(env.action_space), steps, "popgym"))
     return rows
 
 
-def _world_row(id: str, source: str) -> dict[str, Any]:
+def _world(id: str, source: str) -> Task:
     env = batched_world(id, 1)
-    return _row(id, _words(env.single_observation_space), _words(env.single_action_space), env.max_steps, source)
+    return _task(id, _words(env.single_observation_space), _words(env.single_action_space), env.max_steps, source)
 
 
-def _row(name: str, observation: str, action: str, max_steps: int | None, source: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "observation": observation,
-        "action": action,
-        "max_steps": max_steps,
-        "source": source,
-        "batched": name in TASKS or name in world_ids(),
-    }
+def _task(name: str, observation: str, action: str, max_steps: int | None, source: str) -> Task:
+    return Task(name, observation, action, max_steps, source, batched=name in TASKS or name in world_ids())
 
 
 def _newest(spec: EnvSpec) -> EnvSpec:

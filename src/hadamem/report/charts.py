@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .comparison import OVERALL, Comparison
@@ -15,24 +16,47 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _MARGIN = {"l": 58, "r": 12, "t": 8, "b": 46}
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A chart of the page.
+
+    Attributes:
+        title: "" for none.
+        about: what it shows, for those who cannot see it.
+        data, layout: Plotly's. Every trace says in `meta` which memory it belongs to.
+    """
+
+    title: str
+    about: str
+    data: list[dict[str, Any]]
+    layout: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The charts of the page by section."""
+
+    curves: list[Chart]
+    aggregates: list[Chart]
+    profiles: list[Chart]
+
+
 def looks(comparison: Comparison) -> dict[str, tuple[str, str]]:
     """Per memory a colour and a dash, different for up to 30 memories."""
     size = len(COLOURS)
     return {name: (COLOURS[i % size], DASHES[i // size % len(DASHES)]) for i, name in enumerate(comparison.memories)}
 
 
-def make_charts(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
-    """Charts by section, "curves", "aggregates" and "profiles", each with a title, a description and Plotly's data and layout.
-    Every trace says in `meta` which memory it belongs to."""
-    made = {"curves": [_curves(comparison, task) for task in comparison.tasks], "aggregates": [], "profiles": []}
-    if comparison.overall:
-        names = [*NAMES, *(["improvement"] if comparison.baseline else [])]
-        made["aggregates"] = [_aggregate(comparison, name) for name in names]
-        made["profiles"] = [_profiles(comparison)]
-    return made
+def make_charts(comparison: Comparison) -> Charts:
+    """Curves of each task; where there are several tasks, aggregates and profiles over all, too."""
+    curves = [_curves(comparison, task) for task in comparison.tasks]
+    if not comparison.overall:
+        return Charts(curves, [], [])
+    names = [*NAMES, *(["improvement"] if comparison.baseline else [])]
+    return Charts(curves, [_aggregate(comparison, name) for name in names], [_profiles(comparison)])
 
 
-def _curves(comparison: Comparison, task: str) -> dict[str, Any]:
+def _curves(comparison: Comparison, task: str) -> Chart:
     divisor, called = unit(comparison.steps[task])
     data = []
     for memory in comparison.memories:
@@ -44,14 +68,14 @@ def _curves(comparison: Comparison, task: str) -> dict[str, Any]:
     return _chart(short(task), about, data, x, AXES[comparison.metric].partition(" (")[0], 260)
 
 
-def _profiles(comparison: Comparison) -> dict[str, Any]:
+def _profiles(comparison: Comparison) -> Chart:
     lines = [_line(comparison, name, comparison.thresholds, comparison.profiles[name]) for name in comparison.memories]
     about = "share of runs with a score above each threshold, a line for each memory"
     data = [trace for line in lines for trace in line]
     return _chart("", about, data, f"{score_name(comparison)} τ", "share of runs with a score > τ", 380)
 
 
-def _aggregate(comparison: Comparison, name: str) -> dict[str, Any]:
+def _aggregate(comparison: Comparison, name: str) -> Chart:
     data: list[dict[str, Any]] = []
     for row in comparison.overall:
         if (estimate := row.estimates.get(name)) is None:
@@ -69,18 +93,18 @@ def _aggregate(comparison: Comparison, name: str) -> dict[str, Any]:
     x = score_name(comparison) if name in NAMES else "probability"
     chart = _chart(title, about, data, x, "", 80 + 26 * len(comparison.overall))
     shown = [row.memory for row in comparison.overall][::-1]
-    chart["layout"]["yaxis"] |= {
+    chart.layout["yaxis"] |= {
         "type": "category",
         "categoryarray": shown,
         "range": [-0.6, len(shown) - 0.4],
         "tickvals": shown,
         "ticktext": [_short(memory) for memory in shown],
     }
-    chart["layout"]["margin"] = _MARGIN | {"l": 10}
+    chart.layout["margin"] = _MARGIN | {"l": 10}
     if name not in NAMES:
-        chart["layout"]["xaxis"]["range"] = [-0.04, 1.04]
+        chart.layout["xaxis"]["range"] = [-0.04, 1.04]
         line = {"type": "line", "x0": 0.5, "x1": 0.5, "y0": 0, "y1": 1, "yref": "paper", "line": {"width": 1, "dash": "dot"}}
-        chart["layout"]["shapes"] = [line]
+        chart.layout["shapes"] = [line]
     return chart
 
 
@@ -99,7 +123,7 @@ def _line(comparison: Comparison, memory: str, x: Array, values: Array) -> list[
     return [band, line]
 
 
-def _chart(title: str, about: str, data: Sequence[dict[str, Any]], x: str, y: str, height: int) -> dict[str, Any]:
+def _chart(title: str, about: str, data: Sequence[dict[str, Any]], x: str, y: str, height: int) -> Chart:
     layout: dict[str, Any] = {
         "height": height,
         "margin": _MARGIN,
@@ -111,7 +135,7 @@ def _chart(title: str, about: str, data: Sequence[dict[str, Any]], x: str, y: st
         "xaxis": {"title": {"text": x}, "zeroline": False},
         "yaxis": {"title": {"text": y}, "zeroline": False, "automargin": True},
     }
-    return {"title": title, "about": about, "data": list(data), "layout": layout}
+    return Chart(title, about, list(data), layout)
 
 
 def _numbers(values: Array) -> list[float | None]:

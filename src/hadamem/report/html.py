@@ -6,8 +6,8 @@ import importlib.resources
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from html import escape
-from typing import Any
 
 from plotly.offline import get_plotlyjs
 
@@ -15,7 +15,7 @@ from ..agents.config import config_from_dict
 from ..recipes.command_line import train_command
 from ..run import versions
 from ..text import count
-from .charts import looks, make_charts
+from .charts import Chart, Charts, looks, make_charts
 from .comparison import Comparison, Scale
 from .curves import COLOURS
 from .figures import AXES, score_name
@@ -33,13 +33,13 @@ def page(comparison: Comparison, command: str) -> str:
     """The page; `command` is the command line that asks for it."""
     charts = make_charts(comparison)
     shown = comparison.memories[: len(COLOURS)] if comparison.overall else comparison.memories
-    data = json.dumps({"charts": charts, "looks": looks(comparison), "shown": shown}, allow_nan=False)
+    data = json.dumps({"charts": asdict(charts), "looks": looks(comparison), "shown": shown}, allow_nan=False)
     parts = {
         "TITLE": escape(_title(comparison)),
         "FACTS": escape(_facts(comparison)),
         "NOTES": "".join(f"<li>{escape(note)}</li>" for note in comparison.notes),
         "OVERALL": _overall(comparison, charts),
-        "CURVES": "".join(_figure("curves", i, chart) for i, chart in enumerate(charts["curves"])),
+        "CURVES": "".join(_figure("curves", i, chart) for i, chart in enumerate(charts.curves)),
         "TASKS": _tasks(comparison),
         "SCALES": _scales(comparison),
         "RUNS": _runs(comparison),
@@ -67,15 +67,15 @@ def _facts(comparison: Comparison) -> str:
     return " · ".join(words + ([f"baseline {comparison.baseline}"] if comparison.baseline else []))
 
 
-def _overall(comparison: Comparison, charts: dict[str, list[dict[str, Any]]]) -> str:
+def _overall(comparison: Comparison, charts: Charts) -> str:
     if not comparison.overall:
         return "<p>There is nothing to say over all tasks; the notes say why.</p>"
     head, lines = summary_texts(comparison, comparison.overall)
     caption = (
         f"{score_name(comparison)} over {len(comparison.shared)} of {count(len(comparison.tasks), 'task')}, with 95 % intervals"
     )
-    aggregates = "".join(_figure("aggregates", i, chart) for i, chart in enumerate(charts["aggregates"]))
-    profile = _figure("profiles", 0, charts["profiles"][0])
+    aggregates = "".join(_figure("aggregates", i, chart) for i, chart in enumerate(charts.aggregates))
+    profile = _figure("profiles", 0, charts.profiles[0])
     return (
         _table(caption, head, lines)
         + f'<div class="grid">{aggregates}</div><h3>Performance profiles</h3>'
@@ -143,11 +143,9 @@ def _versions(comparison: Comparison) -> str:
     return _table("Versions and hardware", ["", *(title for title, _ in columns)], lines)
 
 
-def _figure(section: str, index: int, chart: dict[str, Any]) -> str:
-    caption = f"<figcaption>{escape(chart['title'])}</figcaption>" if chart["title"] else ""
-    place = (
-        f'id="{section}-{index}" role="img" aria-label="{escape(chart["about"])}" style="height:{chart["layout"]["height"]}px"'
-    )
+def _figure(section: str, index: int, chart: Chart) -> str:
+    caption = f"<figcaption>{escape(chart.title)}</figcaption>" if chart.title else ""
+    place = f'id="{section}-{index}" role="img" aria-label="{escape(chart.about)}" style="height:{chart.layout["height"]}px"'
     return f"<figure>{caption}<div {place}></div></figure>"
 
 

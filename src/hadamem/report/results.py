@@ -15,7 +15,7 @@ from typing import Any
 
 from ..agents.config import OF_THE_MACHINE, config_from_dict
 from ..options import read_json
-from ..run import NoRunError, RunError, is_best_of_a_run, read_last_metrics, read_metrics, read_saved, write_whole
+from ..run import NoRunError, RunError, Saved, is_best_of_a_run, read_last_metrics, read_metrics, read_saved, write_whole
 
 _log = logging.getLogger("hadamem")
 
@@ -134,7 +134,7 @@ def read_result(path: pathlib.Path) -> Result:
         _check_config(result.config, path)
         return result
     saved = read_saved(path)
-    _check_config(saved["config"], path / "config.json")
+    _check_config(saved.config, path / "config.json")
     lines = read_metrics(path)
     curves = {name: _curve(lines, name) for name in METRICS if any(name in line for line in lines)}
     last: dict[str, Any] = lines[-1] if lines else {"step": 0}
@@ -150,20 +150,20 @@ def peek_result(path: pathlib.Path) -> Result:
     if path.is_file():
         return read_result(path)
     saved = read_saved(path)
-    _check_config(saved["config"], path / "config.json")
+    _check_config(saved.config, path / "config.json")
     last = read_last_metrics(path) or {"step": 0}
     return _result(path, saved, last, {}, {name: last[name] for name in METRICS if name in last})
 
 
 def _result(
     path: pathlib.Path,
-    saved: dict[str, Any],
+    saved: Saved,
     last: dict[str, Any],
     curves: dict[str, list[tuple[float, float]]],
     scores: dict[str, float],
 ) -> Result:
     complete, seconds = (path / "result.json").exists(), last.get("seconds", 0.0)
-    return Result(str(path), saved["config"], saved["versions"], complete, last["step"], seconds, curves, scores)
+    return Result(str(path), saved.config, saved.versions, complete, last["step"], seconds, curves, scores)
 
 
 def _check_config(config: dict[str, Any], file: pathlib.Path) -> None:
