@@ -7,18 +7,18 @@ from typing import Any
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of equal keys as a table in Markdown."""
+    """Format rows, which all have the same keys, as a Markdown table."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([as_text(value) for value in row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def count(number: int, noun: str) -> str:
-    """Such as "1 run" and "2 runs"."""
+    """A number with its noun, such as "1 run" or "2 runs"."""
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
 def as_text(value: Any) -> str:
-    """A value of a table."""
+    """Format a value of a table cell."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
