@@ -17,7 +17,7 @@ class Elman(Memory):
     Args:
         input_size: features of x.
         output_size: features of the output.
-        hidden_size: of h; an output layer follows if it differs from output_size. Default: output_size.
+        hidden_size: size of h; an output layer follows if it differs from output_size. Default: output_size.
 
     State: "hidden" (B, hidden_size).
     """
