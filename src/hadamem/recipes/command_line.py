@@ -24,7 +24,7 @@ def _words(config: TrainConfig, preset: str, usual: bool) -> list[str]:
     words = ["hadamem", "train", "--env", config.env, "--memory", config.memory, "--agent", config.agent]
     words += [] if usual else ["--preset", preset]
     default = preset_config(preset, config.env, config.memory, config.steps)
-    default = replace(default, steps=preset_config(preset, config.env, config.memory).steps)  # so that other steps are written
+    default = replace(default, steps=preset_config(preset, config.env, config.memory).steps)  # so that other steps are shown
     # a memory option of the preset applies unless another value is given, even if that is the memory's own default
     names = {option.partition("=")[0] for option in config.memory_options}
     of_memory = memory_options(config.memory)
