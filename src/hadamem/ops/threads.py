@@ -1,9 +1,9 @@
-"""Sharing kernel work over processor threads.
+"""Distribution of kernel work over processor threads.
 
-The kernels release the GIL. They run on the threads of torch's own OpenMP team where that can be reached: between two operators
-those threads spin for some milliseconds, waiting for more, and any other thread would have to share a core with them. Elsewhere
-(another OpenMP, a forked child, whose team is gone) a small pool of Python threads does the same. Numba's own parallel layer
-would abort the process when two Python threads enter it at once.
+The kernels run without the GIL, if possible on the threads of torch's own OpenMP team: between two operators, those threads
+spin for some milliseconds, waiting for work, and any other thread would have to share a core with them. Otherwise (another
+OpenMP library, or a forked child, in which the team does not exist) a small pool of Python threads is used. Numba's own
+parallel layer would abort the process if two Python threads entered it at the same time.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-_SMALL = 1e5  # elements of work under which another thread costs more than it saves
+_SMALL = 1e5  # elements of work below which another thread costs more than it saves
 
-_REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # what an OpenMP parallel region is compiled to
+_REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # type of the function that a compiler makes of an OpenMP parallel region
 _pool: ThreadPoolExecutor | None = None
 _lock = threading.Lock()
 _scratch = threading.local()
 
 
 def _find_openmp() -> ctypes.CDLL | None:
-    """The OpenMP that torch is linked to, found through torch itself, so that it is not a second one."""
+    """The OpenMP library that torch is linked to, loaded by way of torch's library, so that no second OpenMP is loaded."""
     try:
         library = ctypes.CDLL(str(next((pathlib.Path(torch.__file__).parent / "lib").glob("libtorch_cpu.so"))))
         library.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
@@ -38,13 +38,13 @@ def _find_openmp() -> ctypes.CDLL | None:
 
 _openmp = _find_openmp()
 
-# Freeing one large block raises glibc's mmap threshold, so that later buffers are reused instead of given back to the system
-# and taken again, a page fault every 4 KiB. Kernels of some hundred microseconds should not wait for that.
+# Freeing one large block raises glibc's mmap threshold, so that later buffers are reused instead of returned to the system and
+# allocated again, with a page fault every 4 KiB. Kernels that take some hundred microseconds should not wait for that.
 torch.empty(30 * 2**20, dtype=torch.uint8)
 
 
 def _after_fork() -> None:
-    """A child inherits the pool and the team as objects, but none of their threads."""
+    """Reset the pool and the team in a forked child, which inherits these objects, but none of their threads."""
     global _pool, _lock, _openmp
     _pool, _lock, _openmp = None, threading.Lock(), None
 
@@ -54,12 +54,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def run(region: int, arguments: np.ndarray, threads: int) -> None:
-    """Run a native function void(int64*) on several threads at once, this one included, and wait for all.
+    """Run a native function void(int64*) on several threads at once, including this one, and wait for all of them.
 
     Args:
-        region: its address. It must share out the work itself and cope with any number of threads from one on.
-        arguments: what each is called with.
-        threads: how many.
+        region: address of the function. It must divide the work itself, for any number of threads from one on.
+        arguments: the array with which each thread calls the function.
+        threads: number of threads.
     """
     function, address = _REGION(region), arguments.ctypes.data
     if threads == 1:
@@ -74,7 +74,7 @@ def run(region: int, arguments: np.ndarray, threads: int) -> None:
 
 
 def threads_for(units: int, work: float) -> int:
-    """How many threads to use for so many units, which together touch `work` elements."""
+    """The number of threads to use for `units` units of work, which together access `work` elements."""
     return min(torch.get_num_threads(), units) if work >= _SMALL else 1
 
 
@@ -87,13 +87,13 @@ def _get_pool(workers: int) -> ThreadPoolExecutor:
 
 
 def work_space(threads: int, size: int) -> np.ndarray:
-    """(threads, at least size) floats, kept for this thread's next call.
+    """Scratch memory of (threads, at least size) floats, kept for the next call from this thread.
 
-    A fresh large allocation costs a page fault every 4 KiB, which would be paid again in every call.
+    A new large allocation would cost a page fault every 4 KiB in every call.
     """
     space = getattr(_scratch, "space", None)
     if space is None or space.shape[0] < threads or space.shape[1] < size:
         space = _scratch.space = torch.empty(
             threads, -(-size // 16) * 16, dtype=torch.float32, device="cpu"
-        ).numpy()  # torch aligns to 64 bytes, and so every row
+        ).numpy()  # torch aligns it to 64 bytes, and so every row is aligned
     return space

@@ -15,12 +15,12 @@ from .factors import empty_gradients, gradients, sides
 
 
 def saved_shape(calibration: str, B: int, T: int, V: int, K: int) -> tuple[int, int, int]:
-    """Shape of the checkpoints: M, as the kernels lay it out, at the start of every chunk."""
+    """Shape of the checkpoints: M, in the layout of the kernels, at the start of every chunk."""
     return B, math.ceil(T / min(T, CHUNK)), padded_sizes(KINDS[calibration], V, K)[2]
 
 
 def _splits(B: int, V: int, work: float) -> int:
-    """Into how many shares the rows of one sequence are cut, so that every thread gets the same number of units."""
+    """The number of shares into which the rows of one sequence are divided, so that all threads get equally many units."""
     threads = threads_for(B * V, work)
     return min(threads // math.gcd(B, threads), math.ceil(V / ROWS))
 

@@ -32,7 +32,7 @@ def forward(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
 
 
 def backward(decay: Tensor, start: Tensor, state: Tensor, y: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the decay, x and the initial state, from that of y."""
+    """Gradients of the decay, x and the initial state, from the gradient of y."""
     constant = decay.dim() == 1
     ddecay = decay.new_empty(state.shape if constant else decay.shape)
     dx, dstate = dy.new_empty(dy.shape), state.new_empty(state.shape)
