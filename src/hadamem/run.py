@@ -80,7 +80,7 @@ def write_whole(path: pathlib.Path, content: str | memoryview) -> None:
 
 
 def _write_checkpoint(path: pathlib.Path, checkpoint: Mapping[str, Any]) -> None:
-    packed = io.BytesIO()  # torch's own writer does not say that a disk is full
+    packed = io.BytesIO()  # torch's own writer does not report a full disk
     torch.save(dict(checkpoint), packed)
     write_whole(path, packed.getbuffer())
 
@@ -250,7 +250,7 @@ def _take_lock(path: pathlib.Path) -> IO[str]:
         file.close()
         raise RunError(f"{path} is in use by {owner}, which trains in it; wait until it ends, or stop it first") from None
     except OSError as error:  # a file system that has no locks
-        _log.warning("%s cannot be locked (%s): see to it that no other process trains in it", path, error)
+        _log.warning("%s cannot be locked (%s): make sure that no other process trains in it", path, error)
     file.truncate(0)
     with on_disk(path / _LOCK):
         file.write(f"process {os.getpid()} on {platform.node()}")
@@ -316,7 +316,7 @@ def read_checkpoint(path: pathlib.Path, device: str = "cpu") -> dict[str, Any]:
         saved = torch.load(file, map_location=device, weights_only=True)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever a damaged or foreign file makes torch say
+    except Exception as error:  # torch raises many kinds of errors for damaged or foreign files
         raise RunError.damaged(file, f"it cannot be read as a checkpoint (weights_only): {first_line(error)}") from error
     parts = {"agent": dict, "random": list, "seconds": float}
     wrong = [name for name, kind in parts.items() if not isinstance(saved, dict) or not isinstance(saved.get(name), kind)]
@@ -324,7 +324,7 @@ def read_checkpoint(path: pathlib.Path, device: str = "cpu") -> dict[str, Any]:
         parts = {"step": int, "policy": dict}
         wrong = [name for name, kind in parts.items() if not isinstance(saved["agent"].get(name), kind)]
     if wrong:
-        raise RunError.damaged(file, f"it is no checkpoint of a run, for it has no {' and no '.join(wrong)}")
+        raise RunError.damaged(file, f"it is not the checkpoint of a run, since it has no {' and no '.join(wrong)}")
     return saved
 
 

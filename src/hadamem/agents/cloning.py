@@ -62,7 +62,7 @@ def open_data(data: str) -> Any:
             return MinariDataset(folder / "data")
         return minari.load_dataset(data)
     except (FileNotFoundError, ValueError) as error:
-        raise ValueError(f"{data} is no Minari data set here ({error}); `minari list local` shows those that are") from error
+        raise ValueError(f"{data} is no Minari data set here ({error}); `minari list local` shows all") from error
 
 
 def read_episodes(episodes: Iterable[Any], interface: Interface, gamma: float, name: str) -> Recorded:

@@ -74,7 +74,7 @@ def evaluate(
     except KeyboardInterrupt:
         if not (partial and played):
             raise
-        notice(f"{env.id}: stopped after {len(played)} of {episodes} episodes, among which short ones are more frequent")
+        notice(f"{env.id}: stopped after {len(played)} of {episodes} episodes, among which short episodes are overrepresented")
         episodes = len(played)
     if may_be_cut and (cut := sum(episode.length == max_steps for episode in played)):
         notice(

@@ -47,7 +47,7 @@ def stop_asked(say: bool) -> Iterator[list[int]]:
         with suppress(OSError):  # the terminal may be gone
             if not say:
                 return
-            print("\nstopping after this iteration, with a checkpoint; once more: at once", file=sys.stderr, flush=True)
+            print("\nstopping after this iteration, with a checkpoint; Ctrl-C again: at once", file=sys.stderr, flush=True)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup sets it to be ignored

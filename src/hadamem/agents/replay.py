@@ -281,7 +281,7 @@ class Replay:
     @staticmethod
     def _require(path: pathlib.Path | None, size: int) -> None:
         if path is None or not path.is_file() or path.stat().st_size != size:
-            raise RunError(f"{path} must be the replay of this run, with {size:,} bytes; without it the training cannot go on")
+            raise RunError(f"{path} must be the replay of this run, with {size:,} bytes; without it the run cannot continue")
 
 
 class StoredStates:

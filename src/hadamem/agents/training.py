@@ -51,7 +51,7 @@ def check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         there = ", ".join(["cpu"] + [f"cuda:{n}" for n in range(torch.cuda.device_count())])
-        raise ValueError(f"device is {device!r}; here there are: {there}") from error
+        raise ValueError(f"device is {device!r}; this machine has: {there}") from error
 
 
 def load_policy(path: pathlib.Path, device: str = "cpu", env: str | None = None) -> tuple[Policy, TrainConfig]:
@@ -247,7 +247,7 @@ def _start_from(agent: Agent, config: TrainConfig) -> None:
     same = ("agent", "memory", "memory_size", "memory_options", "inputs")
     differing = [f"{name} is {getattr(theirs, name)!r}" for name in same if getattr(theirs, name) != getattr(config, name)]
     if theirs.algorithm.network != config.algorithm.network:
-        differing.append("the network around the memory is another")
+        differing.append("the network around the memory has other options")
     if differing:
         raise ValueError(f"{path} has another policy than this training: there, {'; '.join(differing)}; give the same options")
     agent.policy.load_state_dict(policy.state_dict())

@@ -137,7 +137,7 @@ class Acting:
         if reward is None:
             if begins.all():
                 return np.zeros(N, np.float32)
-            raise ValueError("the policy is told the reward of the previous step; give it as reward=")
+            raise ValueError("the reward of the previous step is an input of the policy; give it as reward=")
         rewards = np.atleast_1d(np.asarray(reward, np.float32))
         if rewards.shape != (N,) or not np.isfinite(rewards[~begins]).all():
             raise ValueError(f"reward is {reward}; it must be {'one finite number' if N == 1 else f'{N} finite numbers'}")

@@ -73,7 +73,7 @@ class FastPolicy:
                 for mine, there in zip((got, *leaves), (wanted[:, 0], *(wanted_state[name] for name in names)), strict=True):
                     torch.testing.assert_close(mine, there, rtol=1e-4, atol=1e-4)
         except Exception as error:  # versions of torch fail in different ways
-            _log.info("acting goes the slow way, TorchScript cannot record this policy: %s", error)
+            _log.info("acting without TorchScript, which is slower, since it cannot record this policy: %s", error)
             return
         self._names = names
         self._run = run  # set last, since another thread may already read it

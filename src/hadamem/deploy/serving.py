@@ -70,7 +70,7 @@ class Sessions:
         self.end_idle()
         session = self._sessions.get(name)
         if session is None:
-            raise HTTPException(404, f"there is no session {name!r}; it has ended, or never was. POST /sessions begins one")
+            raise HTTPException(404, f"there is no session {name!r}; it has ended, or never existed. POST /sessions begins one")
         session.used = time.monotonic()
         self._sessions.move_to_end(name)
         return session
@@ -170,7 +170,7 @@ def make_app(trained: Trained, limits: Limits | None = None, token: str | None =
                 try:
                     seen.append((acting.rows_of(step.observation, state, start, step.reward, step.mask), state, start))
                 except (TypeError, KeyError, OverflowError) as error:
-                    raise ValueError(f"the observation is none of {trained.interface.observation}: {error}") from None
+                    raise ValueError(f"the observation is not in {trained.interface.observation}: {error}") from None
                 except ValueError as error:
                     raise ValueError(f"step {i}: {error}" if len(steps) > 1 else str(error)) from None
             actions: list[Any] = [None] * len(steps)
@@ -228,7 +228,7 @@ def make_app(trained: Trained, limits: Limits | None = None, token: str | None =
         if not 0 < len(steps) <= limits.max_batch:
             raise ValueError(f"there are {len(steps)} steps; there must be at least 1 and at most {limits.max_batch}")
         if len({step.session for step in steps}) < len(steps):
-            raise ValueError("a session stands there twice; it can make one step at a time")
+            raise ValueError("a session occurs twice; it can make only one step at a time")
         return {"actions": play([(sessions.use(step.session), step) for step in steps])}
 
     return app

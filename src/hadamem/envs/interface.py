@@ -141,7 +141,7 @@ class Interface:
             try:
                 mask = observations[KEY]
             except (KeyError, IndexError, TypeError):
-                raise ValueError(f"the observation has no {KEY!r}, which it had in training; give it, or mask=") from None
+                raise ValueError(f"the observation has no {KEY!r}, which it had in training; add it, or give mask=") from None
         if mask is None:
             raise ValueError("the policy was trained with masks of legal actions; give the one of this observation as mask=")
         counts = self.actions.counts

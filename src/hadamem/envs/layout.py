@@ -158,7 +158,7 @@ class Encoder:
                     value = value[key]
                 value = np.asarray(value)
             except (IndexError, KeyError, TypeError, ValueError):
-                raise ValueError(f"the observation has no {leaf.name}, which is to be in {space}") from None
+                raise ValueError(f"the observation has no {leaf.name}, which must be in {space}") from None
             if single:
                 value = value[None]
             if value.shape != (N, *(space.shape or ())):

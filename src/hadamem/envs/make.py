@@ -79,7 +79,7 @@ def make_vector(
     vector: VectorEnv
     try:
         if made is not None and changes is not None:
-            raise ValueError(f"{id} is a vector of environments, which hadamem cannot change; wrap them before")
+            raise ValueError(f"{id} is a vector of environments, which hadamem cannot wrap; wrap them before making the vector")
         if made is not None:
             vector = ForeignVector(id, made)
         elif batched and changes is None and (make := world(id)) is not None:
@@ -108,7 +108,7 @@ def make_one(id: str, options: Mapping[str, Any], changes: Changes | None = None
         ValueError: the id is unknown, or belongs to a vector of environments.
     """
     if vector_of(id) is not None:
-        raise ValueError(f"{id} is a vector of environments; one of them is needed here")
+        raise ValueError(f"{id} is a vector of environments; a single environment is needed here")
     try:
         return _make(tasks.load(id), dict(options), changes)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:

@@ -157,7 +157,7 @@ def unknown(id: str) -> ValueError:
     """Build the error for an id that is not registered, with the most similar known names."""
     if id.startswith(HERE):
         return ValueError(
-            f"{id} was an object of the Python program that trained on it; only a program can give it again: "
+            f"{id} was an object of the Python program that trained on it, and has to be given again in Python: "
             "hadamem.load(path, env=...)"
         )
     known = {row["name"] for row in list_tasks()} | set(gymnasium.registry)

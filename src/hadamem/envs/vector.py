@@ -351,7 +351,7 @@ def _notice_of(id: str, encoder: Encoder, left_out: list[str]) -> None:
     if encoder.unclear:
         notice(
             f"{id}: the shape of {', '.join(encoder.unclear)} does not tell whether the first or the last axis counts "
-            "channels; the first is taken for it. --channels last says otherwise"
+            "channels; the first is assumed to. Use --channels last if it is the last"
         )
     wide = [leaf for leaf in encoder.leaves if leaf.size > _WIDE and not (leaf.kind == "image" and leaf.shape[0] <= _CHANNELS)]
     if wide:

@@ -202,7 +202,7 @@ class _Worker:
         code = self._process.exitcode
         how = f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with exit code {code}"
         raise WorkerDiedError(
-            f"{self._name()}: the worker process {how}; was it out of memory, or did the environment end it? "
+            f"{self._name()}: the worker process {how}; was memory exhausted, or did the environment exit? "
             "--env-workers 0 steps the environments in this process"
         ) from error
 

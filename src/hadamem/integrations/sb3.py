@@ -44,7 +44,7 @@ class MemoryAsLSTM(nn.Module):
         self.memory, self.input_size = memory, input_size
         state = memory.initial_state(1)
         if not state:
-            raise ValueError("a memory without a state needs no RecurrentPPO; take sb3's PPO")
+            raise ValueError("a memory without a state needs no RecurrentPPO; use the PPO of stable-baselines3")
         self.hidden_size = math.ceil((1 + sum(_as_floats(leaf).shape[1] for leaf in state.values())) / 2)
 
     def forward(self, x: Tensor, states: LSTMStates, start: Tensor) -> tuple[Tensor, LSTMStates]:

@@ -70,7 +70,7 @@ class Memory(nn.Module, ABC):
         if not isinstance(x, Tensor):
             raise TypeError(
                 f"x is a {type(x).__name__}; it must be a tensor (B, T, {self.input_size}). "
-                "Episodes of different lengths stand one after the other in a row, and start marks their first steps"
+                "Put episodes of different lengths one after the other in a row, and mark their first steps in start"
             )
         if x.dim() != 3 or x.shape[-1] != self.input_size:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (B, T, {self.input_size})")

@@ -26,7 +26,7 @@ class ObservationEncoder(nn.Module):
         super().__init__()
         self.layout = layout
         if not layout.size:
-            raise ValueError("the observation space holds no numbers; an agent needs at least one, if only a constant")
+            raise ValueError("the observation space holds no numbers; an agent needs at least one, even if it is constant")
         vector_size = sum(leaf.size for leaf in layout.vectors)
         self.vector = nn.Linear(vector_size, size) if vector_size else None
         self.images = nn.ModuleList(_image_encoder(leaf, size) for leaf in layout.images)

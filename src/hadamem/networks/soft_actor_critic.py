@@ -79,7 +79,7 @@ class _MemoryEncoder(nn.Module):
         super().__init__()
         obs, action, reward = (layout.part(name) for name in ("obs", "action", "reward"))
         if not obs.leaves:
-            raise ValueError("inputs do not hold 'obs'; SAC's networks look at the observation")
+            raise ValueError("inputs do not hold 'obs', which the networks of SAC and R2D2 need")
         self.sees_images = bool(obs.images)
         self.obs = ObservationEncoder(obs, config.observation_embed, nn.Identity() if self.sees_images else nn.ReLU())
         self.input_size = config.observation_embed
@@ -162,7 +162,7 @@ class QNetwork(SoftActor):
     def __init__(self, layout: Layout, action_space: spaces.Space[Any], memory: MemoryChoice, config: SACNetworkConfig) -> None:
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(
-                f"action space {action_space} is not supported by R2D2; it must be Discrete; --agent ppo can do more"
+                f"action space {action_space} is not supported by R2D2; it must be Discrete; --agent ppo supports more"
             )
         super().__init__(layout, action_space, memory, config)
 
@@ -226,7 +226,7 @@ def soft_head(space: spaces.Space[Any]) -> Categorical | SquashedGaussian:
         head = make_head(space)
         assert isinstance(head, Categorical)
         return head
-    raise ValueError(f"action space {space} is not supported by SAC; it must be Discrete or Box; --agent ppo can do more")
+    raise ValueError(f"action space {space} is not supported by SAC; it must be Discrete or Box; --agent ppo supports more")
 
 
 def _mlp(sizes: list[int], last: float, released: bool) -> nn.Sequential:

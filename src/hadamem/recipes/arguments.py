@@ -56,7 +56,7 @@ def read_train(arguments: Sequence[str], prog: str = "hadamem train") -> Train:
     recipe = read_recipe(pathlib.Path(chosen["recipe"])) if chosen["recipe"] else None
     if recipe is not None:
         if chosen["preset"] is not None:
-            raise ValueError(f"--recipe and --preset were both given; leave --preset out: {recipe.path} says which it adds to")
+            raise ValueError(f"--recipe and --preset were both given; leave --preset out: {recipe.path} names its preset")
         if chosen["agent"] not in (None, recipe.agent):
             raise ValueError(f"recipe {recipe.path} is for the agent {recipe.agent}, not {chosen['agent']}; leave --agent out")
         named = {**recipe.values, "agent": recipe.agent, "preset": recipe.preset}

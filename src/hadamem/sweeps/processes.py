@@ -57,7 +57,7 @@ def run_here(cells: Iterable[SweepRun], jobs: int, finished: Callable[[SweepRun]
                 _ask_to_stop(process)
             time.sleep(0.2)
     except KeyboardInterrupt:
-        _log.warning("stopping every run after its iteration, with a checkpoint; once more: at once")
+        _log.warning("stopping every run after its iteration, with a checkpoint; press Ctrl-C again to stop at once")
         raise
     finally:  # also if `look` or `finished` has raised an exception
         stop(running.values())

@@ -84,7 +84,7 @@ def make_cells(
     """
     for word in words:
         if (name := word.partition("=")[0].replace("_", "-")) in _OF_CELLS:
-            raise ValueError(f"{name} cannot be given to all runs; --tasks, --memories, --first-seed and --seeds say it")
+            raise ValueError(f"{name} cannot be given to all runs; it is set by --tasks, --memories, --first-seed and --seeds")
     for name, texts in (("tasks", tasks), ("memories", memories)):
         if not texts:
             raise ValueError(f"{name} is empty; give at least one, see `hadamem list {name}`")

@@ -67,7 +67,7 @@ class Space:
             raise ValueError(f"memories is {', '.join(self.memories)}; each must be there once")
         for word in self.words:
             if (name := word.partition("=")[0].replace("_", "-")) in _OF_TUNE:
-                raise ValueError(f"{name} cannot be given to all trainings; `hadamem tune --help` says what decides it")
+                raise ValueError(f"{name} cannot be given to all trainings; see the options in `hadamem tune --help`")
 
     @property
     def preset(self) -> str:

@@ -31,7 +31,7 @@ def check_video(file: pathlib.Path) -> None:
         import imageio.v2  # noqa: F401
         import imageio_ffmpeg  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}; a video takes: pip install 'hadamem[video]'") from error
+        raise ModuleNotFoundError(f"{error}; for a video: pip install 'hadamem[video]'") from error
 
 
 def write_video(recording: Recording, file: pathlib.Path, progress: Callable[[int], None] | None = None) -> None:
