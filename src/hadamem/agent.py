@@ -114,7 +114,7 @@ class Agent:
 
     @property
     def steps(self) -> int:
-        """Environment steps learned from so far."""
+        """Number of environment steps that the agent has been trained on so far."""
         if self.path is None:
             return 0
         return self._read().steps if self.path.is_file() else read_checkpoint(self.path)["agent"]["step"]

@@ -1,4 +1,4 @@
-"""Time and memory of a function, measured in a process of its own."""
+"""Time and memory of a function, measured in a separate process."""
 
 from __future__ import annotations
 

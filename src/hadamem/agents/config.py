@@ -33,14 +33,14 @@ class TrainConfig:
     """Configuration of a training run: its task, agent and memory, and how to train."""
 
     env: str = "popgym-RepeatPreviousEasy-v0"
-    """task to train on: any Gymnasium id, or package.module:Name-v0 for one of your own"""
+    """task to train on: any Gymnasium id, or package.module:Name-v0 for an environment of your own"""
     env_options: tuple[str, ...] = ()
     """options of the task as name=value, which are passed to its environment as keyword arguments"""
     agent: Literal["ppo", "sac", "r2d2"] = "ppo"
     """learning algorithm: PPO (on-policy), soft actor-critic or R2D2 (off-policy, R2D2 for discrete actions only); each has its
     own options"""
     memory: str = "shm"
-    """memory of the agent, one of those that `hadamem list memories` shows"""
+    """memory of the agent, by name; `hadamem list memories` shows all names"""
     memory_size: int | None = None
     """size of the memory, in its own unit (SHM: H of its H x H matrix; GRU: hidden units); None: the memory's own default"""
     memory_options: tuple[str, ...] = ()

@@ -51,7 +51,7 @@ class OffPolicyConfig:
     gamma: float = 0.99
     """discount factor of future rewards, per step: 0 counts only the next reward, near 1 the distant ones too"""
     tau: float = 0.005
-    """fraction of the way that the target network moves towards the learning one at each update"""
+    """fraction by which the target network moves towards the learning network at each update"""
     max_grad_norm: float | None = None
     """largest norm of a network's gradient; a gradient with a larger norm is scaled down to it; None: no limit"""
     normalise_rewards: bool = True
@@ -192,7 +192,7 @@ class OffPolicy(ABC):
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from a state that `state_dict` returned."""
         self.step = saved["step"]
         self.updates_due = saved["updates_due"] if "updates_due" in saved else saved["owed"]  # name in older checkpoints
         scale = dict(saved["reward_scale"])

@@ -225,7 +225,7 @@ class PPO:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from a state that `state_dict` returned."""
         self.step, self.kl_coefficient = saved["step"], saved["kl_coefficient"]
         self.policy.load_state_dict(saved["policy"])
         self.optimiser.load_state_dict(saved["optimiser"])

@@ -58,7 +58,7 @@ class Progress:
         return f"return: {mean_return}  {speed:,.0f} steps/s  {left} left"
 
     def show(self) -> None:
-        """Print the line."""
+        """Print the progress as a line of text."""
         with suppress(OSError):  # a closed pipe or a full disk must not end the training
             print(f"{self.name}: {self.done:,} of {self.total:,} steps  {self.status}", flush=True)
 

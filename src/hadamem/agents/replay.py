@@ -322,7 +322,7 @@ class StoredStates:
         return {name: torch.from_numpy(np.ascontiguousarray(rows[name])) for name in self.dtype.names or ()}
 
     def flush(self) -> None:
-        """Write the file."""
+        """Write the states to the file."""
         if isinstance(self._slots, np.memmap):
             self._slots.flush()
 

@@ -35,7 +35,7 @@ class Rollout:
 
     @classmethod
     def empty(cls, policy: ActorCritic, env: VectorEnvironment, num_steps: int, device: torch.device) -> Rollout:
-        """Buffers for one rollout, to be filled again and again."""
+        """Buffers for one rollout, which are reused for every rollout."""
         B, T = env.num_envs, num_steps
         head = policy.head
 
@@ -108,7 +108,7 @@ class Player:
         return {"obs": self.obs, "start": self.start, "state": self.state, "env": self.env.state_dict()}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from a state that `state_dict` returned."""
         self.state = saved["state"]
         if saved["env"] is not None:
             self.obs, self.start = self.env.load_state_dict(saved["env"]).to(self.device), saved["start"]

@@ -40,7 +40,7 @@ class SACConfig(OffPolicyConfig):
     """entropy, in nats, that --tune-temperature aims at; None: minus the number of continuous action dimensions, or half the
     entropy of uniformly random discrete actions"""
     terminal_at_goal: bool = False
-    """treat a step whose info has `at_goal` as the end of the episode when learning values, even where the episode goes on (as
+    """treat a step whose info has `at_goal` as the end of the episode when learning values, even if the episode continues (as
     in the code of the SHM paper)"""
     actor_memory: str | None = None
     """memory of the actor, by name, at its default size (gru in the code of the SHM paper); None: the same as the critic's"""

@@ -25,7 +25,7 @@ class _RealSteps(Memory):
         self.shape = leaf.shape[1:]
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {self.name: self._zeros(batch_size, *self.shape, 2)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

@@ -105,7 +105,7 @@ class Actions:
         return math.prod(self.counts) if self._joint else sum(self.counts)
 
     def mask(self, legal: np.ndarray) -> np.ndarray:
-        """The agent's mask (N, mask_size) from the environment's (N, sum of counts)."""
+        """Convert the environment's masks (N, sum of counts) to the agent's masks (N, mask_size)."""
         if not self._joint:
             return legal
         joint = np.ones((len(legal), 1), legal.dtype)

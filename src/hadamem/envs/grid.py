@@ -157,7 +157,7 @@ class Chapters(FixedLength):
     def _picture(self, i: int) -> np.ndarray:
         pixels = PALETTE[self._cells()[i]]
         seen = (abs(np.indices(ORCHARD.shape) - self.player[i][:, None, None]) <= MARGIN).all(0)
-        pixels[~seen] //= 2  # what the agent does not see is darker
+        pixels[~seen] //= 2  # cells that the agent does not see are darker
         return enlarge(pixels[MARGIN:-MARGIN, MARGIN:-MARGIN], 24)
 
 

@@ -315,7 +315,7 @@ _tried: dict[str, Kind | None] = {}
 
 
 def _try(pipe: Connection, id: str, make: Make) -> None:
-    """Send the Kind of one environment, or nothing."""
+    """Make and time one environment, and send its `Kind` to the parent process, or nothing if that fails."""
     end_with_parent()
     with contextlib.suppress(BaseException), open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)  # no output: it would be repeated when the actual environments are made

@@ -51,7 +51,7 @@ class DeltaNet(Memory):
         self.output = nn.Linear(heads * memory_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory."""
+        """A state with an empty memory."""
         return {"memory": self._wide_zeros(batch_size, self.heads, self.memory_size, self.memory_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

@@ -41,7 +41,7 @@ class Diagonal(Memory):
         """The decay, (N,) complex, and the gain, (N,) real or complex."""
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"hidden": self._complex_zeros(batch_size, self.state_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

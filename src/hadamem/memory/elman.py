@@ -32,7 +32,7 @@ class Elman(Memory):
         self.output = nn.Identity() if self.hidden_size == output_size else nn.Linear(self.hidden_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"hidden": self._zeros(batch_size, self.hidden_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

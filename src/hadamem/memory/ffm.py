@@ -61,7 +61,7 @@ class FFM(Memory):
         self.read = nn.Linear(2 * trace_size * context_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"traces": self._complex_zeros(batch_size, self.trace_size, self.context_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

@@ -42,7 +42,7 @@ class FrameStack(Memory):
         )
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"frames": self._zeros(batch_size, self.frames - 1, self.input_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

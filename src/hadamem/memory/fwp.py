@@ -59,7 +59,7 @@ class FWP(Memory):
         self.output = nn.Linear(H, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory."""
+        """A state with an empty memory."""
         return {"memory": self._wide_zeros(batch_size, self.memory_size, self.memory_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

@@ -62,7 +62,7 @@ class IndRNN(Memory):
         self.output = nn.Identity() if self.hidden_size == output_size else nn.Linear(self.hidden_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"hidden": self._zeros(batch_size, *self.recurrent.shape)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

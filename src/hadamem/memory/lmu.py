@@ -59,7 +59,7 @@ class LMU(Memory):
         self.output = nn.Identity() if output_size == H else nn.Linear(H, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"hidden": self._zeros(batch_size, self.hidden_size), "memory": self._zeros(batch_size, self.memory_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

@@ -71,7 +71,7 @@ class Mamba(Memory):
         self.output = nn.Linear(E, output_size, bias=False)
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory, and zeros."""
+        """An empty memory, and zeros as previous inputs of the convolution."""
         return {
             "memory": self._wide_zeros(batch_size, self.inner_size, self.state_size),
             "inputs": self._zeros(batch_size, self.convolution.width - 1, self.inner_size),

@@ -36,7 +36,7 @@ class MatrixMemory(Memory):
         self.output = nn.Linear(memory_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory."""
+        """A state with an empty memory."""
         return {"memory": self._wide_zeros(batch_size, self.memory_size + self.extra_rows, self.memory_size)}
 
     def _recall(

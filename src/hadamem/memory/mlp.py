@@ -1,4 +1,4 @@
-"""No memory at all: the control in every comparison."""
+"""A network without memory, as the control in comparisons."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class MLSTM(MatrixMemory):
         self.gate_bias = nn.Parameter(torch.tensor([0.0, 4.0]))  # of i and f; with 4, little is forgotten at first
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory."""
+        """A state with an empty memory."""
         return super().initial_state(batch_size) | {"scale": self._wide_zeros(batch_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

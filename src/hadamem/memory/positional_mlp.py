@@ -1,4 +1,4 @@
-"""No memory except a step counter: the control for tasks that can be solved by counting steps."""
+"""A network whose only memory is a step counter, as the control for tasks that can be solved by counting steps."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class SLSTM(Memory):
         self.output = nn.Identity() if output_size == H else nn.Linear(H, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory."""
+        """A state with an empty memory."""
         empty = slstm_empty(self.recurrent).flatten()
         return {name: value.repeat(batch_size, self.hidden_size) for name, value in zip(self.names, empty, strict=True)}
 

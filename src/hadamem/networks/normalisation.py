@@ -104,7 +104,7 @@ class ObservationNormaliser(nn.Module):
         return self.active and not self.moments.count.any()
 
     def forward(self, obs: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
+        """Normalise observations: (..., D) -> (..., D)."""
         if not self.active:
             return obs
         return ((obs - self.shift) * self.scale).clamp(-_LIMIT, _LIMIT)
@@ -189,7 +189,7 @@ class ValueHead(nn.Module):
         self.register_buffer("deviation", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., features) -> (...)."""
+        """The values: (..., features) -> (...)."""
         return self.mean + self.deviation * self.linear(x).squeeze(-1)
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ from .policy import Policy
 
 @dataclass
 class SACNetworkConfig:
-    """Sizes of the networks around the memories. The defaults are those released for the Wind task."""
+    """Sizes of the networks around the memories. The defaults are the released sizes for the Wind task."""
 
     observation_embed: int = 32
     """number of features of the embedded observation"""

@@ -92,7 +92,7 @@ def ended(cell: SweepRun, process: subprocess.Popen[bytes]) -> None:
 
 
 def stop(processes: Collection[subprocess.Popen[bytes]]) -> None:
-    """Let processes of runs write their checkpoints and end; a Ctrl-C meanwhile ends them at once."""
+    """Ask processes of runs to write their checkpoints and end, and wait; a Ctrl-C during the wait ends them at once."""
     for process in processes:
         _ask_to_stop(process)
     try:

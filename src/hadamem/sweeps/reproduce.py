@@ -35,7 +35,7 @@ class Reproduction:
 
 
 def read_reproduction(name: str, budget: Budget, out: pathlib.Path, threads: int) -> Reproduction:
-    """An experiment by name; its run folders are out/NAME-BUDGET/TASK/MEMORY-sSEED."""
+    """Read an experiment by its name; its run folders are out/NAME-BUDGET/TASK/MEMORY-sSEED."""
     content = tomllib.loads((FOLDER / f"{name}.toml").read_text())
     cells, columns = list[SweepRun](), dict[str, str]()
     for part in content[budget]:

@@ -33,7 +33,7 @@ def _run(
     work: float,
     tensors: dict[str, Tensor | None],
 ) -> None:
-    """Call a kernel on as many threads as the work is worth."""
+    """Call a kernel, on a number of threads that suits the amount of work."""
     kind, (B, T, V, K) = KINDS[calibration], sizes
     threads = threads_for(B * splits, work)
     chunk = min(T, CHUNK)

@@ -13,7 +13,7 @@ from .kernels import BACKWARD, FORWARD, regions
 
 
 def _run(x: Tensor, constant: bool, backward: bool, tensors: dict[str, Tensor | None]) -> None:
-    """Call a kernel for tensors like `x` (B, T, N) on as many threads as the work is worth."""
+    """Call a kernel for tensors like `x` (B, T, N), on a number of threads that suits the amount of work."""
     B, T, N = x.shape
     W = 2 * N if x.is_complex() else N
     vectors = math.ceil(W / LANES)
