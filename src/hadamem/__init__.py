@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import memory as _memory
-from .memory import *  # noqa: F403 (what it names in __all__)
+from .memory import *  # noqa: F403 (the names in its __all__)
 from .ops import delta_memory, hadamard_memory, linear_recurrence
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ __version__ = "0.2.0"
 __all__ = ["PPO", "R2D2", "SAC", "TrainConfig", "delta_memory", "hadamard_memory", "linear_recurrence", "load", "train"]
 __all__ += _memory.__all__
 
-# imported when they are first asked for: a memory alone needs no environments
+# imported on first access: a memory alone needs no environments
 _LATER = {
     **dict.fromkeys(("PPO", "R2D2", "SAC", "load"), "agent"),
     "TrainConfig": "agents.config",

@@ -32,7 +32,7 @@ from .run import read_checkpoint, read_last_metrics
 
 
 class Agent:
-    """An agent with a memory: what `hadamem train` trains.
+    """An agent with a memory, as `hadamem train` trains it.
 
     Example:
         >>> agent = PPO("gru", "CartPole-v1", memory_size=8, num_envs=4, num_steps=16, minibatches=1)
@@ -41,16 +41,17 @@ class Agent:
         (True, 2)
 
     Args:
-        memory: its name, one of those that `hadamem list memories` shows.
+        memory: name of the memory; `hadamem list memories` shows all names.
         env: an id, a class, a function that makes an environment, an environment (copies of it are played), or a
             `gymnasium.vector.VectorEnv`.
-        preset: recipe that sets the defaults of the options; None: the agent's first.
-        memory_options: of the memory; each takes the place of the preset's of that name.
+        preset: recipe that sets the defaults of the options; None: the first preset of this algorithm.
+        memory_options: options of the memory; each replaces the preset's option of the same name.
         options: all other options of `hadamem train`, by their names with underscores: memory_size, seed, env_options, gamma,
             learning_rate, ...
 
     Raises:
-        ValueError: there is no such memory, preset or option, or a value is out of range.
+        ValueError: there is no such memory, preset or memory option, or a value is out of range.
+        TypeError: there is no option of such a name.
     """
 
     _algorithm: ClassVar[str]
@@ -64,34 +65,36 @@ class Agent:
         memory_options: Mapping[str, Any] | Sequence[str] = (),
         **options: Any,
     ) -> None:
-        memory_class(memory)  # a mistyped name is answered before anything else
+        memory_class(memory)  # report a mistyped name before doing anything else
         self.env = id_of(env)
         self._preset, self._memory, self._options = default_preset(self._algorithm, preset), memory, options
         if isinstance(memory_options, Mapping):
             memory_options = [f"{name}={value}" for name, value in memory_options.items()]
         self._memory_options = tuple(memory_options)
         self._own_folder: tempfile.TemporaryDirectory[str] | None = None
-        self.path: pathlib.Path | None = None  # of the run, once there is one, or of a packed policy
+        self.path: pathlib.Path | None = None  # the run's folder, once there is a run, or the file of a packed policy
         self._acting: Acting | None = None
         self._trained: Trained | None = None
         self.config = self._configure(None)
 
     def learn(self, steps: int, out: str | pathlib.Path | None = None) -> dict[str, Any]:
-        """Train for so many environment steps, or for so many more.
+        """Train for `steps` environment steps; each further call trains for that many more.
 
-        What falls linearly over a run (learning rate, entropy bonus) falls over all its steps: the rate of an agent that learns
-        again begins higher than it had ended. Ctrl-C ends it with a checkpoint; `learn` then goes on.
+        With a linear schedule, learning rate and entropy bonus fall to zero over all steps of the run. A second call makes the
+        run longer, so it begins with a higher learning rate than the first call ended with. Ctrl-C ends the training with a
+        checkpoint; calling `learn` again continues it.
 
         Args:
-            steps: how many.
-            out: folder of the run, which is written as it goes and survives a kill; None: one that lasts as long as the agent,
-                see `save`. Only for the first call.
+            steps: number of environment steps.
+            out: folder of the run, written during the training, so that it survives a kill; None: a temporary folder, deleted
+                with the agent (`save` copies it). Only for the first call.
 
         Returns:
             The metrics of the last iteration.
 
         Raises:
-            RuntimeError: the agent is of a packed file, in which there is nothing to learn on with.
+            RuntimeError: the agent was loaded from a packed file, which lacks what further training needs.
+            ValueError: `out` is given, but the agent has a run folder already.
         """
         if self.path is not None and self.path.is_file():
             raise RuntimeError(f"{self.path} holds a policy and no run: to learn on, load the folder that it was packed from")
@@ -112,7 +115,7 @@ class Agent:
 
     @property
     def steps(self) -> int:
-        """Environment steps learned from so far."""
+        """Number of environment steps that the agent has been trained on so far."""
         if self.path is None:
             return 0
         return self._read().steps if self.path.is_file() else read_checkpoint(self.path)["agent"]["step"]
@@ -122,8 +125,8 @@ class Agent:
 
         Args:
             episodes: how many; None: 200, or every task once where the environment has a list of tasks.
-            greedy: the most likely action instead of a random one.
-            seed: of the environments, which are not those of the training.
+            greedy: take the most likely action instead of a random one.
+            seed: seed of the environments; their episodes differ from those of the training.
         """
         policy = self._read().policy
         return evaluate_task(self.config, policy, seed_for(seed, "evaluation"), episodes, greedy=greedy)
@@ -137,10 +140,10 @@ class Agent:
         start: Any = None,
         greedy: bool = True,
     ) -> Any:
-        """The action for an observation, both in the environment's own spaces. What the agent remembers it keeps by itself.
+        """The action for an observation, both in the environment's own spaces. The agent keeps its memory state between calls.
 
-        The environment is not needed. The weights and the statistics that normalise observations stay as they are. The previous
-        action is known here; the previous reward has to be told to a policy that was trained with it.
+        The environment is not needed. The weights and the statistics that normalise observations stay as they are. The agent
+        knows its previous action; a policy that was trained with the previous reward as an input needs it as `reward`.
 
         Example:
             >>> agent = PPO("gru", "CartPole-v1", memory_size=8, num_envs=4, num_steps=16, minibatches=1)
@@ -149,26 +152,26 @@ class Agent:
             True
 
         Args:
-            observation: one, as `env.step` returns it; after `reset(batch=N)` N of them, as a vector environment of Gymnasium
-                returns them.
-            reward: of the previous step, a number, in a batch (N,); for policies whose inputs have it. The first of an episode
-                does not count.
-            mask: of legal actions, in one of the forms that environments give, in a batch N of them; for policies that were
-                trained with masks, unless they are part of the observation.
-            start: (N,) bool, which observations of a batch are the first of an episode. After `reset` all are.
-            greedy: the most likely action instead of one drawn by torch's generator.
+            observation: one observation, as `env.step` returns it; after `reset(batch=N)` a batch of N, as a Gymnasium vector
+                environment returns them.
+            reward: reward of the previous step, a number, or (N,) for a batch; for policies with the input reward. It is
+                ignored at the first step of an episode.
+            mask: mask of legal actions, in any form that environments give it, or N of them for a batch; for policies that
+                were trained with masks, unless the observation contains the mask.
+            start: (N,) bool, which observations of a batch are the first of an episode. Directly after `reset` all are.
+            greedy: take the most likely action instead of one drawn by torch's generator.
 
         Returns:
-            The action, in a batch N of them, as the environment takes it.
+            The action, or N actions for a batch, as the environment takes it.
 
         Raises:
-            ValueError: the observation is not in its space, or a reward or mask is missing or wrong; nothing has happened then.
+            ValueError: the observation is not in its space, or a reward or mask is missing or wrong; the agent is unchanged.
             RuntimeError: the agent has learned nothing yet.
         """
         return self._player().act(observation, reward, mask, start, greedy)
 
     def reset(self, batch: int | None = None) -> None:
-        """An episode begins with the next observation: of one environment, or in each of `batch` environments side by side."""
+        """Let a new episode begin with the next observation, in one environment or in each of `batch` environments."""
         self._player().reset(batch)
 
     def act_from(
@@ -180,10 +183,10 @@ class Agent:
         mask: Any = None,
         greedy: bool = True,
     ) -> tuple[Any, ActingState]:
-        """As `act` for one observation, with the state passed in and out instead of kept.
+        """Like `act` for one observation, but with the agent's state passed in and returned instead of kept.
 
         Args:
-            state: that the call before returned, which is not changed; None: an episode begins.
+            state: the state that the previous call returned; it is not changed. None: an episode begins.
             observation, reward, mask, greedy: see `act`.
 
         Returns:
@@ -193,7 +196,7 @@ class Agent:
         return player.step(observation, player.begin() if state is None else state, begins, reward, mask, greedy)
 
     def clone(self) -> Self:
-        """An agent with the same weights, not copied, and what it remembers of its own: for another episode or thread."""
+        """An agent that shares the weights but has its own state of the memory, for another episode or thread."""
         self._player()
         other = copy.copy(self)
         assert self._acting is not None
@@ -201,10 +204,11 @@ class Agent:
         return other
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Write the run to a folder, which `load` and every command of `hadamem` can open; of a packed policy, its file.
+        """Copy the run folder, or the file of a packed policy, to `path`, where `load` and the commands can open it.
 
         Raises:
-            FileExistsError: there is something already.
+            FileExistsError: `path` exists already.
+            RuntimeError: the agent has learned nothing yet.
         """
         if (source := self._source()).is_dir():
             shutil.copytree(source, path)
@@ -219,7 +223,7 @@ class Agent:
         return self.path
 
     def _read(self) -> Trained:
-        """The policy, read once."""
+        """The trained policy, read from the file once and then kept."""
         if self._trained is None:
             self._trained = read_trained(self._source(), self.config.device)
         return self._trained
@@ -231,7 +235,7 @@ class Agent:
         return self._acting
 
     def _configure(self, steps: int | None) -> TrainConfig:
-        """The preset for so many steps, with the options in it."""
+        """The preset's configuration for this number of steps, with the agent's options put in."""
         config = preset_config(self._preset, self.env, self._memory, steps)
         options = dict(self._options)
         if (vector := vector_of(self.env)) is not None and config.ppo is not None:
@@ -268,16 +272,16 @@ class R2D2(Agent):
 
 
 def load(path: str | pathlib.Path, env: Any = None, device: str = "cpu") -> Agent:
-    """The agent of a run folder, to act with it, evaluate it or let it learn on; or of a file that `hadamem pack` made, to act
-    with it and evaluate it. To act, the environment need not be there.
+    """Load an agent from a run folder, to act, evaluate or learn on, or from a file that `hadamem pack` made, to act and
+    evaluate. Acting works without the environment installed.
 
     Args:
-        path: of either.
-        env: the environment, see `Agent`; None: the one that the run was trained on, unless only a program can make it.
-        device: of the policy, to act and evaluate; learning goes on where it was.
+        path: the run folder or the packed file.
+        env: the environment, see `Agent`; None: the one that the run was trained on, unless only a Python program can make it.
+        device: device of the policy when acting and evaluating; further training uses the run's own device.
 
     Raises:
-        ValueError: it is neither, or the environment has other spaces than those of the policy.
+        ValueError: the path is neither, or the spaces of the environment are not those that the policy was trained with.
     """
     path = pathlib.Path(path)
     trained = read_trained(path, device, None if env is None else id_of(env))
@@ -289,14 +293,14 @@ def load(path: str | pathlib.Path, env: Any = None, device: str = "cpu") -> Agen
 
 
 def _take(config: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options out that are fields of a configuration and no configurations themselves."""
+    """Remove from `options`, and return, those that are fields of `config` and not configurations themselves."""
     elsewhere = {"network", *ALGORITHMS, "env", "agent", "memory", "steps", "memory_options"}
     names = {field.name for field in fields(config)} - elsewhere
     return {name: options.pop(name) for name in list(options) if name in names}
 
 
 def _rollout_of(num_envs: int, config: PPOConfig) -> dict[str, int]:
-    """About as many steps in a rollout as a configuration has, in so many environments."""
+    """PPO options for `num_envs` environments that keep the size of a rollout about the same as in `config`."""
     size = config.num_envs * config.num_steps
     most = max(1, min(config.minibatches, num_envs))
     minibatches = next(n for n in range(most, 0, -1) if num_envs % n == 0)

@@ -1,4 +1,4 @@
-"""Ranges of numbers, checked and said in one way: "X is v; it must be at least 1"; and packages that may be missing."""
+"""Checks of numbers, with one form of error message ("X is v; it must be at least 1"), and of optional packages."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 def check_number(
     name: str, value: float | None, *, at_least: float | None = None, above: float | None = None, at_most: float | None = None
 ) -> None:
-    """Raise a ValueError unless a number lies in its range, whose ends are those that are not None.
+    """Raise a ValueError unless a number lies in the range given by the bounds that are not None.
 
-    NaN and infinity lie in no range. None is no number, and passes: an option that is not used.
+    NaN and infinity lie in no range. A value of None passes: it stands for an option that is not used.
     """
     if value is None or (
         math.isfinite(value)
@@ -31,7 +31,7 @@ def check_number(
 
 
 def check_fields(options: Any, names: Iterable[str], **ends: float) -> None:
-    """`check_number` for attributes of an object; for a tuple, of each of its numbers."""
+    """Call `check_number` for the named attributes of an object; of a tuple, each number is checked."""
     for name in names:
         value = getattr(options, name)
         for number in value if isinstance(value, tuple) else (value,):
@@ -39,6 +39,6 @@ def check_fields(options: Any, names: Iterable[str], **ends: float) -> None:
 
 
 def check_installed(package: str, extra: str) -> None:
-    """Raise a ModuleNotFoundError, with what to install, unless a package of one of our extras is there."""
+    """Raise a ModuleNotFoundError that says what to install, unless `package`, which hadamem[extra] installs, is there."""
     if importlib.util.find_spec(package) is None:
         raise ModuleNotFoundError(f"{package} is not installed; pip install 'hadamem[{extra}]'", name=package)

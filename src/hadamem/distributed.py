@@ -1,7 +1,8 @@
 """Several processes that train one policy together, on torch.distributed.
 
-Each has the same weights, and environments of its own. What concerns all of them (gradients, statistics, decisions) goes
-through the functions here; alone, they give back what they are given. All processes must call them in the same order.
+All processes have the same weights, and each has its own environments. Gradients, statistics and decisions that all processes
+share go through the functions here; with a single process, the functions return their arguments unchanged. All processes must
+call these functions in the same order.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-_PATIENCE = timedelta(minutes=30)  # for which the others are waited for, such as during an evaluation
-_SPAWN: Any = multiprocessing.get_context("spawn")  # threads of kernels do not survive a fork
+_PATIENCE = timedelta(minutes=30)  # longest wait for another process, such as during an evaluation
+_SPAWN: Any = multiprocessing.get_context("spawn")  # the threads of the kernels would not survive a fork
 
 
 class ProcessDiedError(ChildProcessError):
@@ -32,35 +33,35 @@ class ProcessDiedError(ChildProcessError):
 
 
 def size() -> int:
-    """How many processes train together; 1: this one alone."""
+    """How many processes train together; 1 if this process trains alone."""
     return dist.get_world_size() if _joined() else 1
 
 
 def rank() -> int:
-    """Number of this process, from 0, which is the one that writes and talks."""
+    """Number of this process, from 0. Process 0 writes the files and the messages."""
     return dist.get_rank() if _joined() else 0
 
 
 def is_first() -> bool:
-    """Whether this process writes and talks, be it before or after it trains together with others."""
+    """Whether this process writes the files and the messages; also before and after it trains with others."""
     return int(os.environ.get("RANK", 0)) == 0 if dist.is_torchelastic_launched() else rank() == 0
 
 
 def local_size() -> int:
-    """How many of the processes are on this machine."""
+    """How many of the processes that train together run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", size())) if _joined() else 1
 
 
 def local_device(device: str) -> str:
-    """The device of this process, where "cuda" stands for all GPUs of a machine."""
+    """The device of this process: of several processes on "cuda", each gets a GPU of its machine."""
     return f"cuda:{int(os.environ.get('LOCAL_RANK', rank()))}" if device == "cuda" and size() > 1 else device
 
 
 def share(total: int, what: str) -> int:
-    """A process's share of what is divided among all.
+    """One process's share of `total`, which is divided evenly among all processes; `what` names it in the error.
 
     Raises:
-        ValueError: it cannot be divided evenly.
+        ValueError: `total` cannot be divided evenly.
     """
     if total % size():
         raise ValueError(f"{what} is {total}; it must be a multiple of the number of processes, which is {size()}")
@@ -68,7 +69,7 @@ def share(total: int, what: str) -> int:
 
 
 def stacked(x: Tensor) -> Tensor:
-    """(N, *x.shape), the tensors of all N processes in their order."""
+    """The tensors `x` of all N processes, in the order of the processes: (N, *x.shape)."""
     if not _joined():
         return x[None]
     parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(size())]
@@ -77,12 +78,12 @@ def stacked(x: Tensor) -> Tensor:
 
 
 def mean(x: Tensor) -> Tensor:
-    """Of all processes' tensors."""
+    """The mean of the tensors `x` of all processes."""
     return stacked(x).mean(0) if _joined() else x
 
 
 def gathered(value: Any) -> list[Any]:
-    """What all processes have, in their order."""
+    """The values of all processes, in the order of the processes."""
     if not _joined():
         return [value]
     values = [None] * size()
@@ -96,7 +97,7 @@ def any_of(flags: Iterable[bool]) -> list[bool]:
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace the gradients by the mean of those of all processes."""
+    """Replace each gradient by its mean over all processes."""
     if not _joined():
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -109,10 +110,11 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 @contextlib.contextmanager
 def processes(count: int, work: Callable[..., object], *args: Any, device: str = "cpu") -> Iterator[None]:
-    """Inside, this process is the first of `count` that train together; the others are started here and call `work(*args)`.
+    """Within this context, the process is the first of `count` that train together; the others are started here and call
+    `work(*args)`.
 
-    Where a launcher such as torchrun or Ray has started the processes, each of them calls this, and none is started here; then
-    `count` is 1, or their number.
+    Where a launcher such as torchrun or Ray has started the processes, each of them calls this function, and it starts no
+    other process; `count` is then 1 or the number of processes.
 
     Raises:
         ValueError: `count` is not the number of processes that the launcher started.
@@ -181,7 +183,7 @@ def _wait_for(number: int, process: Any, pipe: Connection) -> None:
 
 @contextlib.contextmanager
 def _watched(others: list[tuple[Any, Connection]]) -> Iterator[None]:
-    """An error that comes of another process's end becomes what ended that."""
+    """Replace an error that was caused by the end of another process by the error that ended that process."""
     try:
         yield
     except RuntimeError as error:
@@ -195,7 +197,7 @@ def _watched(others: list[tuple[Any, Connection]]) -> Iterator[None]:
 
 
 def _what_ended(number: int, process: Any, pipe: Connection) -> Exception | None:
-    """The error that ended a process, None if it is well."""
+    """The error that ended a process, None if it runs or ended without an error."""
     process.join(2.0)
     with contextlib.suppress(EOFError, OSError):
         if pipe.poll():
@@ -209,9 +211,9 @@ def _what_ended(number: int, process: Any, pipe: Connection) -> Exception | None
 def _work(
     pipe: Connection, port: int, number: int, count: int, backend: str, work: Callable[..., object], args: tuple[Any, ...]
 ) -> None:
-    """What a process does that was started here."""
+    """The main function of a process that was started here."""
     end_with_parent()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to all processes of a run: the first one answers for all
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to all processes of a run: the first one handles them for all
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     pipe.send("here")
@@ -222,7 +224,7 @@ def _work(
         dist.destroy_process_group()
     except Exception as error:
         _send(pipe, error)
-        os._exit(1)  # at once: the others wait for this one
+        os._exit(1)  # at once, because the other processes wait for this one
     sys.stdout.flush()
     os._exit(0)  # without the destructors of gloo, some of which call std::terminate
 
@@ -237,7 +239,7 @@ def _send(pipe: Connection, error: Exception) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process soon after the one that started it, whatever it does then."""
+    """End this process soon after its parent process has ended, whatever it is doing at that time."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

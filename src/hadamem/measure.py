@@ -1,4 +1,4 @@
-"""Time and memory of a function, measured in a process of its own."""
+"""Time and memory of a function, measured in a separate process."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import Any
 
 
 def median_seconds(function: Callable[[], Any], budget: float = 2.0, most: int = 101) -> float:
-    """The median time of a call. A first call warms up, then come as many as fit the budget (seconds); if none does, the first
-    counts."""
+    """The median time of a call, in seconds. After a first call as warm-up, as many calls are timed as fit into `budget`
+    (seconds), at most `most`; if none fits, the time of the first call is returned."""
     first = _seconds(function)
     count = min(most, int(budget / max(first, 1e-9)))
     return statistics.median([_seconds(function) for _ in range(count)] or [first])
@@ -31,7 +31,7 @@ def _seconds(function: Callable[[], Any]) -> float:
 
 
 def processors() -> int:
-    """How many this process may use: those it may run on, and no more than its control group is given."""
+    """How many processors this process may use: those it may run on, limited by the quota of its control group (cgroup)."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = pathlib.Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -69,10 +69,10 @@ def _kilobytes(status: str, name: str) -> int:
 
 
 class OverLimitError(RuntimeError):
-    """A process was stopped because it took too long, or too much memory.
+    """A process was stopped because it took too much time or memory.
 
     Attributes:
-        limit: "time" or "memory".
+        limit: which limit was exceeded, "time" or "memory".
     """
 
     def __init__(self, limit: str, message: str) -> None:
@@ -87,19 +87,21 @@ def in_fresh_process(
     seconds: float = math.inf,
     megabytes: float = math.inf,
 ) -> Any:
-    """Run `python -m module arguments` (or a file.py), with further environment variables.
+    """Run `python -m module arguments`, or a Python file, in a new process.
 
     Args:
-        module, arguments, environment: see above.
-        seconds: it is stopped after so long.
-        megabytes: it is stopped as soon as it holds more in memory (looked at 20 times a second, on Linux only).
+        module: name of a module, or path of a file that ends with .py.
+        arguments: command-line arguments of the program.
+        environment: environment variables that are added to those of this process.
+        seconds: time limit, after which the program is stopped.
+        megabytes: memory limit, above which the program is stopped (checked 20 times a second, on Linux only).
 
     Returns:
-        What the last line that it prints holds as JSON.
+        The value of the last line that the program prints, as JSON.
 
     Raises:
-        OverLimitError: it was stopped.
-        RuntimeError: it failed.
+        OverLimitError: the program was stopped.
+        RuntimeError: the program failed.
     """
     program = [module] if module.endswith(".py") else ["-m", module]
     command = [sys.executable, *program, *map(str, arguments)]
@@ -135,11 +137,11 @@ def side_by_side(
     """`in_fresh_process(module, name, *arguments)` for every name, `jobs` at a time, with one thread each.
 
     Returns:
-        The results in the order of names.
+        The results, in the order of `names`.
 
     Raises:
         ValueError: jobs is not positive.
-        RuntimeError: one of them failed; those not yet begun are left out.
+        RuntimeError: one of the processes failed; no further ones are started.
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}; it must be at least 1")

@@ -1,5 +1,5 @@
-"""Settings in the types that are declared for them: options of something chosen by name (a memory, an environment), given on
-the command line as name=value, and configurations that were kept as JSON."""
+"""Conversion of settings to their declared types: options of a memory or an environment, given on the command line as
+name=value, and configurations that were saved as JSON."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import typing
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-_UNIONS = (types.UnionType, typing.Union)  # int | None, and a Literal or None
+_UNIONS = (types.UnionType, typing.Union)  # the origins of `int | None` and of `Literal[...] | None`
 
 
 def read_options(owner: str, texts: Sequence[str], allowed: Mapping[str, inspect.Parameter] | None) -> dict[str, Any]:
-    """Options such as ["theta=fixed", "read_norm=true"], in the types their parameters declare.
+    """Parse options such as ["theta=fixed", "read_norm=true"] into values of the types that their parameters declare.
 
     Args:
-        owner: whose options they are, for messages: "memory 'shm'".
-        texts: the options; of two for one name, the later one counts.
-        allowed: parameters by name, with evaluated annotations. None: any names, and values are read as Python literals, or
-            texts where they are none.
+        owner: whose options they are, for error messages, such as "memory 'shm'".
+        texts: the options; if a name occurs twice, the later option counts.
+        allowed: parameters by name, with evaluated annotations. None: all names are allowed, and values are read as Python
+            literals, or as text where they are no literals.
 
     Raises:
-        ValueError: not of the form name=value, unknown, or not of the declared type.
+        ValueError: an option is not of the form name=value, is unknown, or its value is not of the declared type.
     """
     options = {}
     for text in texts:
@@ -88,12 +88,12 @@ def _describe(kind: Any) -> str:
 
 
 def read_json(kind: Any, value: Any, name: str = "") -> Any:
-    """A value from JSON as what it was before: a dataclass, a dict, list or tuple, a Literal, a union, or a plain type.
+    """Convert a value read from JSON to a type: a dataclass, a dict, list or tuple, a Literal, a union, or a plain type.
 
     Args:
-        kind: its type.
-        value: of JSON; fields of a dataclass that are not there get their defaults.
-        name: of the value, for messages; "" for the outermost one.
+        kind: the type.
+        value: the value from JSON; fields that a dataclass has and `value` lacks get their defaults.
+        name: name of the value in error messages; "" for the outermost one.
 
     Raises:
         ValueError: a field is unknown or has no default, or a value is not of its type or out of range.

@@ -1,5 +1,6 @@
-"""A run is a folder: its configuration, metrics, checkpoint and result. Killed at any byte, it loses the work since the last
-checkpoint and nothing else: files are written whole under another name, then renamed. One process at a time may write it."""
+"""A run is a folder with its configuration, metrics, checkpoint and result. A run that is killed at any moment loses only the
+work since its last checkpoint, because each file is written under another name and then renamed. Only one process at a time
+may write the folder."""
 
 from __future__ import annotations
 
@@ -27,26 +28,26 @@ import torch
 from .tracking import Trackers
 
 _log = logging.getLogger("hadamem")
-_LONGEST_LINE = 8192  # of metrics, and the one after it, in bytes
+_LONGEST_LINE = 8192  # bytes: more than the last two lines of metrics together take
 _LOCK = ".lock"
-#: Files that a write leaves behind when it is killed.
+#: Temporary files that are left behind when the process is killed during a write.
 _PART = re.compile(r"\.(config\.json|metrics\.jsonl|result\.json|checkpoint\.pt)\.\d+|\.checkpoint\.new")
-#: What is in the folder of a run that was killed before its first checkpoint, beside its lock and such files.
+#: Files in the folder of a run that was killed before its first checkpoint, besides its lock and the temporary files.
 _UNBORN = re.compile(
     r"config\.json|metrics\.jsonl|replay(-\d+)?(\.states)?\.bin|events\.out\.tfevents\..*|wandb(\.id)?|mlflow\.id"
 )
 
 
 class NoRunError(ValueError):
-    """A folder is not that of a run."""
+    """A folder is not a run folder."""
 
 
 class RunError(ValueError):
-    """A run folder cannot be used: it is damaged, of another version, or in use by another process."""
+    """A run folder cannot be used: it is damaged, written by another version, or in use by another process."""
 
     @classmethod
     def damaged(cls, file: pathlib.Path, problem: object) -> RunError:
-        """The error for a file of a run folder that is not as this version writes it."""
+        """The error for a file in a run folder that does not have the form in which this version writes it."""
         return cls(
             f"{file}: {problem}; the file is damaged or of another version of hadamem: restore it from a copy, use that "
             "version, or begin a new run in another folder"
@@ -54,12 +55,12 @@ class RunError(ValueError):
 
 
 class DiskFullError(OSError):
-    """There is no room left for a file."""
+    """The disk has no room left for a file."""
 
 
 @contextlib.contextmanager
 def on_disk(path: pathlib.Path) -> Iterator[None]:
-    """Inside, an OSError that says that there is no room left for the file `path` becomes a DiskFullError."""
+    """Within this context, an OSError about a full disk is raised as a DiskFullError that names the file `path`."""
     try:
         yield
     except OSError as error:
@@ -69,23 +70,23 @@ def on_disk(path: pathlib.Path) -> Iterator[None]:
 
 
 def write_whole(path: pathlib.Path, content: str | memoryview) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
+    """Replace a file atomically: a reader sees the old file or the new one, never a part of it.
 
     Raises:
-        DiskFullError: the old one is still there.
+        DiskFullError: the disk is full; the old file is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_beside(path, content).replace(path)
 
 
 def _write_checkpoint(path: pathlib.Path, checkpoint: Mapping[str, Any]) -> None:
-    packed = io.BytesIO()  # torch's own writer does not say that a disk is full
+    packed = io.BytesIO()  # torch's own writer does not report a full disk
     torch.save(dict(checkpoint), packed)
     write_whole(path, packed.getbuffer())
 
 
 def _write_beside(path: pathlib.Path, content: str | memoryview) -> pathlib.Path:
-    """Write what will take the place of a file under another name."""
+    """Write the new content of a file under a temporary name beside it, and return that path."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with on_disk(path):
@@ -97,7 +98,7 @@ def _write_beside(path: pathlib.Path, content: str | memoryview) -> pathlib.Path
 
 
 def versions() -> dict[str, str]:
-    """What this run was made with."""
+    """The versions of Python, hadamem and its main packages, the machine, and the git commit."""
     found = {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     for package in ("hadamem", "torch", "numpy", "numba", "gymnasium", "popgym"):
         try:
@@ -113,37 +114,37 @@ def versions() -> dict[str, str]:
     return found
 
 
-_BEST = "best"  # the folder in a run's own
+_BEST = "best"  # folder inside a run folder
 
 
 def is_best_of_a_run(path: pathlib.Path) -> bool:
-    """Whether a folder is the one that a run keeps its best policy in, which is no run of its own."""
+    """Whether a folder is the one inside a run folder that holds the run's best policy; it is not a run itself."""
     return path.name == _BEST and (path.parent / "config.json").is_file()
 
 
 class Run:
-    """A run folder and the right to write it, which no other process has until this one closes it or ends.
+    """A run folder and the exclusive right to write it, until the object is closed or the process ends.
 
     Make one with `create`, or with `open` and, when nothing more can go wrong, `start`; use it as a context manager.
 
     Files: config.json, metrics.jsonl (a line per training iteration, always with "step" = environment steps so far),
-    TensorBoard events, checkpoint.pt, result.json (only when the run is complete), .lock (the process that writes), and best/,
-    where the run was evaluated: a folder like this one of the policy that did best.
+    TensorBoard events, checkpoint.pt, result.json (only when the run is complete), .lock (names the process that writes), and,
+    if the run was evaluated during training, best/, which holds the policy with the best evaluation.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
-        self.saved_step: int | None = None  # of the checkpoint
+        self.saved_step: int | None = None  # environment steps at the last checkpoint
         self._lock = _take_lock(path)
         self._files = contextlib.ExitStack()
 
     @classmethod
     def create(cls, path: pathlib.Path, config: Any) -> Run:
-        """A new folder for a dataclass `config`. One that was killed before its first checkpoint is taken over.
+        """Create a run folder for `config`, a dataclass. A folder whose run was killed before its first checkpoint is reused.
 
         Raises:
             ValueError: the folder exists and holds anything else.
-            RunError: another process writes it.
+            RunError: another process writes to the folder.
         """
         _check_free(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -158,19 +159,19 @@ class Run:
 
     @classmethod
     def open(cls, path: pathlib.Path) -> Run:
-        """The existing folder of a run; nothing in it is changed before `start`.
+        """Open an existing run folder; its files are not changed before `start`.
 
         Raises:
-            NoRunError: it is no run folder.
-            RunError: its config.json is damaged, or another process writes it.
+            NoRunError: the folder is not a run folder.
+            RunError: config.json is damaged, or another process writes to the folder.
         """
         read_saved(path)
         return cls(path)
 
     def start(self, config: Any, step: int = 0) -> None:
-        """Begin to write, after `step` environment steps: later lines of the metrics belong to work that was lost.
+        """Begin to write after `step` environment steps. Metrics of later steps are deleted, since that work was lost.
 
-        The run is no longer complete, and `config`, which may ask for more steps, takes the place of the old one.
+        The run no longer counts as complete, and `config`, which may ask for more steps, replaces the old configuration.
         """
         content: dict[str, Any] = {"config": dataclasses.asdict(config), "versions": versions(), "written": time.time()}
         lines = [json.dumps(line) + "\n" for line in read_metrics(self.path) if line["step"] <= step]
@@ -191,7 +192,7 @@ class Run:
         self._trackers = self._files.enter_context(contextlib.closing(trackers))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One line of metrics after `step` environment steps. NaN (nothing to report yet) is left out."""
+        """Write a line of metrics for `step` environment steps. Values that are NaN (nothing to report yet) are left out."""
         known = {name: float(value) for name, value in metrics.items() if value == value}
         with on_disk(self.path / "metrics.jsonl"):
             self._metrics.write(json.dumps({"step": step, **known}) + "\n")
@@ -199,25 +200,25 @@ class Run:
         self._trackers.add(step, known)
 
     def save(self, checkpoint: Mapping[str, Any]) -> None:
-        """Replace the checkpoint. Tensors, numbers, strings, lists and dicts only."""
+        """Replace the checkpoint, which may hold only tensors, numbers, strings, lists and dicts."""
         _write_checkpoint(self.path / "checkpoint.pt", checkpoint)
         self.saved_step = checkpoint["agent"]["step"]
 
     def save_best(self, checkpoint: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Keep a policy in a folder of its own, which can be evaluated, watched and exported like the run's, and its result."""
+        """Write a policy and its result to the folder best/, which can be evaluated, watched and exported like a run."""
         best = self.path / _BEST
         write_whole(best / "config.json", (self.path / "config.json").read_text())
         _write_checkpoint(best / "checkpoint.pt", checkpoint)
         write_whole(best / "result.json", json.dumps(dict(result), indent=2))
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write the result: the mark of a complete run."""
+        """Write result.json, which marks the run as complete."""
         write_whole(self.path / "result.json", json.dumps(dict(result), indent=2))
         for name in ("config.json", "result.json"):
             self._trackers.attach(self.path / name)
 
     def close(self) -> None:
-        """Let other processes write the folder."""
+        """Close the files and release the lock, so that other processes may write to the folder."""
         with contextlib.suppress(OSError):  # every line was flushed before
             self._files.close()
         self._lock.close()
@@ -235,10 +236,10 @@ class Run:
 
 
 def _take_lock(path: pathlib.Path) -> IO[str]:
-    """Lock a run folder until the file that is returned is closed, or this process ends, however it does.
+    """Lock a run folder until the returned file is closed or this process ends, even by a kill.
 
     Raises:
-        RunError: another process has locked it.
+        RunError: another process has locked the folder.
     """
     file = (path / _LOCK).open("a+")
     try:
@@ -249,7 +250,7 @@ def _take_lock(path: pathlib.Path) -> IO[str]:
         file.close()
         raise RunError(f"{path} is in use by {owner}, which trains in it; wait until it ends, or stop it first") from None
     except OSError as error:  # a file system that has no locks
-        _log.warning("%s cannot be locked (%s): see to it that no other process trains in it", path, error)
+        _log.warning("%s cannot be locked (%s): make sure that no other process trains in it", path, error)
     file.truncate(0)
     with on_disk(path / _LOCK):
         file.write(f"process {os.getpid()} on {platform.node()}")
@@ -258,20 +259,20 @@ def _take_lock(path: pathlib.Path) -> IO[str]:
 
 
 def _check_free(path: pathlib.Path) -> None:
-    """Raise a ValueError if a folder holds anything but what is left of a run that was killed before its first checkpoint."""
+    """Raise a ValueError unless a folder is missing, empty, or left by a run that was killed before its first checkpoint."""
     names = {file.name for file in path.iterdir()} if path.exists() else set()
     free = all(name == _LOCK or _PART.fullmatch(name) or _UNBORN.fullmatch(name) for name in names)
     if free and "config.json" in names:
         try:
             read_saved(path)
-        except ValueError:  # of something else
+        except ValueError:  # the config.json of something else
             free = False
     if not free or read_last_metrics(path) is not None:
         raise ValueError(f"{path} is not empty; give --out a new folder, or continue that run with --resume {path}")
 
 
 def has_checkpoint(path: pathlib.Path) -> bool:
-    """Whether a run folder has a checkpoint; if not, the run was killed before its first one, and begins anew."""
+    """Whether a run folder has a checkpoint. If not, the run was killed before its first one, and resuming begins anew."""
     return (path / "checkpoint.pt").is_file()
 
 
@@ -282,18 +283,18 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """What is in the config.json of a run folder: the fields of its TrainConfig, and the versions of packages and machine."""
+    """The content of config.json in a run folder: the fields of its TrainConfig, and the versions of packages and machine."""
 
     config: dict[str, Any]
     versions: dict[str, str]
 
 
 def read_saved(path: pathlib.Path) -> Saved:
-    """The config.json of a run folder.
+    """Read config.json in a run folder.
 
     Raises:
-        NoRunError: it is no run folder.
-        RunError: its config.json is damaged.
+        NoRunError: the folder is not a run folder.
+        RunError: config.json is damaged.
     """
     file = path / "config.json"
     if not file.is_file():
@@ -310,11 +311,11 @@ def read_saved(path: pathlib.Path) -> Saved:
 
 
 def read_checkpoint(path: pathlib.Path, device: str = "cpu") -> dict[str, Any]:
-    """The checkpoint of a run folder, with "agent" (and in it "step" and "policy"), "random" and "seconds"; reading it never
-    runs code.
+    """The checkpoint of a run folder: a dict with "agent" (which has "step" and "policy"), "random" and "seconds". Reading it
+    never executes code from the file.
 
     Raises:
-        RunError: there is none yet, or it is damaged.
+        RunError: there is no checkpoint yet, or it is damaged.
     """
     file = path / "checkpoint.pt"
     if not has_checkpoint(path):
@@ -323,7 +324,7 @@ def read_checkpoint(path: pathlib.Path, device: str = "cpu") -> dict[str, Any]:
         saved = torch.load(file, map_location=device, weights_only=True)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever a damaged or foreign file makes torch say
+    except Exception as error:  # torch raises many kinds of errors for damaged or foreign files
         raise RunError.damaged(file, f"it cannot be read as a checkpoint (weights_only): {first_line(error)}") from error
     parts = {"agent": dict, "random": list, "seconds": float}
     wrong = [name for name, kind in parts.items() if not isinstance(saved, dict) or not isinstance(saved.get(name), kind)]
@@ -331,18 +332,18 @@ def read_checkpoint(path: pathlib.Path, device: str = "cpu") -> dict[str, Any]:
         parts = {"step": int, "policy": dict}
         wrong = [name for name, kind in parts.items() if not isinstance(saved["agent"].get(name), kind)]
     if wrong:
-        raise RunError.damaged(file, f"it is no checkpoint of a run, for it has no {' and no '.join(wrong)}")
+        raise RunError.damaged(file, f"it is not the checkpoint of a run, since it has no {' and no '.join(wrong)}")
     return saved
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line: of torch's lists of what does not fit, the first."""
+    """The first line of an error's message; of torch's message about a state_dict that does not fit, the first problem."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[1] if lines[0].startswith("Error(s) in loading") and len(lines) > 1 else lines[0]
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The metrics of a run folder, a dict per line; a last line that was cut by a kill is left out.
+    """The metrics of a run folder, a dict per line. A last line that was cut off by a kill is left out.
 
     Raises:
         RunError: another line is damaged.
@@ -364,10 +365,10 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def read_last_metrics(path: pathlib.Path) -> dict[str, Any] | None:
-    """The last whole line of the metrics of a run folder, without reading the others; None if there is none yet.
+    """The last complete line of a run folder's metrics, without reading the whole file; None if there is no line yet.
 
     Raises:
-        RunError: it is damaged.
+        RunError: the line is damaged.
     """
     path = path / "metrics.jsonl"
     try:
@@ -379,7 +380,7 @@ def read_last_metrics(path: pathlib.Path) -> dict[str, Any] | None:
     for line in reversed(lines):
         try:
             metrics = json.loads(line)
-        except ValueError:  # cut by a kill, or by the beginning of what was read
+        except ValueError:  # a line cut off by a kill, or the first line read, whose beginning is missing
             continue
         _check_metrics(path, "its last line", metrics)
         return metrics
@@ -387,7 +388,7 @@ def read_last_metrics(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _check_metrics(file: pathlib.Path, line: str, metrics: Any) -> None:
-    """Raise a RunError unless a line of metrics is a dict of numbers, among them a whole "step"."""
+    """Raise a RunError unless a line of metrics is a dict of numbers, among them an integer "step"."""
     if not isinstance(metrics, dict) or type(metrics.get("step")) is not int:
         raise RunError.damaged(file, f'{line} must be an object with a whole number as "step"')
     for name, value in metrics.items():

@@ -31,12 +31,12 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Such as "1 run" and "2 runs"."""
+    """A number with its noun, such as "1 run" or "2 runs"."""
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
 def as_text(value: Any) -> str:
-    """A value of a table."""
+    """Format a value of a table cell."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -1,6 +1,6 @@
-"""Where the metrics of a run are shown: TensorBoard always, Weights & Biases and MLflow where a configuration names them.
+"""Trackers that show the metrics of a run: always TensorBoard, and Weights & Biases or MLflow if the configuration names them.
 
-A training depends on none of them: where one fails, that is said once, and it is left out from then on.
+Training does not depend on any tracker: if one fails, a warning is logged once and that tracker is not used any more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger("hadamem")
 
 
 class Tracker(ABC):
-    """Shows the metrics of a run. Make one with `made`, which fails softly, as all else of it."""
+    """Shows the metrics of a run. An error in `begin` is caught by `failing_softly`; `Trackers` guards the other calls."""
 
     name: str
     failed = False
@@ -34,11 +34,11 @@ class Tracker(ABC):
 
     @abstractmethod
     def begin(self, path: pathlib.Path, config: Mapping[str, Any], first_step: int) -> None:
-        """A run begins, or goes on: `path` is its folder; points from `first_step` on that are there already are void."""
+        """Begin or continue the run in the folder `path`. Points from `first_step` on that already exist are not valid."""
 
     @abstractmethod
     def add(self, step: int, scalars: Mapping[str, float]) -> None:
-        """A point of each of the curves."""
+        """Add a point at `step` to the curve of each scalar."""
 
     @abstractmethod
     def attach(self, file: pathlib.Path) -> None:
@@ -46,11 +46,11 @@ class Tracker(ABC):
 
     @abstractmethod
     def end(self) -> None:
-        """No more points."""
+        """Finish: no more points follow."""
 
     @contextlib.contextmanager
     def failing_softly(self) -> Iterator[None]:
-        """Inside, an error ends the tracking and nothing else."""
+        """Within this context, an error ends this tracker, and the training goes on."""
         try:
             yield
         except Exception as error:
@@ -61,7 +61,7 @@ class Tracker(ABC):
 
 
 class TensorBoard(Tracker):
-    """Events in the run's folder."""
+    """Writes TensorBoard event files into the run folder."""
 
     name = "TensorBoard"
     _file: IO[bytes] | None = None
@@ -70,7 +70,7 @@ class TensorBoard(Tracker):
         """See Tracker."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"  # read in this order
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"  # TensorBoard reads in name order
         self._file = (path / name).open("xb")
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.START)
@@ -85,7 +85,7 @@ class TensorBoard(Tracker):
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def attach(self, file: pathlib.Path) -> None:
-        """It is in the same folder."""
+        """Do nothing: the file is in the run folder already, beside the events."""
 
     def end(self) -> None:
         """See Tracker."""
@@ -101,13 +101,13 @@ class TensorBoard(Tracker):
 
 
 class WeightsAndBiases(Tracker):
-    """A run of Weights & Biases, whose files lie in the run's folder. What its own environment variables say holds:
-    WANDB_MODE=offline sends nothing, WANDB_PROJECT names another project. It measures processor and memory by itself."""
+    """A run of Weights & Biases, whose files lie in the run folder. The environment variables of Weights & Biases apply:
+    WANDB_MODE=offline sends nothing, WANDB_PROJECT names another project. It records processor and memory use by itself."""
 
     name = "Weights & Biases"
 
     def begin(self, path: pathlib.Path, config: Mapping[str, Any], first_step: int) -> None:
-        """See Tracker; a run that goes on has the same id."""
+        """See Tracker; a run that is continued keeps its id."""
         import wandb
 
         project = os.environ.get("WANDB_PROJECT", "hadamem")
@@ -133,13 +133,13 @@ class WeightsAndBiases(Tracker):
 
 
 class MLflow(Tracker):
-    """A run of MLflow in the experiment that MLFLOW_EXPERIMENT_NAME names, "hadamem" without it; where it is written,
-    MLFLOW_TRACKING_URI says. Processor and memory are measured where psutil is installed."""
+    """A run of MLflow. The environment variable MLFLOW_EXPERIMENT_NAME names its experiment ("hadamem" if unset), and
+    MLFLOW_TRACKING_URI says where it is stored. Processor and memory use are recorded if psutil is installed."""
 
     name = "MLflow"
 
     def begin(self, path: pathlib.Path, config: Mapping[str, Any], first_step: int) -> None:
-        """See Tracker; a run that goes on has the same id."""
+        """See Tracker; a run that is continued keeps its id."""
         import mlflow
         from mlflow.entities import Param
 
@@ -179,30 +179,30 @@ class MLflow(Tracker):
             self._client.set_terminated(self._id, "FAILED" if self.failed else "FINISHED")
 
 
-#: Names for --track, with what they make and the package that it takes.
+#: Values of --track, each with its tracker class and the package that the tracker needs.
 TRACKERS: dict[str, tuple[type[Tracker], str]] = {"wandb": (WeightsAndBiases, "wandb"), "mlflow": (MLflow, "mlflow")}
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise a ValueError for a name that is none of TRACKERS."""
+    """Raise a ValueError for a name that is not in TRACKERS."""
     for name in names:
         if name not in TRACKERS:
             raise ValueError(f"track holds {name!r}; it may hold {' and '.join(TRACKERS)}")
 
 
 def require(names: Sequence[str]) -> None:
-    """Raise a ModuleNotFoundError, with what to install, unless the packages of these are there."""
+    """Raise a ModuleNotFoundError that says what to install, unless the packages of the named trackers are installed."""
     for name in names:
         check_installed(TRACKERS[name][1], name)
 
 
 class Trackers:
-    """TensorBoard and all that are named, as one.
+    """TensorBoard and the named trackers, used together.
 
     Args:
-        names: of TRACKERS.
+        names: names in TRACKERS.
         path: folder of the run.
-        config: of the run.
+        config: configuration of the run.
         first_step: see `Tracker.begin`.
     """
 
@@ -223,7 +223,7 @@ class Trackers:
                 tracker.attach(file)
 
     def close(self) -> None:
-        """No more points."""
+        """End all trackers."""
         for tracker in self._working():
             with tracker.failing_softly():
                 tracker.end()
@@ -233,7 +233,7 @@ class Trackers:
 
 
 def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """The entries of nested dicts, with the names of all levels."""
+    """The entries of nested dicts, under names such as "ppo.network.inputs" that join the names of all levels."""
     for name, value in config.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{name}.")

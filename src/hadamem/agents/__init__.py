@@ -1,4 +1,4 @@
-"""Learning algorithms, one readable file each, and what they share: rollouts, replay, training, evaluation."""
+"""Learning algorithms, one readable file each, and their shared parts: rollouts, replay, training, evaluation."""
 
 from .config import TrainConfig
 from .evaluation import evaluate

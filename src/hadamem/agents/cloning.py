@@ -1,8 +1,8 @@
 """Behaviour cloning (Pomerleau, 1991) with a memory: a policy learns to do what recorded episodes show.
 
-Episodes are laid end to end in lanes, each as if an environment played them again: the memory's state goes on from one piece of
-a lane to the next, as it does from rollout to rollout in PPO, whose policy this is. The critic learns the discounted returns of
-the episodes, so that PPO can go on from there.
+Episodes are laid end to end in lanes, as if an environment played them again in each lane. The memory's state is carried from
+one piece of a lane to the next, as PPO carries it from rollout to rollout. The policy is PPO's, and its critic learns the
+discounted returns of the episodes, so that PPO can continue the training.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Recorded:
     """S steps of recorded episodes, one after the other.
 
     Attributes:
-        obs: (S, D) float32, what the policy would have seen.
-        action: (S, K), as the agent would have said them.
-        value: (S,), the discounted sum of the rewards from this step on.
-        begin: where the episodes begin, and S.
-        mean_return: of the episodes.
+        obs: (S, D) float32, the observations as rows of the policy's inputs.
+        action: (S, K), the actions in the form in which the agent gives them.
+        value: (S,), the discounted sum of the rewards from each step on.
+        begin: the first step of each episode, followed by S.
+        mean_return: mean return of the episodes.
     """
 
     obs: Tensor
@@ -46,7 +46,7 @@ class Recorded:
 
 
 def open_data(data: str) -> Any:
-    """A Minari data set, by its id or its folder.
+    """Open a Minari data set, given by its id or its folder.
 
     Raises:
         ModuleNotFoundError: Minari is not installed.
@@ -62,20 +62,20 @@ def open_data(data: str) -> Any:
             return MinariDataset(folder / "data")
         return minari.load_dataset(data)
     except (FileNotFoundError, ValueError) as error:
-        raise ValueError(f"{data} is no Minari data set here ({error}); `minari list local` shows those that are") from error
+        raise ValueError(f"{data} is no Minari data set here ({error}); `minari list local` shows all") from error
 
 
 def read_episodes(episodes: Iterable[Any], interface: Interface, gamma: float, name: str) -> Recorded:
-    """Minari's episodes as what a policy would have seen and done.
+    """Convert Minari's episodes to the observations and actions of a policy.
 
     Args:
-        episodes: with observations (T + 1, ...), actions (T, ...) and rewards (T,), nested as the spaces are.
-        interface: of the policy.
-        gamma: discount per step of the returns.
-        name: of the data set, for errors.
+        episodes: episodes with observations (T + 1, ...), actions (T, ...) and rewards (T,), nested as the spaces are.
+        interface: interface of the policy.
+        gamma: discount of the returns, per step.
+        name: name of the data set, for error messages.
 
     Raises:
-        ValueError: there are none, or they are not of the policy's spaces.
+        ValueError: there are no episodes, or an episode does not fit the policy's spaces.
     """
     obs, action, value, lengths, returns = list[Tensor](), list[Tensor](), list[Tensor](), [0], list[float]()
     for number, episode in enumerate(episodes):
@@ -83,7 +83,7 @@ def read_episodes(episodes: Iterable[Any], interface: Interface, gamma: float, n
         T = len(rewards)
         try:
             rows = np.zeros((T, interface.layout.size), np.float32)
-            observations = rows_of(episode.observations, 0, T)  # the last one led to no action
+            observations = rows_of(episode.observations, 0, T)  # no action follows the last observation
             interface.write(observations, rows, single=False)
             interface.write_mask(observations, None, rows, single=False)
             taken = interface.actions.from_environment(episode.actions).reshape(T, -1)
@@ -111,18 +111,18 @@ def _discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
 
 
 class Cloning:
-    """A policy and what it imitates. `iterate` learns once from a piece of every lane.
+    """A policy and the recorded episodes that it imitates. `iterate` learns once from the next piece of every lane.
 
         L = -log pi(a) + w_v ((V - R) / s)^2
 
-    R: discounted returns; s: their deviation.
+    R: discounted returns; s: their standard deviation.
 
     Args:
-        policy: on its device.
-        interface: between its rows and the spaces of the data.
+        policy: the policy, on its device.
+        interface: interface between the policy's rows and the spaces of the data.
         config: its num_envs is the number of lanes, and num_steps the length of a piece.
-        total_steps: of the whole run, for the learning-rate schedule.
-        data: see `open_data`.
+        total_steps: steps of the whole run, for the learning-rate schedule.
+        data: id or folder of the data set, see `open_data`.
     """
 
     own: tuple[str, ...] = ("state", "lanes")
@@ -134,8 +134,8 @@ class Cloning:
         self.recorded = read_episodes(open_data(data).iterate_episodes(), interface, config.gamma, data)
         lanes = distributed.share(config.num_envs, "num_envs")
         self.state = policy.initial_state(lanes)
-        self.episode = np.zeros(lanes, np.int64)  # that each lane plays
-        self.at = self.recorded.begin[1:][self.episode]  # its next step; these have played theirs to the end
+        self.episode = np.zeros(lanes, np.int64)  # the episode that each lane plays
+        self.at = self.recorded.begin[1:][self.episode]  # next step of each lane: at first the end, so that episodes are drawn
         self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
 
     def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:

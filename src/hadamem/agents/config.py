@@ -1,4 +1,4 @@
-"""What to train on what, and how: the configuration of a run."""
+"""The configuration of a training run: its task, agent and memory, and how to train."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .ppo import PPOConfig
 from .r2d2 import R2D2Config
 from .sac import SACConfig
 
-#: Settings of the machine. What is learned does not depend on them, but for numbers drawn and roundings.
+#: Settings of the machine. They do not change what is learned, except through random numbers and rounding.
 OF_THE_MACHINE = frozenset({"device", "threads", "env_workers", "processes", "track", "checkpoint_every"})
 
-#: Learning algorithms by name, each with the class of its options.
+#: Classes of options of the learning algorithms, by the name of the algorithm.
 ALGORITHMS: dict[str, type[PPOConfig] | type[SACConfig] | type[R2D2Config]] = {
     "ppo": PPOConfig,
     "sac": SACConfig,
@@ -30,73 +30,76 @@ ALGORITHMS: dict[str, type[PPOConfig] | type[SACConfig] | type[R2D2Config]] = {
 
 @dataclass
 class TrainConfig:
-    """What to train on what, and how."""
+    """Configuration of a training run: its task, agent and memory, and how to train."""
 
     env: str = "popgym-RepeatPreviousEasy-v0"
-    """task to train on: any Gymnasium id, or package.module:Name-v0 for one of your own"""
+    """task to train on: any Gymnasium id, or package.module:Name-v0 for an environment of your own"""
     env_options: tuple[str, ...] = ()
     """options of the task as name=value, which are passed to its environment as keyword arguments"""
     agent: Literal["ppo", "sac", "r2d2"] = "ppo"
-    """learning algorithm: PPO (on-policy), soft actor-critic or R2D2 (off-policy, R2D2 for discrete actions); each has options
-    of its own"""
+    """learning algorithm: PPO (on-policy), soft actor-critic or R2D2 (off-policy, R2D2 for discrete actions only); each has its
+    own options"""
     memory: str = "shm"
-    """memory of the agent, one of those that `hadamem list memories` shows"""
+    """memory of the agent, by name; `hadamem list memories` shows all names"""
     memory_size: int | None = None
     """size of the memory, in its own unit (SHM: H of its H x H matrix; GRU: hidden units); None: the memory's own default"""
     memory_options: tuple[str, ...] = ()
-    """options of the memory as name=value, as `hadamem list memories` shows them; each replaces the preset's of that name"""
+    """options of the memory as name=value, as `hadamem list memories` shows them; each replaces the preset's option of that
+    name"""
     steps: int = 1_000_000
     """environment steps to train for, all environments together"""
     data: str | None = None
     """recorded episodes to imitate instead of acting, as `hadamem clone` does: the id of a Minari data set, or its folder"""
     start_from: str | None = None
-    """folder of a run of the same memory and network, whose policy is where the training starts; None: random weights"""
+    """folder of a run with the same memory and network; the training starts with its policy. None: random weights"""
     seed: int = 0
     """seed of all random generators"""
     inputs: tuple[str, ...] | None = None
-    """inputs of the agent: obs, action and reward, where the last two are those of the previous step; None: obs, with PPO also
-    those that the task declares to need, and with SAC or R2D2 those with an embedding of at least one feature"""
+    """inputs of the agent: obs, action and reward, where action and reward are those of the previous step; None: obs, with PPO
+    also the inputs that the task says it needs, with SAC and R2D2 also action and reward if their embedding size is not 0"""
     observe: tuple[str, ...] = ()
-    """parts of a nested observation that the agent sees, by their names, as position or goal.position; none: all"""
+    """parts of a nested observation that the agent sees, by name, such as position or goal.position; none given: all parts"""
     channels: Channels | None = None
-    """whether the first or the last axis of pictures counts channels; None: their shapes tell"""
+    """whether the first or the last axis of pictures holds the channels; None: decided by the shape of the pictures"""
     wrappers: tuple[str, ...] = ()
-    """wrappers of the environment, package.module:name of classes or functions that take it, the first innermost"""
+    """wrappers of the environment, each package.module:name of a class or function that takes the environment; the first one is
+    the innermost"""
     frame_skip: int = 1
     """steps for which each action is repeated, in environments whose observations are pictures"""
     gray: bool = False
-    """whether pictures in colour become gray"""
+    """whether colour pictures are converted to gray"""
     resize: tuple[int, int] | None = None
     """height and width to which pictures are resized, in pixels, such as 84 84; needs OpenCV (hadamem[pictures])"""
     joint_actions: bool = False
-    """whether an action of several choices (MultiDiscrete, MultiBinary) is played as one, with a choice for every combination:
-    then a policy can say "any of these but that one"; the more combinations, the longer it takes to try them"""
+    """whether an action of several choices (MultiDiscrete, MultiBinary) is played as a single choice among all combinations, so
+    that a policy can avoid one particular combination; with more combinations, exploration takes longer"""
     batched: bool = True
-    """whether to use the batched version of the task where there is one; it is faster and gives the same episodes"""
+    """whether to use the batched version of the task, if it has one, which is faster and gives the same episodes"""
     env_workers: int | None = None
-    """processes that step the environments side by side; 0: none, this process steps one after the other; None: what pays for
-    environments of this kind, found out at the start (not for batched tasks). Episodes are the same"""
+    """processes that step the environments in parallel; 0: none, this process steps one environment after the other; None:
+    chosen from the time of a step, measured at the start. The episodes do not depend on it. Not for batched tasks"""
     processes: int = 1
-    """processes of this machine that train together, each with its share of the environments and of every minibatch; with a GPU
-    for each if the device is cuda. Started by torchrun, the training has as many as that says, on any number of machines"""
+    """processes on this machine that train together, each with its share of the environments and of every minibatch, and with a
+    GPU of its own if the device is cuda; under torchrun, torchrun sets their number, on any number of machines"""
     device: str = "cpu"
     """device that the networks run on: cpu, cuda, cuda:1, ..."""
     threads: int | None = None
-    """number of processor threads to use; None: one where a gradient step is small, for which more only wait for each other,
-    else all"""
+    """number of processor threads to use; None: one if gradient steps are small, since more threads would mostly wait for each
+    other, otherwise all"""
     track: tuple[str, ...] = ()
-    """where the metrics are shown beside TensorBoard: wandb, mlflow or both; their own environment variables say how, as
-    WANDB_MODE=offline"""
+    """where the metrics are shown besides TensorBoard: wandb, mlflow or both; their own environment variables configure them,
+    such as WANDB_MODE=offline"""
     checkpoint_every: float = 20.0
     """seconds between checkpoints"""
     evaluate_every: int | None = None
-    """environment steps between evaluations during training, which play the same episodes every time, greedily; the policy that
-    did best is kept in the folder best of the run's own. None: never"""
+    """environment steps between evaluations during training, which play the same episodes every time, greedily; the policy with
+    the best evaluation is kept in the folder best inside the run folder. None: never"""
     evaluate_episodes: int | None = None
-    """episodes of each evaluation during training; None: every task once where the environment has a list of tasks, 200
-    elsewhere"""
+    """episodes of each evaluation during training; None: every task once if the environment has a list of tasks, otherwise
+    200"""
     evaluate_options: tuple[str, ...] = ()
-    """options of the task as name=value that take the place of --env-options in every evaluation, such as split=eval"""
+    """options of the task as name=value for evaluations, added to --env-options and replacing those of the same name, such as
+    split=eval"""
     ppo: PPOConfig | None = None
     """options of PPO; None unless it is the agent"""
     sac: SACConfig | None = None
@@ -130,7 +133,7 @@ class TrainConfig:
 
 
 def config_from_dict(saved: dict[str, Any]) -> TrainConfig:
-    """The configuration that `dataclasses.asdict` made such a dict of, be it as JSON.
+    """The configuration from a dict that `dataclasses.asdict` made of it, also after saving as JSON.
 
     Raises:
         ValueError: a field is unknown, of another type, or out of range.
@@ -142,8 +145,8 @@ def load_config(path: pathlib.Path) -> TrainConfig:
     """The configuration of a run folder.
 
     Raises:
-        NoRunError: it is no run folder.
-        RunError: its config.json is damaged, or of a version with other settings.
+        NoRunError: the folder is not a run folder.
+        RunError: config.json is damaged, or written by a version with other settings.
     """
     saved = read_config(path)
     try:
@@ -153,6 +156,6 @@ def load_config(path: pathlib.Path) -> TrainConfig:
 
 
 def seed_for(seed: int, purpose: str) -> int:
-    """A seed of its own for every purpose, unrelated to those of neighbouring seeds."""
+    """A separate seed for each purpose, unrelated to the seeds derived from neighbouring values of `seed`."""
     words = np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1)
-    return int(words[0] >> 2)  # environments count up from it: stay clear of the largest
+    return int(words[0] >> 2)  # environment i adds i to the seed: leave room below the largest integer

@@ -1,6 +1,6 @@
-"""How good a policy is: whole episodes on fresh seeds, every environment contributing its share.
+"""Evaluation of a policy: whole episodes on fresh seeds, a fixed number from each environment.
 
-Taking the first episodes that end would favour short ones; so each environment is asked for a fixed number of its own.
+Taking the first episodes that end in any environment would favour short ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..envs.vector import Episode
 from ..networks import Policy
 from .rollout import Player
 
-#: Steps after which an evaluation cuts an episode of an environment without a limit.
+#: Steps after which an evaluation truncates an episode, if the environment has no time limit of its own.
 MAX_STEPS = 10_000
 
 
@@ -59,14 +59,15 @@ def evaluate(
     """Play `episodes` episodes.
 
     Args:
-        env: freshly made.
-        policy: who plays; None for random actions.
-        episodes: how many, at least 1.
-        greedy: the most likely action instead of a random one.
-        progress: called with the number of episodes played so far, and of steps that each environment has made.
-        tasks: which of `env.num_tasks` tasks each environment begins with; none: drawn by the environment.
-        max_steps: episodes are cut after so many where the environment has no limit of its own; a notice says how many were.
-        partial: on Ctrl-C, end with the episodes played so far, if there are any.
+        env: newly made environments.
+        policy: the policy that plays; None: random actions.
+        episodes: number of episodes, at least 1.
+        greedy: take the most likely action instead of a random one.
+        progress: called with the number of episodes played so far, and the number of steps made in each environment.
+        tasks: which of the `env.num_tasks` tasks each environment begins with; None: drawn by the environment.
+        max_steps: steps after which episodes are truncated if the environment has no limit of its own; a notice gives their
+            number.
+        partial: on Ctrl-C, return the result of the episodes played so far, if there are any.
     """
     check_number("episodes", episodes, at_least=1)
     check_number("max_steps", max_steps, at_least=1)
@@ -91,7 +92,7 @@ def evaluate(
     except KeyboardInterrupt:
         if not (partial and played):
             raise
-        notice(f"{env.id}: stopped after {len(played)} of {episodes} episodes, among which short ones are more frequent")
+        notice(f"{env.id}: stopped after {len(played)} of {episodes} episodes, among which short episodes are overrepresented")
         episodes = len(played)
     if may_be_cut and (cut := sum(episode.length == max_steps for episode in played)):
         notice(

@@ -1,4 +1,4 @@
-"""How a training tells how far it is, and how it is asked to stop; neither may cost what was learned."""
+"""Showing the progress of a training, and stopping it on a signal. An error in showing the progress does not end it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger("hadamem")
 
 @contextmanager
 def shown(bar: Progress) -> Iterator[Callable[..., None]]:
-    """`Progress.update`. Once it fails, since its terminal or the reader of its pipe is gone, no more progress is shown."""
+    """Yield `Progress.update` without its errors: once it fails, such as on a closed terminal or pipe, no progress is shown."""
     shown = True
 
     def try_to(show: Callable[..., object], *values: Any) -> None:
@@ -37,24 +37,24 @@ def shown(bar: Progress) -> Iterator[Callable[..., None]]:
 
 @contextmanager
 def stop_asked(say: bool) -> Iterator[list[int]]:
-    """A list that is no longer empty once the user has asked to stop; `say`: that it will."""
+    """Yield a list that becomes non-empty when a signal asks the training to stop; with `say`, also print that it will stop."""
     asked: list[int] = []
 
     def ask(number: int, frame: Any) -> None:
         asked.append(number)
-        for which in (signal.SIGINT, signal.SIGTERM):  # the next one ends the program at once
+        for which in (signal.SIGINT, signal.SIGTERM):  # the next such signal ends the program at once
             signal.signal(which, before[which])
         with suppress(OSError):  # the terminal may be gone
             if not say:
                 return
-            print("\nstopping after this iteration, with a checkpoint; once more: at once", file=sys.stderr, flush=True)
+            print("\nstopping after this iteration, with a checkpoint; Ctrl-C again: at once", file=sys.stderr, flush=True)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup sets it to be ignored
         numbers.append(signal.SIGHUP)
     try:
         before = {number: signal.signal(number, ask) for number in numbers}
-    except ValueError:  # not the main thread: its owner decides when to stop
+    except ValueError:  # not in the main thread, which is the only one that may set handlers
         yield asked
         return
     try:

@@ -1,4 +1,4 @@
-"""What the learning algorithms have in common around a loss."""
+"""Steps that the learning algorithms share: learning rate, gradient step, and means of the loss terms."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .. import distributed
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Of all weights."""
+    """Set the learning rate of all weights."""
     for group in optimiser.param_groups:
         group["lr"] = rate
 
 
 def gradient_step(loss: Tensor, optimiser: torch.optim.Optimizer, network: nn.Module, max_norm: float | None) -> Tensor | None:
-    """One step of a network's optimiser, the gradient averaged over the processes and cut to a norm of `max_norm`.
+    """One step of a network's optimiser, with the gradient averaged over the processes and clipped to the norm `max_norm`.
 
     Returns:
-        The norm before it was cut; None without a limit.
+        The norm of the gradient before clipping; None if there is no limit.
     """
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -31,7 +31,7 @@ def gradient_step(loss: Tensor, optimiser: torch.optim.Optimizer, network: nn.Mo
 
 
 def mean_terms(all_terms: Sequence[dict[str, Tensor]]) -> dict[str, float]:
-    """The mean of each term of the last gradient step over all steps that have it, and over the processes."""
+    """The mean over gradient steps and processes of each term that the last step has; steps without the term are left out."""
     names = list(all_terms[-1])
     means = [torch.stack([terms[name] for terms in all_terms if name in terms]).mean() for name in names]
     return dict(zip(names, distributed.mean(torch.stack(means)).tolist(), strict=True))

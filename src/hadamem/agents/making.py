@@ -1,4 +1,4 @@
-"""Making what a configuration speaks of: its environments, its policy, its agent."""
+"""Makes the environments, the policy and the agent that a configuration describes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .sac import SAC
 
 
 def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any) -> VectorEnvironment:
-    """The task of a configuration, `num_envs` times; `more` options of the environment, such as its render_mode."""
+    """Make `num_envs` environments of a configuration's task; `more`: further options of the task, such as render_mode."""
     inputs = config.inputs
     if inputs is None and config.off_policy is not None:
         inputs = config.off_policy.network.inputs
@@ -44,7 +44,7 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any)
 
 
 def make_single(config: TrainConfig) -> gymnasium.Env[Any, Any]:
-    """One environment of the task of a configuration, as it is, without rows."""
+    """Make one environment of a configuration's task as a plain Gymnasium environment, in its own spaces."""
     return make_one(config.env, tasks.parse_options(config.env, config.env_options), _changes(config))
 
 
@@ -54,7 +54,7 @@ def _changes(config: TrainConfig) -> Changes | None:
 
 
 def make_policy(config: TrainConfig, env: VectorEnvironment | Interface) -> Policy:
-    """The network that acts, untrained, on its device."""
+    """Make the policy of a configuration, untrained, on the device of this process."""
     policy: Policy
     if config.ppo is not None:
         memory = _memory(config)
@@ -76,12 +76,12 @@ def _memory(config: TrainConfig) -> MemoryChoice:
 
 
 class Agent(Protocol):
-    """What the training loop knows of a learning algorithm.
+    """The interface of a learning algorithm to the training loop.
 
     Attributes:
-        policy: who acts.
+        policy: the policy that acts.
         step: environment steps so far, of all processes.
-        own: parts of its state that are this process's; the others are the same in all processes that train together.
+        own: names of the parts of `state_dict` that differ between processes that train together; all other parts are equal.
     """
 
     policy: Any
@@ -96,18 +96,18 @@ class Agent(Protocol):
         """A round of acting and learning. `on_step` is called after each step with the environment steps so far.
 
         Returns:
-            metrics, among them the mean return of the latest episodes as "return", NaN while too few have ended.
+            metrics, including "return", the mean return of the latest episodes (NaN while too few episodes have ended).
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything to go on with; the weights of the policy as "policy"."""
+        """Everything that is needed to continue the training; the weights of the policy are under "policy"."""
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from there; without the parts `own`, with new episodes."""
+        """Continue from `saved`; if the parts named in `own` are missing, new episodes begin."""
 
 
 def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path | None = None) -> Agent:
-    """The agent of a configuration; `folder` is where it may keep what does not fit into a checkpoint, such as a replay."""
+    """Make the agent of a configuration. In `folder` it may keep data that is too large for a checkpoint, such as a replay."""
     policy = make_policy(config, env)
     if isinstance(policy, ActorCritic):
         assert config.ppo is not None
@@ -128,17 +128,17 @@ def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path
 
 
 def draw_apart(config: TrainConfig, step: int = 0) -> None:
-    """Let this process draw other numbers than those it trains together with."""
+    """Seed this process so that it draws other random numbers than the processes that it trains together with."""
     if distributed.rank() or step:
         torch.manual_seed(seed_for(config.seed, f"process {distributed.rank()} after {step}"))
 
 
 def make_share(config: TrainConfig, step: int) -> VectorEnvironment:
-    """The environments of this process, for a training that has made so many steps."""
+    """Make this process's share of the environments, for a training that has made `step` steps."""
     num_envs = distributed.share(config.algorithm.num_envs, "num_envs")
     if config.ppo is not None and num_envs % config.ppo.minibatches:
         raise ValueError(f"minibatches is {config.ppo.minibatches}; it must divide the {num_envs} environments of each process")
-    # where environments cannot be saved, a resumed run must not meet its first episodes again
+    # if environments cannot be saved, a resumed run must not play its first episodes again
     seed = seed_for(config.seed, f"environment after {step}" if step else "environment")
     env = make_environment(config, num_envs, seed + distributed.rank() * num_envs)
     if env.num_envs != num_envs:

@@ -1,4 +1,4 @@
-"""What to say of a loss that is no longer finite: where it began, and what is likely to have caused it."""
+"""The error for a loss that is no longer finite: it says where the first such value is, and lists likely causes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def not_finite(
     data: Mapping[str, Tensor],
     again: Callable[[], Any],
 ) -> FloatingPointError:
-    """The error for a loss that is no longer finite, before the step of the optimiser that would spread it.
+    """Make the error for a loss that is not finite, to be raised before the optimiser step that would spoil the weights.
 
     Args:
         step: environment steps so far.
-        terms: of the loss, by name, in the order in which they are told.
-        networks: those that the loss is made with, by name.
-        data: what the loss was computed from.
+        terms: terms of the loss, by name; the first one that is not finite is reported.
+        networks: networks that the loss was computed with, by name.
+        data: tensors that the loss was computed from, by name.
         again: computes the loss once more.
     """
     first = next((name for name, term in terms.items() if not term.isfinite().all()), "their sum")
@@ -44,7 +44,7 @@ def not_finite(
 
 
 def _weight(networks: Mapping[str, nn.Module]) -> str | None:
-    """The first weight that is not finite."""
+    """The name of the first weight that is not finite; None if all are finite."""
     for network, module in networks.items():
         for name, weight in module.named_parameters():
             if not weight.isfinite().all():
@@ -53,7 +53,7 @@ def _weight(networks: Mapping[str, nn.Module]) -> str | None:
 
 
 def _layer(networks: Mapping[str, nn.Module], again: Callable[[], Any]) -> str | None:
-    """The first layer whose output is not finite."""
+    """The name of the first layer whose output is not finite; None if all are finite."""
     found: list[str] = []
 
     def watch(name: str) -> Callable[..., None]:

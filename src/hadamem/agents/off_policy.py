@@ -1,8 +1,8 @@
-"""What agents that learn from a replay have in common: acting into it, and learning as often as that allows.
+"""The part that agents with a replay share: acting, storing the steps in the replay, and learning from it.
 
-SHM calibrates with random rows of theta, drawn by a clock. Each episode is given a clock when it starts; the policy plays it
-with that clock, the replay keeps it, and whoever meets the episode again begins with it. So learning and target network see the
-same rows for the same data, today and at the next update.
+SHM calibrates with random rows of its table theta, chosen by a counter called the clock. Each episode starts with a random
+clock; the policy plays the episode with that clock, the replay stores it, and every later pass over the episode starts with it.
+So the learning network and the target network use the same rows for the same data, in every update.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from .rollout import EpisodeStats, Player
 
 @dataclass
 class OffPolicyConfig:
-    """What every agent that learns from a replay can be set."""
+    """Options of every agent that learns from a replay."""
 
     num_envs: int = 10
-    """number of environments that are stepped side by side"""
+    """number of environments that are stepped in parallel"""
     num_steps: int = 50
     """steps taken in each environment between two rounds of updates"""
     updates_per_step: float = 0.1
@@ -39,11 +39,11 @@ class OffPolicyConfig:
     warmup_steps: int = 5_000
     """environment steps that are played with random actions before the first update"""
     batch_size: int = 32
-    """episodes (or slices of them, see --sequence-length) in each update"""
+    """episodes (or slices of episodes, see --sequence-length) in each update"""
     replay_capacity: int = 1_000_000
     """environment steps that the replay buffer holds"""
     sequence_length: int | None = None
-    """learn from slices of episodes, this many steps long, for tasks whose episodes are very long; None: from whole episodes"""
+    """number of steps of the slices of episodes to learn from, for tasks with very long episodes; None: whole episodes"""
     burn_in: int = 0
     """steps before each slice that only bring the memory up to date and are not learned from"""
     learning_rate: float = 3e-4
@@ -51,11 +51,12 @@ class OffPolicyConfig:
     gamma: float = 0.99
     """discount factor of future rewards, per step: 0 counts only the next reward, near 1 the distant ones too"""
     tau: float = 0.005
-    """fraction of the way that the target network moves towards the learning one at each update"""
+    """fraction by which the target network moves towards the learning network at each update"""
     max_grad_norm: float | None = None
-    """largest norm of a network's gradient; longer ones are scaled down to it; None: no limit"""
+    """largest norm of a network's gradient; a gradient with a larger norm is scaled down to it; None: no limit"""
     normalise_rewards: bool = True
-    """whether rewards are divided by the running deviation of their discounted sum, so that their scale does not matter"""
+    """whether rewards are divided by the running standard deviation of their discounted sum, so that their scale does not
+    matter"""
 
     def __post_init__(self) -> None:
         check_fields(self, ("num_envs", "num_steps", "batch_size", "replay_capacity", "sequence_length"), at_least=1)
@@ -70,19 +71,19 @@ class OffPolicyConfig:
 
 
 class OffPolicy(ABC):
-    """A policy, its environments and its replay. `iterate` is one round of acting and learning. Of processes that train
-    together, each acts in its share of the environments, has a replay of its own, and learns from its share of every batch.
+    """A policy, its environments and its replay. `iterate` is one round of acting and learning. If several processes train
+    together, each acts in its share of the environments, has its own replay, and learns from its share of every batch.
 
     Args:
-        policy: who acts, on its device.
-        env: the environments to act in, of this process.
-        config: environments, batches and replay are those of all processes together.
-        folder: where the replay lies; None for in memory.
-        store_states: keep the policy's state where a slice of an episode begins, so that it can be learned from with it.
+        policy: the policy that acts, on its device.
+        env: the environments of this process.
+        config: options; numbers of environments, batch size and replay capacity are totals over all processes.
+        folder: folder of the replay's file; None: the replay is kept in memory.
+        store_states: store the policy's state at the beginning of each slice of an episode, so that learning can start with it.
     """
 
     own: tuple[str, ...] = ("actor", "clock", "replay", "running")
-    #: Networks that a checkpoint holds, beside the optimiser.
+    #: Names of the networks that a checkpoint holds.
     networks: ClassVar[tuple[str, ...]]
     optimiser: torch.optim.Optimizer
     config: OffPolicyConfig
@@ -118,12 +119,12 @@ class OffPolicy(ABC):
 
     @property
     def must_save(self) -> bool:
-        """Whether another iteration could overwrite what the last checkpoint needs."""
+        """Whether another iteration could overwrite replay entries that the last checkpoint refers to."""
         return self.replay.unsaved + 2 * self.config.num_steps > self.replay.spare
 
     def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
-        """Act for some steps, learn as often as that allows, and return metrics; `on_step` is called with the environment steps
-        so far."""
+        """Act for `num_steps` steps in each environment, make the updates due for them, and return metrics. `on_step` is called
+        with the environment steps so far."""
         config, seen, steps = self.config, list[Tensor](), list[Transition]()
         for _ in range(config.num_steps):
             seen.append(self.actor.obs)
@@ -145,7 +146,7 @@ class OffPolicy(ABC):
         return metrics
 
     def _act(self) -> Transition:
-        """One step in every environment, into the replay."""
+        """Take one step in every environment and store it in the replay."""
         actor, config = self.actor, self.config
         start = actor.start.cpu()
         self.clock = torch.where(start, torch.randint(2**62, start.shape), self.clock)
@@ -162,23 +163,23 @@ class OffPolicy(ABC):
 
     @abstractmethod
     def _choose(self) -> Tensor:
-        """The actions (B, K) of the next step, which explore."""
+        """The actions (B, K) of the next step, including exploration."""
 
     def _terminal(self, step: Transition) -> Tensor:
-        """(B,) bool, after which of these steps no value comes."""
+        """(B,) bool, true for steps after which the value is 0."""
         return step.terminated
 
     @abstractmethod
     def _learn_once(self) -> dict[str, Tensor]:
-        """One update from the replay; its terms."""
+        """Make one update from a batch of the replay, and return the terms of its loss."""
 
     def _follow(self, target: nn.Module, network: nn.Module) -> None:
-        """Let a target network take a step towards the one that learns."""
+        """Move the weights of a target network towards those of the learning network, by the fraction `tau`."""
         with torch.no_grad():
             torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), self.config.tau)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs to go on, but for the entries of the replay, which are in its file."""
+        """The state that `load_state_dict` continues from, without the replay's entries, which are in the replay's file."""
         return {
             "step": self.step,
             **{name: getattr(self, name).state_dict() for name in (*self.networks, "optimiser", "reward_scale")},
@@ -191,11 +192,11 @@ class OffPolicy(ABC):
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from a state that `state_dict` returned."""
         self.step = saved["step"]
-        self.updates_due = saved["updates_due"] if "updates_due" in saved else saved["owed"]  # its older name
+        self.updates_due = saved["updates_due"] if "updates_due" in saved else saved["owed"]  # name in older checkpoints
         scale = dict(saved["reward_scale"])
-        running = scale.pop("running", saved.get("running"))  # an older checkpoint has it there
+        running = scale.pop("running", saved.get("running"))  # older checkpoints have it in "reward_scale"
         self.reward_scale.load_state_dict(scale)
         for name in (*self.networks, "optimiser"):
             getattr(self, name).load_state_dict(saved[name])
@@ -207,5 +208,5 @@ class OffPolicy(ABC):
 
 
 def _where(rows: Tensor, there: Tensor, elsewhere: Tensor) -> Tensor:
-    """`there` in the rows (B,) that are true, `elsewhere` in the others."""
+    """`there` where `rows` (B,) is true, `elsewhere` in the other rows."""
     return elsewhere if there is elsewhere else torch.where(rows.view(-1, *[1] * (there.dim() - 1)), there, elsewhere)

@@ -1,4 +1,4 @@
-"""Rows of observations in few bytes: what is a whole multiple of a unit, such as a pixel, is one byte instead of four."""
+"""Compact storage of observation rows: values that are 0 to 255 times a unit, such as pixels, take one byte instead of four."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from ..envs import Layout, Leaf
 
 
 class Packing:
-    """Which columns of a row become bytes.
+    """Which columns of a row are stored as bytes.
 
     Args:
-        leaves: of a row, side by side from its first column on.
+        leaves: leaves of a row, which lie side by side from its first column on.
 
     Attributes:
         width: number of columns.
-        byte_columns, float_columns: slices where they lie side by side, which is much faster, else arrays of numbers.
-        unit: (number of byte columns,) float32, what a byte counts.
+        byte_columns, float_columns: the columns stored as bytes and as floats: a slice if they are adjacent, which is much
+            faster, otherwise an array of column numbers.
+        unit: (number of byte columns,) float32, the value of one unit of each byte.
     """
 
     def __init__(self, leaves: Sequence[Leaf]) -> None:
@@ -34,12 +35,12 @@ class Packing:
 
 
 class PackedRows:
-    """Rows (B, T, D) of observations, indexed like a tensor: what is written is packed, and what is read is unpacked, exactly.
+    """Rows (B, T, D) of observations, indexed like a tensor: writing packs the rows, and reading unpacks them, without loss.
 
     Args:
         shape: B and T.
-        layout: of the D columns.
-        device: where they lie.
+        layout: layout of the D columns.
+        device: device of the stored rows.
     """
 
     def __init__(self, shape: tuple[int, int], layout: Layout, device: torch.device) -> None:
@@ -71,14 +72,14 @@ class PackedRows:
 
 
 def rows_for(shape: tuple[int, int], layout: Layout, device: torch.device) -> Tensor | PackedRows:
-    """Room for rows (B, T, D): packed where there are pictures, which is where it matters."""
+    """Make a buffer for rows (B, T, D), which is packed if the observations contain pictures, where it saves most."""
     if any(leaf.unit is not None for leaf in layout.images):
         return PackedRows(shape, layout, device)
     return torch.zeros(*shape, layout.size, device=device)
 
 
 def _columns(chosen: np.ndarray) -> slice | np.ndarray:
-    """Which columns, as a slice where they lie side by side."""
+    """The numbers of the chosen columns, as a slice if the columns are adjacent."""
     columns = np.flatnonzero(chosen)
     first, last = (columns[0], columns[-1] + 1) if len(columns) else (0, 0)
     return slice(first, last) if last - first == len(columns) else columns

@@ -1,8 +1,8 @@
 """Proximal policy optimisation (Schulman et al., 2017) for policies with a memory.
 
-The memory's state is stored once per row of a rollout, before its first step. An update runs whole rows again from there, with
-the resets inside them: no padding, no truncation within a row, and the very numbers that acted, so that before the first
-gradient step of every update the probability ratio is 1.
+The memory's state is stored once per row of a rollout, before its first step. An update recomputes whole rows from that state,
+with the resets inside them: without padding, without truncation within a row, and with the same numbers as while acting, so
+that before the first gradient step of every update the probability ratio is 1.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from .not_finite import not_finite
 from .rollout import Actor, EpisodeStats, Rollout, advantages
 
 _FIRST_STATISTICS = 64  # steps of random play in each environment, before the first rollout
-# Statistics of observations are taken in this first part of a run. Each change of them changes what the policy does, which
-# neither clip range nor learning rate limits: late in a run, what was learned would drift away.
+# Statistics of observations are updated in this first part of a run only. Each update changes the policy's behaviour, which
+# neither the clip range nor the learning rate limits: late in a run, it could undo what was learned.
 _STATISTICS_UNTIL = 0.5
 
 
 @dataclass
 class PPOConfig:
-    """Everything that PPO can be set."""
+    """Options of PPO."""
 
     num_envs: int = 64
-    """number of environments that are stepped side by side; each fills one row of a rollout"""
+    """number of environments that are stepped in parallel; each fills one row of a rollout"""
     num_steps: int = 128
     """steps taken in each environment before every update; the length of a rollout"""
     epochs: int = 4
-    """how many times each rollout is learned from"""
+    """number of passes over each rollout"""
     minibatches: int = 8
     """parts into which a rollout is split, one gradient step for each; must divide the number of environments"""
     learning_rate: float = 1e-3
@@ -52,7 +52,8 @@ class PPOConfig:
     gae_lambda: float = 0.95
     """lambda of generalised advantage estimation: 0 relies on the critic alone, 1 on the observed returns alone"""
     clip: float = 0.2
-    """PPO's clip range: a probability ratio further than this from 1 has no gradient"""
+    """PPO's clip range: an action whose probability ratio has moved further than this from 1 in the direction of its advantage
+    has no gradient"""
     value_clip: float | None = None
     """clip range of the value loss: how far an update may move a value estimate; None: no clipping"""
     value_loss_cap: float | None = None
@@ -62,18 +63,18 @@ class PPOConfig:
     entropy_coefficient: float = 0.01
     """weight of the entropy bonus, in nats; larger values explore more"""
     noise_correlation: float = 0.0
-    """correlation of the noise of continuous actions from step to step: 0 is white noise, near 1 explores in long sweeps"""
+    """correlation of the noise of continuous actions from step to step: 0 is white noise; near 1, the noise changes slowly"""
     normalise_advantages: bool = True
     """whether advantages are normalised to mean 0 and standard deviation 1 over each rollout"""
     max_grad_norm: float | None = 0.5
-    """largest norm of the gradient; longer ones are scaled down to it; None: no limit"""
+    """largest norm of the gradient; a gradient with a larger norm is scaled down to it; None: no limit"""
     kl_stop: float | None = None
-    """end an update early once the KL divergence from the acting policy exceeds this many nats; None: never"""
+    """end an update early once the KL divergence from the policy that acted exceeds this many nats; None: never"""
     kl_coefficient: float = 0.0
-    """initial weight of a penalty on the KL divergence from the acting policy; 0: no penalty"""
+    """initial weight of a penalty on the KL divergence from the policy that acted; 0: no penalty"""
     kl_target: float = 0.01
-    """KL divergence per update, in nats, that the KL penalty aims at: above twice this its weight grows by half, below half of
-    this it is halved"""
+    """KL divergence per update, in nats, that the KL penalty aims at: above twice this value the weight of the penalty grows by
+    half, below half of this value the weight is halved"""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """the network around the memory"""
 
@@ -95,17 +96,18 @@ class PPOConfig:
 
 
 class PPO:
-    """A policy, its environments and its optimiser. `iterate` is one round of acting and learning. Of processes that train
+    """A policy, its environments and its optimiser. `iterate` is one round of acting and learning. If several processes train
     together, each acts in its share of the environments and learns from its share of every minibatch.
 
         L = -min(r A, clip(r, 1 - c, 1 + c) A) + w_v ((V - R) / s)^2 - w_e H        r = pi(a) / pi_old(a)
 
-    A: normalised advantages; R: the advantages, not normalised, plus the values that acted; s: the deviation of R; H: entropy.
+    A: normalised advantages; R: the advantages before normalisation plus the values estimated while acting; s: the standard
+    deviation of R; H: entropy.
 
     Args:
-        policy: on its device.
-        env: the environments to act in, of this process.
-        config: see PPOConfig; its num_envs are those of all processes.
+        policy: the policy, on its device.
+        env: the environments of this process.
+        config: options; num_envs is the total over all processes.
         total_steps: environment steps of the whole run, for the learning-rate schedule.
     """
 
@@ -119,7 +121,7 @@ class PPO:
         self.annealing = 1.0
         self.episode_stats = EpisodeStats(config.num_envs)
 
-    must_save = False  # a checkpoint holds all there is
+    must_save = False  # checkpoints hold the whole state, so one is never required between two iterations
     own: tuple[str, ...] = ("actor",)
 
     def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
@@ -177,7 +179,7 @@ class PPO:
         ratio = log_ratio.exp()
         clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
         policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
-        # an estimate without bias of KL(old, new), and so is its gradient (Schulman, "Approximating KL divergence", k3)
+        # an unbiased estimate of KL(old, new), whose gradient is unbiased too (Schulman, "Approximating KL divergence", k3)
         kl = (ratio - 1 - log_ratio).mean()
         error, unit = value - target, self.policy.value.deviation
         if config.value_clip is not None:
@@ -197,7 +199,8 @@ class PPO:
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def _summary(self, all_terms: list[dict[str, Tensor]]) -> dict[str, float]:
-        """Means over the gradient steps and the processes, and the largest ratio error before the first gradient step."""
+        """Mean terms over gradient steps and processes, and the largest ratio error before the first gradient step; also adapt
+        the weight of the KL penalty."""
         summary = mean_terms(all_terms)
         summary["ratio_error"] = distributed.stacked(all_terms[0]["ratio_error"]).max().item()
         if self.config.kl_coefficient > 0:
@@ -211,7 +214,7 @@ class PPO:
         return summary
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs to go on: weights, optimiser, counters, environments."""
+        """The state that `load_state_dict` continues from: weights, optimiser, counters, environments."""
         return {
             "step": self.step,
             "policy": self.policy.state_dict(),
@@ -222,7 +225,7 @@ class PPO:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from a state that `state_dict` returned."""
         self.step, self.kl_coefficient = saved["step"], saved["kl_coefficient"]
         self.policy.load_state_dict(saved["policy"])
         self.optimiser.load_state_dict(saved["optimiser"])

@@ -1,4 +1,4 @@
-"""How far a training is, as a line of text now and then."""
+"""Progress of a training, printed as a line of text at intervals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Progress:
     """Prints environment steps, return, speed and time left. A context manager; call `update` as often as you like.
 
     Args:
-        name: what is running.
+        name: name of the training, such as its memory and task.
         total: environment steps of the whole run.
-        done: steps made before.
+        done: environment steps made before this process started.
     """
 
-    interval = 10.0  # seconds from one line to the next, at least
+    interval = 10.0  # least number of seconds between two lines
 
     def __init__(self, name: str, total: int, done: int = 0) -> None:
         self.name, self.total, self.done = name, total, done
@@ -33,11 +33,11 @@ class Progress:
             self._show()
 
     def update(self, done: int, mean_return: float | None = None) -> None:
-        """Take note that `done` steps are made, and show it if the last time is long enough ago.
+        """Record the progress, and show it if the last line was printed at least `interval` seconds ago.
 
         Args:
             done: environment steps of the run so far.
-            mean_return: of the latest episodes, NaN while too few have ended; None: as before.
+            mean_return: mean return of the latest episodes, NaN while too few episodes have ended; None: unchanged.
         """
         self.done = done
         if mean_return is not None:
@@ -58,8 +58,8 @@ class Progress:
         return f"return: {mean_return}  {speed:,.0f} steps/s  {left} left"
 
     def show(self) -> None:
-        """Print the line."""
-        with suppress(OSError):  # nobody reads it any more, or the disk is full: no reason to end what runs
+        """Print the progress as a line of text."""
+        with suppress(OSError):  # a closed pipe or a full disk must not end the training
             print(f"{self.name}: {self.done:,} of {self.total:,} steps  {self.status}", flush=True)
 
     def _show(self) -> None:

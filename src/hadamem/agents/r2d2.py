@@ -1,11 +1,11 @@
 """R2D2, recurrent Q-learning (Kapturowski et al., 2019, "Recurrent experience replay in distributed reinforcement learning").
 
-One network with a memory values all discrete actions; it learns from replayed episodes or slices of them. Slices begin with the
-state that the memory had there when they were played, which `burn_in` steps bring up to date. What surprised most is replayed
-most. The environments explore each with an epsilon of its own.
+One network with a memory gives the values of all discrete actions; it learns from replayed episodes or slices of episodes. A
+slice begins with the memory state that was stored when it was played, and its first `burn_in` steps bring that state up to date
+with the current weights. Sequences with larger errors are replayed more often. Each environment explores with its own epsilon.
 
-Unlike the paper, the target network follows slowly at every update, and rewards are divided by the deviation of their
-discounted sum instead of values being squashed.
+Unlike the paper, the target network moves a little at every update, and rewards are divided by the standard deviation of their
+discounted sum instead of squashing the values.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from .off_policy import OffPolicy, OffPolicyConfig
 from .replay import Batch
 
 _PRIORITY_EXPONENT, _WEIGHT_EXPONENT = 0.9, 0.6  # Section 2.3 of the paper
-_OF_LARGEST = 0.9  # of a sequence's priority, so much is its largest error and the rest its mean one
+_OF_LARGEST = 0.9  # weight of a sequence's largest error in its priority; the rest is the weight of its mean error
 
 
 @dataclass
 class R2D2Config(OffPolicyConfig):
-    """Everything that R2D2 can be set."""
+    """Options of R2D2."""
 
     n_step: int = 5
-    """rewards that a value is learned from, before the value of the state they lead to"""
+    """number of steps n of n-step returns: rewards that are summed before the value of the state after them is added"""
     epsilon: float = 0.4
-    """chance of a random action in the environment that explores most; the others explore less, down to epsilon^8"""
+    """probability of a random action in the environment that explores most; the others explore less, down to epsilon^8"""
     prioritised: bool = True
-    """whether sequences with large errors are replayed more often, and count less each time"""
+    """whether sequences with large errors are replayed more often, with a smaller weight in the loss to compensate"""
     network: SACNetworkConfig = field(default_factory=SACNetworkConfig)
     """the network around the memory"""
 
@@ -58,7 +58,8 @@ class R2D2(OffPolicy):
         L = w huber(y_t - Q(o_t, a_t))
         y_t = r_t + gamma r_{t+1} + ... + gamma^n Q'(o_{t+n}, argmax_a Q(o_{t+n}, a))
 
-    Q': the target network; w: (N p)^-0.6 for a sequence drawn with probability p out of N, divided by the batch's largest.
+    Q': the target network; w: (N p)^-0.6 for a sequence drawn with probability p out of N, divided by the largest such weight
+    in the batch.
 
     Args:
         policy: the network, on its device.
@@ -93,13 +94,13 @@ class R2D2(OffPolicy):
         return terms
 
     def update(self, batch: Batch, state: State | None, first: Tensor, weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """One gradient step, and one of the target towards the network.
+        """Make one gradient step, and move the target network towards the learning network.
 
         Args:
             batch: B sequences.
-            state: before their first steps; None for an empty memory.
-            first: (B,) bool, where these are the first of an episode.
-            weight: (B,) of the sequences.
+            state: state of the policy before the first steps of the sequences; None: the initial state.
+            first: (B,) bool, whether the first step of each sequence is the first of an episode.
+            weight: (B,) weights of the sequences in the loss.
 
         Returns:
             The terms, and the priorities (B,) that the sequences should have.
@@ -134,14 +135,14 @@ class R2D2(OffPolicy):
         return loss, {name: term.detach() for name, term in terms.items()}, error.detach().abs()
 
     def _targets(self, batch: Batch, value: Tensor) -> Tensor:
-        """y (B, T) from the values (B, T + 1) of the best actions; where a sequence ends, of fewer rewards.
+        """Targets y (B, T) from the values (B, T + 1) of the best actions; near the end of a sequence they sum fewer rewards.
 
         y^1_t = r_t + gamma V_{t+1}        y^n_t = r_t + gamma y^{n-1}_{t+1}
         """
         reward = batch.reward / self.reward_scale.deviation
         gamma = torch.where(batch.terminal, 0, self.config.gamma)
         one = reward + gamma * value[:, 1:]
-        ends = ~F.pad(batch.mask, (0, 1))[:, 1:]  # the last step of a sequence, or before what is learned from
+        ends = ~F.pad(batch.mask, (0, 1))[:, 1:]  # the last step of a sequence, or a burn-in step
         target = one
         for _ in range(self.config.n_step - 1):
             target = torch.where(ends, one, reward + gamma * F.pad(target, (0, 1))[:, 1:])

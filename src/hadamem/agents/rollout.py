@@ -1,4 +1,4 @@
-"""Acting in a vector of environments, and what is remembered of it."""
+"""Acting in a vector of environments, and the rollouts and episode statistics that result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .packing import PackedRows, rows_for
 
 @dataclass
 class Rollout:
-    """T steps of B environments. Rows are whole: an update takes rows, never single steps."""
+    """T steps of B environments. A minibatch consists of whole rows, never of single steps."""
 
     obs: Tensor | PackedRows  # (B, T, D)
     start: Tensor  # (B, T) bool, obs[b, t] is the first of an episode
@@ -35,7 +35,7 @@ class Rollout:
 
     @classmethod
     def empty(cls, policy: ActorCritic, env: VectorEnvironment, num_steps: int, device: torch.device) -> Rollout:
-        """Buffers for one rollout, to be filled again and again."""
+        """Buffers for one rollout, which are reused for every rollout."""
         B, T = env.num_envs, num_steps
         head = policy.head
 
@@ -51,17 +51,17 @@ class Rollout:
 
 @dataclass
 class EpisodeStats:
-    """How the latest episodes of B environments went."""
+    """Statistics of the latest episodes."""
 
     num_envs: int
     returns: deque[float] = field(default_factory=lambda: deque(maxlen=100))
 
     def update(self, episodes: list[Episode]) -> dict[str, float]:
-        """Take in the episodes of an iteration, of this process: the mean return of the latest 100 of all, mean length and
-        success of these."""
+        """Add the episodes that ended in this process in an iteration. Returns the mean return of the latest 100 episodes, and
+        the mean length and success rate of the new episodes, of all processes."""
         episodes = [episode for part in gathered(episodes) for episode in part]
         self.returns.extend(episode.return_ for episode in episodes)
-        # those that end before any other are the short ones, which may have gone uncommonly well or badly
+        # the first episodes that end are short ones, whose returns may be unusually good or bad
         enough = len(self.returns) >= min(self.num_envs, 100)
         return {
             "return": _mean(list(self.returns)) if enough else float("nan"),
@@ -75,11 +75,11 @@ def _mean(values: list[Any]) -> float:
 
 
 class Player:
-    """Where a policy is in a vector of environments: the observation, start and state before its next step.
+    """A policy in a vector of environments, with the observations, starts and states before its next step.
 
     Args:
-        policy: who plays; None for random actions.
-        env: the environments, in which episodes begin.
+        policy: the policy that plays; None: random actions.
+        env: the environments, in which new episodes begin.
         tasks: see `VectorEnvironment.reset`.
     """
 
@@ -91,24 +91,24 @@ class Player:
         self.state: State = {} if policy is None else policy.initial_state(env.num_envs)
 
     def act(self, greedy: bool) -> Tensor:
-        """Actions (B, K) of the policy, the most likely ones or random ones, after which `state` is that of the next step."""
+        """Actions (B, K) of the policy, the most likely or random ones; `state` becomes the state before the next step."""
         if self.policy is None:
             return self.env.random_actions()
         action, self.state = self.policy.act(self.obs, self.state, self.start, greedy)
         return action
 
     def step(self, action: Tensor) -> Transition:
-        """Take a step with actions (B, K), after which `obs` and `start` are those of the next one."""
+        """Take a step with actions (B, K); `obs` and `start` become those of the next step."""
         step = self.env.step(action)
         self.obs, self.start = step.obs.to(self.device), step.start.to(self.device)
         return step
 
     def state_dict(self) -> dict[str, Any]:
-        """Enough to go on exactly where the environments can be saved, and with new episodes where not."""
+        """The state to continue from: exactly if the environments can be saved, otherwise with new episodes."""
         return {"obs": self.obs, "start": self.start, "state": self.state, "env": self.env.state_dict()}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from a state that `state_dict` returned."""
         self.state = saved["state"]
         if saved["env"] is not None:
             self.obs, self.start = self.env.load_state_dict(saved["env"]).to(self.device), saved["start"]
@@ -116,10 +116,12 @@ class Player:
 
 
 class Actor(Player):
-    """A policy at play that fills rollouts.
+    """A `Player` that fills rollouts.
 
     Args:
-        noise_correlation: of the noise of continuous actions, from one step to the next.
+        policy: the policy that plays.
+        env: the environments, in which new episodes begin.
+        noise_correlation: correlation of the noise of continuous actions from one step to the next.
     """
 
     policy: ActorCritic
@@ -166,8 +168,8 @@ class Actor(Player):
         return episodes
 
     def _sample(self, parameters: Tensor) -> Tensor:
-        """Random actions. The noise of continuous ones drifts within an episode, each step's being standard normal by itself:
-        noise that changes its sign at every step moves nothing that is heavy."""
+        """Random actions. The noise of continuous actions is correlated over the steps of an episode, and standard normal at
+        each step. Independent noise would average out within a few steps, and barely move a heavy body."""
         if not self.policy.head.continuous:
             return self.policy.head.sample(parameters)
         fresh, correlation = torch.randn_like(self.noise), self.noise_correlation

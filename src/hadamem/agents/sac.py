@@ -1,7 +1,7 @@
 """Soft actor-critic (Haarnoja et al., 2018; for discrete actions Christodoulou, 2019) for policies with a memory.
 
-Actor, critic and target critic each run a memory of their own over whole replayed episodes, once an update: the losses of
-actor, critic and temperature are all taken at the same weights, and one step follows.
+Actor, critic and target critic each run their own memory over the replayed sequences once per update. The losses of actor,
+critic and temperature are computed with the same weights, before a single optimiser step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .replay import Batch
 
 @dataclass
 class SACConfig(OffPolicyConfig):
-    """Everything that SAC can be set."""
+    """Options of SAC."""
 
     temperature: float = 1.0
     """weight of the policy's entropy, in reward per nat; only its initial value if --tune-temperature is on"""
@@ -40,7 +40,7 @@ class SACConfig(OffPolicyConfig):
     """entropy, in nats, that --tune-temperature aims at; None: minus the number of continuous action dimensions, or half the
     entropy of uniformly random discrete actions"""
     terminal_at_goal: bool = False
-    """treat a step whose info has `at_goal` as the end of the episode when learning values, even where the episode goes on (as
+    """treat a step whose info has `at_goal` as the end of the episode when learning values, even if the episode continues (as
     in the code of the SHM paper)"""
     actor_memory: str | None = None
     """memory of the actor, by name, at its default size (gru in the code of the SHM paper); None: the same as the critic's"""
@@ -58,7 +58,7 @@ class SAC(OffPolicy):
 
     Args:
         policy: the actor, on its device.
-        critic: on the same device.
+        critic: the pair of critics, on the same device.
         env, config, folder: see `OffPolicy`.
     """
 
@@ -92,7 +92,7 @@ class SAC(OffPolicy):
         return self.update(self.replay.sample(self.batch_size))
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step of actor, critic and temperature, and one of the target towards the critic."""
+        """Make one gradient step of actor, critic and temperature, and move the target critic towards the critic."""
         config = self.config
         batch = Batch(*(leaf.to(self.device) for leaf in batch))
         steps = distributed.mean(batch.mask.sum().double())
@@ -103,7 +103,7 @@ class SAC(OffPolicy):
             data = {"observations": batch.obs, "rewards": batch.reward}
             raise not_finite(self.step, terms, networks, data, partial(self.losses, batch, steps))
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # no weight is in two of them
+        loss.backward()  # the gradient of the sum is that of each loss, since each weight is in one loss only
         distributed.average_gradients(weight for group in self.optimiser.param_groups for weight in group["params"])
         if config.max_grad_norm is not None:
             for network in (self.policy, self.critic):
@@ -113,8 +113,8 @@ class SAC(OffPolicy):
         return terms
 
     def losses(self, batch: Batch, steps: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """The losses of critic, actor and temperature, each a mean over the steps to learn from, and what to tell. `steps`: how
-        many there are to learn from in the batch of a process, on average over the processes."""
+        """The losses of critic, actor and temperature, each a mean over the steps to learn from, and the terms to report.
+        `steps`: number of steps to learn from in a process's batch, averaged over the processes."""
         config, obs = self.config, self.policy.normaliser(batch.obs)
         here = obs[:, :-1]
         weight = batch.mask.to(obs.dtype) / steps.to(obs.dtype)
@@ -148,7 +148,8 @@ class SAC(OffPolicy):
         return losses, {name: term.detach() for name, term in terms.items()}
 
     def _target_entropy(self, obs: Tensor, weight: Tensor) -> Tensor | float:
-        """What the temperature aims at: by default half of what the legal actions allow, or minus the number of floats."""
+        """The entropy that the temperature is tuned towards. Default: for discrete actions half the entropy of uniformly random
+        legal actions, for continuous ones minus their number of dimensions."""
         head = self.policy.head
         if self.config.target_entropy is not None:
             return self.config.target_entropy
@@ -159,7 +160,7 @@ class SAC(OffPolicy):
         return (0.5 * self.policy.legal.legal(obs).sum(-1).log() * weight).sum()
 
     def _choice(self, parameters: Tensor) -> tuple[Tensor, ...]:
-        """What the policy does: one drawn action and its log-density, or the log-probabilities of all discrete actions."""
+        """The policy's choice: a random action and its log-density, or the log-probabilities of all discrete actions."""
         head = self.policy.head
         return (torch.log_softmax(parameters, dim=-1),) if isinstance(head, Categorical) else head.draw(parameters)
 
@@ -191,7 +192,7 @@ class SAC(OffPolicy):
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """No gradients for its weights, though through it."""
+    """Within this context, the network's weights get no gradients, but gradients flow through the network to its inputs."""
     network.requires_grad_(False)
     try:
         yield

@@ -1,4 +1,4 @@
-"""From a configuration to a trained run folder: building, the loop, checkpoints, stopping and going on."""
+"""Training of a run folder from a configuration: building the agent, the loop, checkpoints, stopping and resuming."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ from .progress import Progress
 
 _log = logging.getLogger("hadamem")
 _FEWEST_UPDATES = 50
-_SMALL_WORK = 1e9  # steps of a minibatch times weights; at about 5e7, two threads were slower than one on two free cores
+_SMALL_WORK = 1e9  # steps in a minibatch times weights; at about 5e7, two threads on two free cores were slower than one
 
 
 def _load_triton() -> None:
-    """Load Triton before the environments: optimisers load it, and it dies of the LLVM of a software renderer loaded before."""
+    """Load Triton before the environments: optimisers load it, and it crashes if a software renderer has loaded its LLVM."""
     with suppress(ImportError):
         importlib.import_module("triton")
 
 
 def check_device(device: str) -> None:
-    """Raise a ValueError where a device is not there; torch's own words run over many lines."""
+    """Raise a ValueError if a device does not exist, with a shorter message than torch's, which has many lines."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         there = ", ".join(["cpu"] + [f"cuda:{n}" for n in range(torch.cuda.device_count())])
-        raise ValueError(f"device is {device!r}; here there are: {there}") from error
+        raise ValueError(f"device is {device!r}; this machine has: {there}") from error
 
 
 def load_policy(path: pathlib.Path, device: str = "cpu", env: str | None = None) -> tuple[Policy, TrainConfig]:
-    """The trained policy of a run folder, and its configuration; `env` takes the place of the environment that it names."""
+    """The trained policy of a run folder, and its configuration; `env` replaces the environment in the configuration."""
     check_device(device)
     config = load_config(path)
     config.device, config.env = device, env or config.env
@@ -71,7 +71,7 @@ def load_policy(path: pathlib.Path, device: str = "cpu", env: str | None = None)
 
 @contextmanager
 def fitting(file: pathlib.Path) -> Iterator[None]:
-    """Inside, what a checkpoint holds is put to use; a RunError where it does not fit the configuration."""
+    """Within this context, which loads a checkpoint's content, errors about content that does not fit become a RunError."""
     try:
         yield
     except (RunError, torch.OutOfMemoryError):
@@ -82,7 +82,7 @@ def fitting(file: pathlib.Path) -> Iterator[None]:
 
 
 def few_updates(config: TrainConfig) -> str | None:
-    """What to change in a run that updates its networks too seldom to learn anything; None if it does so often enough."""
+    """Advice for a run that makes too few updates to learn anything; None if it makes enough."""
     if config.ppo is not None:
         rollout = config.ppo.num_envs * config.ppo.num_steps
         updates, enough = math.ceil(config.steps / rollout), _FEWEST_UPDATES * rollout
@@ -105,22 +105,22 @@ def train(
     resume: bool = False,
     progress: Callable[[str, int, int], Progress] = Progress,
 ) -> bool:
-    """Train, writing the run folder `path`; with `resume`, go on from its checkpoint, or anew where it has none yet.
+    """Train, writing the run folder `path`; with `resume`, continue from its checkpoint, or anew if it has none yet.
 
     Ctrl-C, a SIGTERM, or a SIGHUP (the terminal was closed) ends the run after the current iteration, with a checkpoint; a
     second Ctrl-C or SIGTERM ends it at once.
 
     Args:
-        config: what to train.
+        config: configuration of the training.
         path: folder of the run.
-        resume: go on with the run that is there.
-        progress: makes what shows the progress, of a name, the steps of the run and those made before.
+        resume: continue the run in that folder.
+        progress: makes the object that shows the progress, from a name, the steps of the run, and the steps made before.
 
     Returns:
         Whether the run is complete.
 
     Raises:
-        ValueError: the folder or the configuration cannot be used; the folder is then as it was.
+        ValueError: the folder or the configuration cannot be used; the folder is unchanged then.
     """
     tracking.require(config.track)
     if resume and is_best_of_a_run(path):
@@ -137,11 +137,11 @@ def train(
 def _train(
     config: TrainConfig, path: pathlib.Path, resume: bool, progress: Callable[[str, int, int], Progress] = Progress
 ) -> bool:
-    """What each process of a training does; the first one writes the folder, and shows the progress."""
+    """The training in each process; the first process writes the folder and shows the progress."""
     first = distributed.is_first()
     config, path = distributed.gathered((replace(config, processes=distributed.size()), path))[0]
     if not first:
-        _log.setLevel(logging.ERROR)  # notices are said once
+        _log.setLevel(logging.ERROR)  # only the first process logs notices
     with ExitStack() as stack:
         run = stack.enter_context(Run.open(path)) if resume and first else None
         device = distributed.local_device(config.device)
@@ -173,7 +173,7 @@ def _train(
             run.start(config, agent.step)
         elif first:
             run = stack.enter_context(Run.create(path, config))
-        distributed.gathered(None)  # now the folder is there for all
+        distributed.gathered(None)  # wait until the first process has made the folder
         if advice := few_updates(config):
             _log.warning("%s", advice)
         update = _nothing
@@ -190,7 +190,7 @@ def _train(
                 run.save({"agent": state, **made_for, "random": own["random"], "others": others, "seconds": seconds})
 
         if saved is None:
-            save()  # from its first moment on, a run that is killed can go on
+            save()  # so that even a run that is killed at once can be resumed
         best = max((line.get("evaluation_return", -math.inf) for line in read_metrics(path)), default=-math.inf)
         saved_at, stopped = time.monotonic(), bool(stop)
         while agent.step < config.steps and not stopped:
@@ -223,7 +223,7 @@ def _train(
 
 
 def _go_on(agent: Agent, saved: dict[str, Any], config: TrainConfig) -> None:
-    """Put a checkpoint into an agent, and into the random generators."""
+    """Load a checkpoint into an agent and the random generators."""
     state, parts = saved["agent"], [saved, *saved.get("others", [])]
     if len(parts) == distributed.size():
         part = parts[distributed.rank()]
@@ -239,14 +239,14 @@ def _go_on(agent: Agent, saved: dict[str, Any], config: TrainConfig) -> None:
 
 
 def _start_from(agent: Agent, config: TrainConfig) -> None:
-    """Give an agent the policy of the run that a configuration starts from."""
+    """Give an agent the policy of the run that `config.start_from` names."""
     assert config.start_from is not None
     path = pathlib.Path(config.start_from)
     policy, theirs = load_policy(path, env=config.env)
     same = ("agent", "memory", "memory_size", "memory_options", "inputs")
     differing = [f"{name} is {getattr(theirs, name)!r}" for name in same if getattr(theirs, name) != getattr(config, name)]
     if theirs.algorithm.network != config.algorithm.network:
-        differing.append("the network around the memory is another")
+        differing.append("the network around the memory has other options")
     if differing:
         raise ValueError(f"{path} has another policy than this training: there, {'; '.join(differing)}; give the same options")
     agent.policy.load_state_dict(policy.state_dict())
@@ -258,13 +258,13 @@ def _nothing(*_: object) -> None:
 
 @contextmanager
 def threads_of(config: TrainConfig, policy: Policy) -> Iterator[int]:
-    """Within, torch and the kernels have the threads of a training.
+    """Context in which torch and the kernels use the threads of a training.
 
-    Those are the ones it asks for, or else this process's share of the machine where a gradient step is large; where it
-    is small, torch has one thread, and the kernels as many as are faster just now.
+    Their number is the configured one, or else this process's share of the machine's threads if a gradient step is large. If it
+    is small, torch uses one thread, and the kernels use one or this share, whichever is faster at the time.
 
     Yields:
-        The most threads that are used.
+        The largest number of threads in use.
     """
     before = torch.get_num_threads()
     share = max(1, before // distributed.local_size())
@@ -282,7 +282,7 @@ def threads_of(config: TrainConfig, policy: Policy) -> Iterator[int]:
 def _is_small(config: TrainConfig, policy: Policy) -> bool:
     """Whether a gradient step is so small that two threads of torch are slower than one."""
     if config.off_policy is not None:
-        batch = config.off_policy.batch_size * config.off_policy.num_steps  # about
+        batch = config.off_policy.batch_size * config.off_policy.num_steps  # a rough estimate
     else:
         assert config.ppo is not None
         batch = config.ppo.num_envs * config.ppo.num_steps // config.ppo.minibatches
@@ -290,7 +290,7 @@ def _is_small(config: TrainConfig, policy: Policy) -> bool:
 
 
 def _check_steps(steps: int, done: int, path: pathlib.Path) -> None:
-    """Raise a ValueError if a run is to go on to fewer steps than it has made, unless it was to make no more from the first."""
+    """Raise a ValueError if `steps` is less than the run has made, unless its own configuration has that number of steps."""
     if steps < done and steps != read_config(path)["steps"]:
         raise ValueError(f"steps is {steps}; it must be more than the {done:,} that the run in {path} has made")
 
@@ -306,14 +306,14 @@ def evaluate_task(
     max_steps: int = MAX_STEPS,
     partial: bool = False,
 ) -> Evaluation:
-    """Play the task of a configuration as it is evaluated; see `evaluate`, and `evaluate_options` of TrainConfig.
+    """Evaluate a policy on the task of a configuration, with its `evaluate_options`; see `evaluate`.
 
     Args:
-        config: of the run.
-        policy: who plays; None for random actions.
-        seed: of everything random.
-        episodes: how many; None: every task once where the environment has a list of tasks, 200 elsewhere.
-        num_envs: environments side by side, at most.
+        config: configuration of the run.
+        policy: the policy that plays; None: random actions.
+        seed: seed of all random generators.
+        episodes: number of episodes; None: every task once if the environment has a list of tasks, otherwise 200.
+        num_envs: largest number of environments to step in parallel.
         greedy, progress, max_steps, partial: see `evaluate`.
     """
     config = replace(config, env_options=config.env_options + config.evaluate_options)
@@ -331,7 +331,7 @@ def evaluate_task(
 
 
 def _evaluate(config: TrainConfig, policy: Policy) -> dict[str, float]:
-    """Greedy play on the same episodes every time; the training goes on as if it had not been."""
+    """Greedy play on the same episodes every time; it does not affect the random numbers of the training."""
     random = _random_state()
     result = evaluate_task(config, policy, seed_for(config.seed, "evaluation during training"), config.evaluate_episodes)
     _set_random_state(random)
@@ -340,7 +340,7 @@ def _evaluate(config: TrainConfig, policy: Policy) -> dict[str, float]:
 
 
 def _random_state() -> list[torch.Tensor]:
-    """Of the processor's generator, then of each GPU's."""
+    """The states of torch's CPU generator, then of each GPU's generator."""
     return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
 
 

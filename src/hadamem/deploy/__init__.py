@@ -1,4 +1,4 @@
-"""Trained policies in use: acting in the environment's own terms, one file for a policy, and other runtimes."""
+"""Use of trained policies: acting in the environment's own spaces, packing a policy in one file, and other runtimes."""
 
 from .acting import Acting, ActingState
 from .limits import Limits

@@ -1,4 +1,4 @@
-"""A policy at play outside of training: observations and actions in the environment's own spaces, a step at a time."""
+"""Acting with a policy outside of training, step by step, with observations and actions in the environment's own spaces."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .fast import FastPolicy
 
 
 class ActingState(NamedTuple):
-    """What a policy carries from one step to the next, of N rows. It is never changed: keep it, and go on from it again.
+    """The state of a policy between two steps, of N rows. It is never changed in place, so it can be kept and used again.
 
     Attributes:
         memory: the state of the network.
-        history: (N, H) float32, the previous action as the policy is told it.
+        history: (N, H) float32, the input columns of the previous action and reward; `rows_of` fills in the reward.
         single: whether observations come one by one, and not in a batch.
     """
 
@@ -28,11 +28,11 @@ class ActingState(NamedTuple):
 
 
 class Acting:
-    """A policy and where it is in an episode, or in N of them side by side.
+    """A policy with its state in an episode, or in N parallel episodes.
 
     Args:
-        policy: who acts. Its weights and statistics are not changed.
-        interface: between its rows and the environment's spaces.
+        policy: the policy that acts. Its weights and statistics are not changed.
+        interface: interface between the policy's rows and the environment's spaces.
     """
 
     def __init__(self, policy: Policy, interface: Interface) -> None:
@@ -40,17 +40,17 @@ class Acting:
         self.device = next(policy.parameters()).device
         self.state: ActingState | None = None
         self._width, self._on_cpu = interface.layout.size, self.device.type == "cpu"
-        self._begins: np.ndarray = np.ones(1, np.bool_)  # (N,), the next observation is the first of an episode
+        self._begins: np.ndarray = np.ones(1, np.bool_)  # (N,), whether the next observation is the first of an episode
         self._goes_on: np.ndarray = np.zeros(1, np.bool_)
 
     def clone(self) -> Acting:
-        """One with the same weights, in no episode yet. It may act in another thread."""
+        """A copy with the same weights, whose episode has not begun yet. It may act in another thread."""
         other = Acting(self.policy, self.interface)
         other._fast = self._fast
         return other
 
     def reset(self, batch: int | None = None) -> None:
-        """Episodes begin with the next observation: of one environment, or of `batch` side by side.
+        """Let episodes begin with the next observation, in one environment, or in each of `batch` parallel environments.
 
         Raises:
             ValueError: batch is less than 1.
@@ -62,7 +62,7 @@ class Acting:
         self._begins, self._goes_on = np.ones(batch or 1, np.bool_), np.zeros(batch or 1, np.bool_)
 
     def begin(self, batch: int | None = None) -> ActingState:
-        """The state before the first observation: of one environment, or of `batch` side by side."""
+        """The state before the first observation, of one environment or of `batch` parallel environments."""
         N = batch or 1
         history = np.zeros((N, self._width - self.interface.history.start), np.float32)
         return ActingState(self.policy.initial_state(N), history, batch is None)
@@ -85,7 +85,7 @@ class Acting:
         """One step; `begins` (N,) bool says which observations are the first of an episode. Otherwise see `hadamem.Agent.act`.
 
         Returns:
-            The action, and the state to go on with.
+            The action, and the state for the next step.
         """
         rows = self.rows_of(observation, state, begins, reward, mask)
         actions, after = self.play(rows, state, begins, greedy)
@@ -94,7 +94,7 @@ class Acting:
     def rows_of(
         self, observation: Any, state: ActingState, begins: np.ndarray, reward: Any = None, mask: Any = None
     ) -> np.ndarray:
-        """What the policy sees, (N, D) float32; see `step`."""
+        """The input rows of the policy, (N, D) float32; see `step`."""
         interface = self.interface
         rows = np.empty((len(state.history), self._width), np.float32)
         interface.write(observation, rows, state.single)
@@ -107,10 +107,10 @@ class Acting:
         return rows
 
     def play(self, rows: np.ndarray, state: ActingState, begins: np.ndarray, greedy: bool) -> tuple[Any, ActingState]:
-        """One step from what the policy sees (N, D), which is overwritten.
+        """One step from the policy's input rows (N, D), which are overwritten.
 
         Returns:
-            N actions of the environment, and the state to go on with.
+            N actions in the environment's form, and the state for the next step.
         """
         interface = self.interface
         with torch.inference_mode():
@@ -137,7 +137,7 @@ class Acting:
         if reward is None:
             if begins.all():
                 return np.zeros(N, np.float32)
-            raise ValueError("the policy is told the reward of the previous step; give it as reward=")
+            raise ValueError("the reward of the previous step is an input of the policy; give it as reward=")
         rewards = np.atleast_1d(np.asarray(reward, np.float32))
         if rewards.shape != (N,) or not np.isfinite(rewards[~begins]).all():
             raise ValueError(f"reward is {reward}; it must be {'one finite number' if N == 1 else f'{N} finite numbers'}")

@@ -1,4 +1,4 @@
-"""A policy for other runtimes: a step or a sequence as a graph, which has played beside PyTorch before it is written."""
+"""Export of policies to other runtimes, as the graph of a step or a sequence. Each export is compared with PyTorch first."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .packed import described
 from .step import PREVIOUS, Step
 from .trained import Trained
 
-TOLERANCE = 1e-4  # of the largest difference, in units of the largest number if that is above 1
-_ROWS, _RESETS = 3, 0.1  # episodes side by side in the check, and how often each begins anew
+TOLERANCE = 1e-4  # largest difference allowed, relative to the largest number of an output if that is above 1
+_ROWS, _RESETS = 3, 0.1  # parallel episodes in the comparison, and the probability of a reset at each step
 
-#: A step as a runtime plays it: tensors by name in, tensors by name out.
+#: A step in some runtime: a function from input tensors by name to output tensors by name.
 Play = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 class ExportError(ValueError):
-    """A policy that cannot be exported, or plays otherwise than PyTorch does."""
+    """A policy cannot be exported, or the exported policy gives other results than PyTorch."""
 
 
 @dataclass
@@ -42,17 +42,17 @@ class Recorded:
 
 
 def record(trained: Trained, length: int | None = None) -> Recorded:
-    """Have torch record one step of a policy, or a sequence of `length` steps, of any number of rows.
+    """Record one step of a policy, or a sequence of `length` steps, with `torch.export`, for any number of rows.
 
     Raises:
-        ExportError: it cannot.
+        ExportError: torch cannot record the policy.
         ValueError: length is less than 1.
     """
     step = Step(trained.policy, trained.interface, length)
     batch = torch.export.Dim("N", min=1)
     example = tuple(torch.zeros(2, *field.shape, dtype=field.dtype) for field in step.inputs)
     with _quiet(), plain_operators(), torch.no_grad():
-        step(*example)  # what is computed once is computed before it is recorded
+        step(*example)  # so that values that are computed once and cached are not part of the recording
         try:
             program = torch.export.export(step, example, dynamic_shapes=(tuple({0: batch} for _ in example),), strict=False)
         except Exception as error:
@@ -61,18 +61,18 @@ def record(trained: Trained, length: int | None = None) -> Recorded:
 
 
 def export_onnx(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> float:
-    """Write a policy as an ONNX model, and play it in ONNX Runtime beside PyTorch.
+    """Write a policy as an ONNX model, after comparing ONNX Runtime with PyTorch.
 
     Args:
-        recorded: the policy.
-        path: of the file.
-        steps: how many are compared.
+        recorded: the recorded policy.
+        path: path of the file.
+        steps: number of steps to compare.
 
     Returns:
         The largest difference, see `largest_difference`.
 
     Raises:
-        ExportError: an operator is not known to ONNX, or the difference is above TOLERANCE; nothing is written then.
+        ExportError: ONNX lacks an operator, or the difference is above TOLERANCE; nothing is written then.
         ModuleNotFoundError: the extra "export" is not installed.
     """
     with _installed():
@@ -106,7 +106,7 @@ def export_onnx(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> flo
 
 
 def _running_max(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """`torch.cummax` along the last dimension, which ONNX does not know: (values, places)."""
+    """`torch.cummax` along the last dimension by operators that ONNX has: (values, indices)."""
     if dim not in (-1, x.dim() - 1):
         raise NotImplementedError(f"cummax along dimension {dim}")
     T, numbers = x.shape[-1], torch.finfo(x.dtype) if x.is_floating_point() else torch.iinfo(x.dtype)
@@ -115,7 +115,7 @@ def _running_max(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def session_of(content: bytes) -> Any:
-    """An ONNX model in ONNX Runtime, on one thread of the CPU."""
+    """Load an ONNX model into ONNX Runtime, on one thread of the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -124,9 +124,9 @@ def session_of(content: bytes) -> Any:
 
 
 def export_torch(recorded: Recorded, path: pathlib.Path, steps: int = 200) -> float:
-    """Write a policy as `torch.export.save` does, for `torch.export.load` and AOTInductor; otherwise as `export_onnx`.
+    """Write a policy with `torch.export.save`, for `torch.export.load` and AOTInductor; otherwise like `export_onnx`.
 
-    The metadata is the file "hadamem.json" in it.
+    The metadata is in the extra file "hadamem.json" inside the written file.
     """
     trained, step, program = recorded.trained, recorded.step, recorded.program
     run: Any = program.module()
@@ -162,13 +162,13 @@ def _checked(trained: Trained, step: Step, play: Play, steps: int) -> float:
 
 @torch.no_grad()
 def largest_difference(trained: Trained, step: Step, play: Play, steps: int) -> tuple[float, str]:
-    """Play random observations with resets in another runtime and, step by step, by the policy's own code in PyTorch.
+    """Play random observations with resets in another runtime and, step by step, in PyTorch with the policy's own code.
 
-    Both carry their own state. Differences are absolute where the numbers of an output are within +-1, and else in units of the
-    largest.
+    Each carries its own state. Differences are absolute if all numbers of an output are within +-1, otherwise relative to the
+    largest of them.
 
     Returns:
-        The largest difference, and the output that had it.
+        The largest difference, and the name and step of the output that had it.
     """
     policy, interface = trained.policy.cpu(), trained.interface
     rng = np.random.default_rng(0)
@@ -214,12 +214,12 @@ def largest_difference(trained: Trained, step: Step, play: Play, steps: int) -> 
 
 
 def _over_time(steps: list[dict[str, Any]], length: int | None) -> dict[str, np.ndarray]:
-    """The arrays (N, ...) of all steps as (N, T, ...), or those of the one step there is."""
+    """Stack the arrays (N, ...) of all steps to (N, T, ...); without a length, return the arrays of the only step."""
     return steps[0] if length is None else {name: np.stack([step[name] for step in steps], axis=1) for name in steps[0]}
 
 
 def _observations(step: Step, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Random ones: as rows of the network's columns, and as inputs of the step."""
+    """Random observations (and masks), as rows of the network's columns, and as inputs of the step by name."""
     interface = step.interface
     seen = [interface.observation.sample() for _ in range(_ROWS)]
     rows = np.zeros((_ROWS, interface.layout.size), np.float32)
@@ -247,7 +247,7 @@ def _random_mask(counts: list[int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _plain(leaf: Tensor) -> np.ndarray:
-    """As numpy array; complex numbers as pairs."""
+    """Convert a tensor to a numpy array, with complex numbers as pairs of real numbers."""
     return (torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf).numpy()
 
 
@@ -264,7 +264,7 @@ def _difference(got: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def _cause(error: BaseException) -> str:
-    """The first line of what went wrong at the bottom."""
+    """The first line of the message of the error at the end of the chain of causes."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -281,7 +281,7 @@ def _installed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, torch's exporters do not tell what is of no use here."""
+    """Within this context, warnings of torch's exporters, which are of no use to a user of hadamem, are not shown."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

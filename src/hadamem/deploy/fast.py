@@ -1,4 +1,4 @@
-"""One step of a policy without Python between its operators: recorded once by TorchScript, which then runs it by itself."""
+"""One step of a policy without Python between its operators: it is recorded once by TorchScript, which then runs it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class _OneStep(nn.Module):
 
 
 class FastPolicy:
-    """`Policy.act` for a single row on the CPU.
+    """A faster `Policy.act` for a single row on the CPU.
 
-    Where TorchScript is not there, or gives other numbers, and where a memory is of another package, which may look at numbers
-    to decide what it does, the policy itself is called as always.
+    The policy itself is called if TorchScript is missing or gives other numbers, and also if a memory comes from another
+    package, since its Python code may depend on the values of tensors, which a recording would not repeat.
 
     Args:
-        policy: whose weights do not change from now on.
+        policy: the policy, whose weights must not change from now on.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -72,8 +72,8 @@ class FastPolicy:
                 _, got, *leaves = run(obs, other, *state.values())
                 for mine, there in zip((got, *leaves), (wanted[:, 0], *(wanted_state[name] for name in names)), strict=True):
                     torch.testing.assert_close(mine, there, rtol=1e-4, atol=1e-4)
-        except Exception as error:  # whatever a version of torch, or the memory of another package, makes of it
-            _log.info("acting goes the slow way, TorchScript cannot record this policy: %s", error)
+        except Exception as error:  # versions of torch fail in different ways
+            _log.info("acting without TorchScript, which is slower, since it cannot record this policy: %s", error)
             return
         self._names = names
-        self._run = run  # last: another thread may look
+        self._run = run  # set last, since another thread may already read it

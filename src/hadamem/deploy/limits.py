@@ -1,4 +1,4 @@
-"""What a server of a policy allows; apart from it, since it needs no other package."""
+"""Limits of a policy server, in a module of their own, since they need none of the server's packages."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..checks import check_fields
 
 @dataclass
 class Limits:
-    """What a server lets its clients do."""
+    """Limits on what the clients of a server may do."""
 
     max_sessions: int = 10_000
-    """sessions at a time; one more is refused"""
+    """largest number of sessions at a time; further ones are refused"""
     idle_seconds: float = 900.0
-    """seconds after which a session that nobody uses ends"""
+    """seconds after which an unused session is ended"""
     max_bytes: int = 4_000_000
-    """length of a request"""
+    """largest length of a request, in bytes"""
     max_batch: int = 1024
-    """steps in one batched request"""
+    """largest number of steps in one batched request"""
 
     def __post_init__(self) -> None:
         check_fields(self, ("max_sessions", "max_bytes", "max_batch"), at_least=1)

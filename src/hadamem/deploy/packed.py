@@ -1,6 +1,7 @@
-"""A policy in one file: its weights in safetensors' format, and in its metadata, as JSON, all that is needed to act with it.
+"""Packed policies: one file with the weights in the format of safetensors, and, as JSON in its metadata, everything else that
+is needed to act.
 
-Such a file holds numbers and texts only: reading it runs no code.
+Such a file holds only numbers and text, so reading it runs no code.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _FORMAT = "hadamem policy 1"
 
 @dataclass
 class Packed:
-    """What is in such a file; see `Trained`."""
+    """The content of a packed policy; see `Trained`."""
 
     weights: dict[str, Tensor]
     config: TrainConfig
@@ -35,12 +36,12 @@ class Packed:
 
 
 def is_packed(path: pathlib.Path) -> bool:
-    """Whether there is a file, which a run is not: whether it is of the right kind, `read_packed` says."""
+    """Whether the path is a file and so not a run folder. Only `read_packed` checks that the file is a packed policy."""
     return path.is_file()
 
 
 def described(trained: Trained) -> dict[str, str]:
-    """All about a policy that is no weight, for the metadata of a file: names and texts, most of which are JSON."""
+    """Everything about a policy except its weights, as texts by name (mostly JSON), for the metadata of a file."""
     parts: dict[str, Any] = {
         "config": asdict(trained.config),
         "interface": trained.interface.to_json(),
@@ -51,16 +52,16 @@ def described(trained: Trained) -> dict[str, str]:
 
 
 def write_packed(trained: Trained, path: pathlib.Path) -> None:
-    """Write the file."""
+    """Write a policy to a packed file."""
     weights = {name: weight.cpu().contiguous().clone() for name, weight in trained.policy.state_dict().items()}
     write_whole(path, memoryview(save(weights, described(trained))))
 
 
 def read_packed(path: pathlib.Path) -> Packed:
-    """Read such a file.
+    """Read a packed policy.
 
     Raises:
-        RunError: it is none, or damaged, or of another version.
+        RunError: the file is not a packed policy, is damaged, or was written by another version.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""Memories with complex states in real numbers, step by step, for runtimes that know no others."""
+"""Memories with complex states, rewritten with real numbers and a loop over steps, for runtimes without complex numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..memory.ffm import FFM
 
 
 class _RealSteps(Memory):
-    """A memory whose state is one complex leaf (B, ...), here real (B, ..., 2): real and imaginary parts."""
+    """A memory whose state is one complex leaf (B, ...), kept as a real leaf (B, ..., 2) of real and imaginary parts."""
 
     name: str
     decay: Tensor  # (..., 2)
@@ -25,7 +25,7 @@ class _RealSteps(Memory):
         self.shape = leaf.shape[1:]
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {self.name: self._zeros(batch_size, *self.shape, 2)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
@@ -38,10 +38,10 @@ class _RealSteps(Memory):
 
     @abstractmethod
     def step(self, x: Tensor, turned: Tensor) -> tuple[Tensor, Tensor]:
-        """From x (B, D) and the state that has already decayed to the output (B, D'), and the state."""
+        """From x (B, D) and the decayed state (the result of `turned`) to the output (B, D') and the new state."""
 
     def turned(self, state: Tensor, start: Tensor) -> Tensor:
-        """decay * state, and zero where an episode begins."""
+        """decay * state, with zero in place of the state where an episode begins."""
         before = torch.where(start.view(-1, *[1] * (len(self.shape) + 1)), 0, state)
         real, imaginary = before.unbind(-1)
         a, b = self.decay.unbind(-1)
@@ -49,7 +49,7 @@ class _RealSteps(Memory):
 
 
 class RealDiagonal(_RealSteps):
-    """`Diagonal`, with decay and gain as they are now."""
+    """A `Diagonal` in real numbers, with its current decay and gain as constants."""
 
     def __init__(self, memory: Diagonal) -> None:
         super().__init__(memory)
@@ -67,7 +67,7 @@ class RealDiagonal(_RealSteps):
 
 
 class RealFFM(_RealSteps):
-    """`FFM`, with its decay as it is now."""
+    """An `FFM` in real numbers, with its current decay as a constant."""
 
     def __init__(self, memory: FFM) -> None:
         super().__init__(memory)
@@ -88,7 +88,7 @@ class RealFFM(_RealSteps):
 
 @torch.no_grad()
 def with_real_memories(module: nn.Module) -> None:
-    """Put these in the place of the memories that they stand for, anywhere in a module."""
+    """Replace all complex memories in a module by the equivalent memories of this file."""
     for name, child in module.named_children():
         if isinstance(child, Diagonal):
             setattr(module, name, RealDiagonal(child))

@@ -1,4 +1,4 @@
-"""Episodes of a trained policy as a data set of Minari, the format of offline reinforcement learning."""
+"""Recording of episodes of a trained policy as a Minari data set, a format for offline reinforcement learning."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def record_episodes(
     max_steps: int = 100_000,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Any:
-    """Play a policy, and write what it sees, does and gets.
+    """Play a policy, and write its observations, actions and rewards.
 
     Args:
-        trained: who plays, and in which environment.
-        id: of the data set, such as "mine/cartpole-v0"; it is kept where Minari keeps its own (MINARI_DATASETS_PATH).
-        episodes: how many.
-        seed: of the first episode; each has the next one.
-        greedy: the most likely action instead of a random one.
-        max_steps: of an episode; a longer one is cut there.
-        on_progress: called with the episodes so far, and the steps of the last one.
+        trained: the policy, with the configuration of its environment.
+        id: id of the data set, such as "mine/cartpole-v0"; it is stored in Minari's folder (MINARI_DATASETS_PATH).
+        episodes: number of episodes.
+        seed: seed of the first episode; each further episode has the next number.
+        greedy: take the most likely action instead of a random one.
+        max_steps: number of steps after which an episode is truncated.
+        on_progress: called with the number of episodes so far, and the number of steps of the last one.
 
     Returns:
         The data set, a MinariDataset.
 
     Raises:
         ModuleNotFoundError: Minari is not installed.
-        ValueError: there is a data set of that id already, or the id is none.
+        ValueError: there is a data set of that id already, or the id is not valid.
     """
     check_installed("minari", "minari")
     import minari
@@ -75,7 +75,7 @@ def record_episodes(
 
 
 def _spec_of(env: gymnasium.Env[Any, Any]) -> EnvSpec | None:
-    """What Minari makes the environment by again; None where that cannot be written, as of a class of somebody's module."""
+    """The spec from which Minari can make the environment again; None if it cannot be written as JSON, as for some classes."""
     try:
         if env.spec is not None:
             env.spec.to_json()
@@ -87,13 +87,13 @@ def _spec_of(env: gymnasium.Env[Any, Any]) -> EnvSpec | None:
 def play_episode(
     env: gymnasium.Env[Any, Any], choose: Callable[[Any, float, dict[str, Any]], Any], seed: int, max_steps: int = 100_000
 ) -> Any:
-    """Play one episode and keep it, as `minari.create_dataset_from_buffers` takes it.
+    """Play one episode, and return it in the form that `minari.create_dataset_from_buffers` takes.
 
     Args:
-        env: to play in.
-        choose: gives the action for an observation, the reward of the step before (0 at first), and the info.
-        seed: of the episode.
-        max_steps: after which it is cut.
+        env: the environment.
+        choose: returns the action for an observation, the reward of the previous step (0 at first), and the info.
+        seed: seed of the episode.
+        max_steps: number of steps after which the episode is truncated.
 
     Returns:
         An EpisodeBuffer.

@@ -1,7 +1,7 @@
-"""A trained policy behind HTTP: sessions, each with what it remembers.
+"""A trained policy as an HTTP server with sessions, each of which has its own state of the memory.
 
-All runs in one thread, one request after the other: a step takes less time than handing it to another thread, and no session
-can see another's state.
+Requests are handled in one thread, one after the other, because a step takes less time than passing it to another thread. No
+session can see the state of another one.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _TIMES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5)  # sec
 
 @dataclass
 class Session:
-    """One episode after another, of one client.
+    """A session of one client, which plays one episode after another.
 
     Attributes:
-        state: before the next observation; None: an episode begins with it.
+        state: the state before the next observation; None: that observation is the first of an episode.
         greedy: whether the most likely actions are taken.
-        used: when it was last, in seconds of `time.monotonic`.
+        used: time of the last use, in seconds of `time.monotonic`.
     """
 
     state: ActingState | None
@@ -47,7 +47,7 @@ class Session:
 
 
 class Sessions:
-    """All sessions of a server, the one that was not used for longest first."""
+    """All sessions of a server, the least recently used session first."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -57,7 +57,7 @@ class Sessions:
         return len(self._sessions)
 
     def open(self, greedy: bool) -> str:
-        """A new one; returns its name, which cannot be guessed."""
+        """Open a new session, and return its name, which cannot be guessed."""
         self.end_idle()
         if len(self) >= self.limits.max_sessions:
             raise HTTPException(503, f"there are {len(self):,} sessions, and no more are allowed; end one, or come back later")
@@ -66,11 +66,11 @@ class Sessions:
         return name
 
     def use(self, name: str) -> Session:
-        """The session of that name, which is now in use."""
+        """The session of that name, with its time of last use set to now."""
         self.end_idle()
         session = self._sessions.get(name)
         if session is None:
-            raise HTTPException(404, f"there is no session {name!r}; it has ended, or never was. POST /sessions begins one")
+            raise HTTPException(404, f"there is no session {name!r}; it has ended, or never existed. POST /sessions begins one")
         session.used = time.monotonic()
         self._sessions.move_to_end(name)
         return session
@@ -81,7 +81,7 @@ class Sessions:
         del self._sessions[name]
 
     def end_idle(self) -> None:
-        """End those that were not used for too long."""
+        """End the sessions that have not been used for `idle_seconds`."""
         while self._sessions:
             name, session = next(iter(self._sessions.items()))
             if time.monotonic() - session.used < self.limits.idle_seconds:
@@ -94,13 +94,13 @@ class _Strict(BaseModel):
 
 
 class NewSession(_Strict):
-    """How a session acts."""
+    """The settings of a new session."""
 
     greedy: bool = True
 
 
 class Step(_Strict):
-    """What an environment gave."""
+    """The result of a step of an environment, for which an action is wanted."""
 
     observation: Any = None
     reward: float | None = None
@@ -117,9 +117,9 @@ def make_app(trained: Trained, limits: Limits | None = None, token: str | None =
     """The web application of a trained policy.
 
     Args:
-        trained: who acts.
-        limits: see there.
-        token: that requests must carry as "Authorization: Bearer TOKEN", but for GET /health; None: none is needed.
+        trained: the policy that acts.
+        limits: see `Limits`.
+        token: secret that requests, except GET /health, must send as "Authorization: Bearer TOKEN"; None: no token is needed.
     """
     limits = limits or Limits()
     acting, sessions = Acting(trained.policy, trained.interface), Sessions(limits)
@@ -162,7 +162,7 @@ def make_app(trained: Trained, limits: Limits | None = None, token: str | None =
         return JSONResponse({"error": str(error)}, 422)
 
     def play(steps: list[tuple[Session, Step]]) -> list[Any]:
-        """Actions of sessions, no two the same; if one of the steps is wrong, no session has changed."""
+        """The actions of different sessions; if a step is not valid, the states of all sessions stay unchanged."""
         with seconds.time():
             seen = []
             for i, (session, step) in enumerate(steps):
@@ -170,7 +170,7 @@ def make_app(trained: Trained, limits: Limits | None = None, token: str | None =
                 try:
                     seen.append((acting.rows_of(step.observation, state, start, step.reward, step.mask), state, start))
                 except (TypeError, KeyError, OverflowError) as error:
-                    raise ValueError(f"the observation is none of {trained.interface.observation}: {error}") from None
+                    raise ValueError(f"the observation is not in {trained.interface.observation}: {error}") from None
                 except ValueError as error:
                     raise ValueError(f"step {i}: {error}" if len(steps) > 1 else str(error)) from None
             actions: list[Any] = [None] * len(steps)
@@ -187,17 +187,17 @@ def make_app(trained: Trained, limits: Limits | None = None, token: str | None =
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        """Whether it is there, and what it serves."""
+        """Report that the server is running, and which policy it serves."""
         return {"status": "ok", "memory": trained.config.memory, "env": trained.config.env, "trained_steps": trained.steps}
 
     @app.get("/metrics", dependencies=secured, response_class=PlainTextResponse)
     async def metrics() -> str:
-        """Numbers for Prometheus."""
+        """Metrics in the format of Prometheus."""
         return generate_latest(registry).decode()
 
     @app.get("/spaces", dependencies=secured)
     async def get_spaces() -> dict[str, str]:
-        """What observations and actions are."""
+        """The spaces of observations and actions."""
         return {"observation": str(trained.interface.observation), "action": str(trained.interface.action)}
 
     @app.post("/sessions", status_code=201, dependencies=secured)
@@ -213,29 +213,29 @@ def make_app(trained: Trained, limits: Limits | None = None, token: str | None =
 
     @app.post("/sessions/{name}/reset", dependencies=secured)
     async def reset(name: str) -> dict[str, bool]:
-        """The next observation is the first of an episode."""
+        """Let the next observation be the first of an episode."""
         sessions.use(name).state = None
         return {"reset": True}
 
     @app.post("/sessions/{name}/act", dependencies=secured)
     async def act(name: str, step: Step) -> dict[str, Any]:
-        """The action for an observation, both as the environment has them, arrays as lists."""
+        """The action for an observation, both in the environment's own form, with arrays as lists."""
         return {"action": play([(sessions.use(name), step)])[0]}
 
     @app.post("/act", dependencies=secured)
     async def act_in_many(steps: list[SessionStep]) -> dict[str, Any]:
-        """Actions of many sessions, one step of each, computed together."""
+        """The actions of many sessions, one step of each, computed as one batch."""
         if not 0 < len(steps) <= limits.max_batch:
             raise ValueError(f"there are {len(steps)} steps; there must be at least 1 and at most {limits.max_batch}")
         if len({step.session for step in steps}) < len(steps):
-            raise ValueError("a session stands there twice; it can make one step at a time")
+            raise ValueError("a session occurs twice; it can make only one step at a time")
         return {"actions": play([(sessions.use(step.session), step) for step in steps])}
 
     return app
 
 
 def _joined(states: Sequence[ActingState]) -> ActingState:
-    """States of single episodes side by side."""
+    """Join the states of single episodes to one batch."""
     if len(states) == 1:
         return states[0]
     memory = {name: torch.cat([state.memory[name] for state in states]) for name in states[0].memory}
@@ -243,13 +243,13 @@ def _joined(states: Sequence[ActingState]) -> ActingState:
 
 
 def _part(state: ActingState, i: int) -> ActingState:
-    """The state of one of the episodes, as its own."""
+    """The state of episode i of a batch, as a separate copy."""
     memory = {name: leaf[i : i + 1].clone() for name, leaf in state.memory.items()}
     return ActingState(memory, state.history[i : i + 1].copy(), single=True)
 
 
 def _plain(action: Any) -> Any:
-    """An action in what JSON has."""
+    """Convert an action to lists, numbers and dicts that JSON can represent."""
     if isinstance(action, dict):
         return {str(name): _plain(part) for name, part in action.items()}
     if isinstance(action, tuple):

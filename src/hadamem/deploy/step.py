@@ -1,7 +1,7 @@
 """A trained policy as a function of tensors: from raw observations and a state to an action and the next state.
 
-All that stands between the environment and the network is inside: one-hot codes, pictures' scales, the normaliser, masks, the
-previous action, bounds and `start` of actions.
+It includes all conversions between the environment and the network: one-hot codes, the scaling of pictures, the normaliser,
+masks, the previous action, and the bounds and `start` of actions.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ..networks import Policy
 from ..networks.heads import Categorical, Gaussian, Product, SquashedGaussian
 from .real import with_real_memories
 
-PREVIOUS = "previous_action"  # the leaf of the state (or the input) that holds it, as the network is told it
+PREVIOUS = "previous_action"  # leaf of the state (or input) with the previous action, as columns of the network's input
 
 
 class Field(NamedTuple):
-    """An input or output: its name, its shape without the batch, and its type."""
+    """An input or output: its name, its shape without the batch, and its dtype."""
 
     name: str
     shape: tuple[int, ...]
@@ -39,21 +39,21 @@ class Step(nn.Module):
 
     Inputs: "obs" or "obs.KEY" for the leaves of an observation, in the types of their spaces; "reward" (of the previous step)
     and "mask" (true for each legal choice) for policies that were trained with them; "start" (bool: the first step of an
-    episode, at which the state does not count); "state.NAME" for the leaves of the state. Where `start` is true, these may be
+    episode, at which the state is ignored); "state.NAME" for the leaves of the state. Where `start` is true, the leaves may be
     zeros.
 
-    Outputs: "action" or "action.KEY", the most likely action as the environment takes it; of each of its parts the parameters
-    of the distribution, "logits" (of illegal choices -1e9), or "mean" and "std" of a normal distribution, which is cut at the
-    bounds (PPO), or squashed into them by tanh (SAC: mean and std are those before); "new_state.NAME".
+    Outputs: "action" or "action.KEY", the most likely action as the environment takes it; for each part of the action the
+    parameters of its distribution, which are "logits" (-1e9 for illegal choices), or "mean" and "std" of a normal distribution,
+    which is clipped to the bounds (PPO) or squashed into them by tanh (SAC: mean and std before squashing); "new_state.NAME".
 
-    With `length`, it is a whole sequence: inputs and outputs (N, length, ...), but for the state, which is that before and
-    after all steps. What was done in the step before is then an input, "previous_action", in the columns that one step would
-    have put into its state.
+    With `length`, it is a whole sequence: inputs and outputs are (N, length, ...), except the state, which is the one before
+    and after all steps. The previous actions are then an input, "previous_action", with the columns that a single step puts
+    into its state.
 
     Args:
-        policy: copied.
-        interface: of its environment.
-        length: T, steps of a sequence; None for one step, without an axis of its own.
+        policy: the policy, which is copied.
+        interface: interface to the policy's environment.
+        length: T, steps of a sequence; None: a single step, without a time axis.
     """
 
     def __init__(self, policy: Policy, interface: Interface, length: int | None = None) -> None:
@@ -115,7 +115,7 @@ class Step(nn.Module):
         return x[:, None] if self.length is None else x.unflatten(0, (-1, self.length))
 
     def _mask(self, mask: Tensor) -> Tensor:
-        """The agent's columns from the environment's choices."""
+        """Convert a mask of the environment's choices to the agent's mask columns."""
         groups = mask.float().split(self.interface.actions.counts, dim=-1)
         if not self.interface.joint_actions:
             return torch.cat(groups, dim=-1)
@@ -147,7 +147,7 @@ class _Rows(nn.Module):
                 self.register_buffer(f"value{i}", value, persistent=False)
 
     def columns(self, inputs: dict[str, Tensor]) -> list[Tensor]:
-        """Of each leaf."""
+        """The columns of each leaf."""
         return [self._columns(i, inputs[field.name]) for i, field in enumerate(self.fields)]
 
     def _columns(self, i: int, x: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ class _Rows(nn.Module):
 
 
 class _EnvironmentActions(nn.Module):
-    """From the parameters of a distribution to the environment's own actions, and what a draw from it takes."""
+    """From the parameters of a distribution to the environment's own actions, and the parameters needed to sample from it."""
 
     def __init__(self, head: Categorical | Gaussian | Product | SquashedGaussian, interface: Interface) -> None:
         super().__init__()
@@ -206,7 +206,8 @@ class _EnvironmentActions(nn.Module):
 
 
 def _distribution(head: nn.Module, parameters: Tensor) -> Sequence[Tensor]:
-    """In the environment's units, before anything is cut or squashed."""
+    """The parameters to output: logits; or mean and standard deviation before clipping (in the environment's units) or
+    squashing."""
     if isinstance(head, Gaussian):
         std = head.scale * head.log_std.exp()
         return head.centre + head.scale * parameters, std.expand_as(parameters)

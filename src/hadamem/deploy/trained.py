@@ -1,4 +1,4 @@
-"""Reading a trained policy, wherever it is kept, without its environment."""
+"""Reads trained policies from run folders and packed files, without needing the environment."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .packed import is_packed, read_packed
 
 @dataclass
 class Trained:
-    """A trained policy, and what is known of it.
+    """A trained policy with its configuration and interface.
 
     Attributes:
-        policy: in evaluation mode.
-        config: of its run; its device is the one that was trained on.
-        interface: to the environment's own spaces.
-        steps: environment steps it learned from.
+        policy: the policy, in evaluation mode.
+        config: configuration of its run, with the device of the training.
+        interface: interface to the environment's own spaces.
+        steps: number of environment steps that it was trained on.
     """
 
     policy: Policy
@@ -36,12 +36,13 @@ def read_trained(path: pathlib.Path, device: str = "cpu", env: str | None = None
     """The trained policy of a run folder, or of a file that `hadamem pack` made.
 
     Args:
-        path: of either.
-        device: of the policy.
-        env: an environment that it has to fit; None: none is made, unless a folder was written before spaces were kept.
+        path: the run folder or the packed file.
+        device: device of the policy.
+        env: an environment that the policy has to fit; None: no environment is made, unless the folder was written by an old
+            version that did not store spaces.
 
     Raises:
-        ValueError: it is neither, it is damaged, or the environment has other spaces.
+        ValueError: the path is neither, the file is damaged, or the environment has other spaces.
     """
     check_device(device)
     named: dict[str, Any] = {} if env is None else {"env": env}
@@ -71,7 +72,7 @@ def read_trained(path: pathlib.Path, device: str = "cpu", env: str | None = None
 
 
 def _interface_of_old(path: pathlib.Path, config: TrainConfig, described: dict[str, str] | None) -> Interface:
-    """Of a folder without spaces in it: the environment has to tell them."""
+    """The interface for an old run folder without stored spaces: they are read from the environment."""
     try:
         made = make_environment(config, 1, 0)
     except Exception as error:

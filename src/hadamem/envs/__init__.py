@@ -1,6 +1,7 @@
-"""From any Gymnasium id to float tensors, fast batched tasks, and wrappers that take away what makes memory needless.
+"""Vectors of any Gymnasium environment with float tensors as observations, fast batched tasks, and wrappers that make a task
+require memory.
 
-Importing it registers the tasks of hadamem ("hadamem/Wind-v0", ...) with Gymnasium.
+Importing this package registers the tasks of hadamem ("hadamem/Wind-v0", ...) with Gymnasium.
 """
 
 from .batched import BatchedTask

@@ -1,4 +1,7 @@
-"""Action spaces as an agent sees them, rows of numbers, and masks of what is legal. N environments, K numbers an action."""
+"""Action spaces as an agent sees them, actions as rows of numbers, and masks of legal actions.
+
+Letters: N environments, K numbers in an action.
+"""
 
 import math
 from collections.abc import Iterator
@@ -11,25 +14,25 @@ _LARGEST_JOINT = 4096
 
 
 class Actions:
-    """An action space as an agent sees it, and the way from there to the environment.
+    """An action space as an agent sees it, and the conversion of its actions to the environment's and back.
 
     An agent acts with (N,) integers in 0..n-1 for Discrete, (N, K) integers from 0 up for MultiDiscrete, and (N, K)
-    floats for Box, K being the number of numbers in one action. Box actions are in the environment's own units. A MultiBinary
-    is a MultiDiscrete with two choices in every place. For Tuple and Dict of these, however nested, the numbers of all parts
-    stand side by side, as floats where one part is a Box.
+    floats for Box. Box actions are in the environment's own units. A MultiBinary is treated as a MultiDiscrete with two choices
+    in every place. For Tuple and Dict of these, however nested, the numbers of all parts stand side by side, as floats if any
+    part is a Box.
 
     Args:
-        space: of a single environment.
+        space: action space of a single environment.
         joint: play a MultiDiscrete or MultiBinary as one Discrete, with a choice for every combination; the last place changes
             fastest.
 
     Attributes:
-        space: what the agent plays in: a Discrete if `joint`.
-        counts: how many choices there are for each integer of the environment's own action.
+        space: the agent's action space: `space` as given, or a Discrete if `joint`.
+        counts: number of choices for each integer of the environment's own action.
         whole: whether all numbers of an action are integers.
 
     Raises:
-        ValueError: for any other action space, and for one that cannot be played jointly.
+        ValueError: the action space is not supported, or cannot be played jointly.
     """
 
     def __init__(self, space: spaces.Space[Any], joint: bool = False) -> None:
@@ -48,12 +51,12 @@ class Actions:
             self.space = spaces.Discrete(combinations)
 
     def to_environment(self, actions: np.ndarray) -> Any:
-        """An agent's actions, (N,) or (N, K), as the environment wants them: (N, *space.shape), nested as the space is.
+        """Convert an agent's actions, (N,) or (N, K), to the environment's: (N, *space.shape), nested as the space is.
 
         Box actions are clipped to the bounds of the space.
 
         Raises:
-            ValueError: if the shape, the kind of number or the range is wrong.
+            ValueError: the shape, the kind of number or the range is wrong.
         """
         N = len(actions)
         if self._joint:
@@ -77,7 +80,7 @@ class Actions:
         return _nest(self._own_space, iter(values))
 
     def from_environment(self, actions: Any) -> np.ndarray:
-        """Turn actions (N, *space.shape), or nested ones, back into what an agent would have said: (N,) or (N, K)."""
+        """Convert the environment's actions, (N, *space.shape) or nested, back to an agent's: (N,) or (N, K)."""
         if self._joint:
             return np.ravel_multi_index(tuple(self._parts[0].raw(actions).T), self.counts)
         if not self._nested:
@@ -91,18 +94,18 @@ class Actions:
         return np.concatenate(rows, axis=1).astype(np.int64 if self.whole else np.float32)
 
     def rows(self, actions: Any) -> np.ndarray:
-        """Actions as the environment gets them, one row (N, K) of numbers each."""
+        """Write the environment's actions as rows of numbers (N, K), one row for each action."""
         if not self._nested:
             return actions.reshape(len(actions), -1)
         return self.from_environment(actions)
 
     @property
     def mask_size(self) -> int:
-        """How many columns a mask of the agent's legal choices has; 0 where there is nothing to choose."""
+        """Number of columns of a mask of the agent's legal choices; 0 if an action has no integers."""
         return math.prod(self.counts) if self._joint else sum(self.counts)
 
     def mask(self, legal: np.ndarray) -> np.ndarray:
-        """The agent's mask (N, mask_size) from the environment's (N, sum of counts)."""
+        """Convert the environment's masks (N, sum of counts) to the agent's masks (N, mask_size)."""
         if not self._joint:
             return legal
         joint = np.ones((len(legal), 1), legal.dtype)
@@ -111,12 +114,12 @@ class Actions:
         return joint
 
     def draw_legal(self, actions: np.ndarray, legal: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Put legal choices, drawn evenly, in the place of all choices of random actions (N,) or (N, K).
+        """Replace all integers of random actions, (N,) or (N, K), by legal choices that are drawn uniformly.
 
         Args:
-            actions: as `from_environment` gives them; the numbers of Box parts stay.
+            actions: actions as `from_environment` gives them; the numbers of Box parts stay unchanged.
             legal: the agent's mask (N, mask_size).
-            generator: draws.
+            generator: random generator for the draws.
         """
         counts = [self.mask_size] if self._joint else self.counts
         groups = np.split(legal, np.cumsum(counts)[:-1], axis=1)
@@ -141,11 +144,11 @@ class Actions:
 
 
 class _Part:
-    """A part of an action that is no Tuple or Dict, and where it stands in one."""
+    """A part of an action space that is not a Tuple or Dict, and its path in the nested space."""
 
     def __init__(self, path: tuple[Any, ...], space: spaces.Space[Any]) -> None:
         self.path, self.space = path, space
-        self._shape: tuple[int, ...] = space.shape or ()  # of one action as the environment wants it
+        self._shape: tuple[int, ...] = space.shape or ()  # shape of one action in the environment's form
         self.width = int(np.prod(self._shape))
         self.counts = action_counts(space)
         if self.counts:
@@ -153,7 +156,7 @@ class _Part:
             self._start = getattr(space, "start", 0)  # a MultiBinary has none
 
     def checked(self, actions: np.ndarray) -> np.ndarray:
-        """An agent's actions (N,) or (N, K) as the environment wants them."""
+        """Check an agent's actions, (N,) or (N, K), and convert them to the environment's."""
         N = len(actions)
         if actions.size != N * self.width:
             raise ValueError(f"actions have shape {actions.shape}, {self._wanted(N)}")
@@ -164,19 +167,19 @@ class _Part:
                 raise ValueError("actions contain nan: the policy that gave them has weights that are not finite")
             if dtype.kind not in "iu":
                 return np.clip(actions, low, high).astype(dtype, copy=False)
-            with np.errstate(invalid="ignore"):  # floats beyond the integers are beyond the bounds
+            with np.errstate(invalid="ignore"):  # floats too large for an integer are replaced by a bound below
                 whole = np.rint(actions).astype(dtype)
             return np.where(actions >= high, high, np.where(actions <= low, low, whole))
         if actions.dtype.kind not in "iu":
             raise ValueError(f"actions are {actions.dtype}, {self._wanted(N)}")
         actions = actions.astype(np.int64, copy=False)
-        inside = actions.view(np.uint64) < self._limits  # as unsigned, what is negative is huge
+        inside = actions.view(np.uint64) < self._limits  # as unsigned integers, negative numbers are huge
         if np.count_nonzero(inside) < inside.size:
             raise ValueError(f"actions contain {actions[~inside][0]}, {self._wanted(N)}")
         return (actions + self._start).astype(self.space.dtype, copy=False)
 
     def raw(self, actions: np.ndarray) -> np.ndarray:
-        """Back to what an agent would have said: (N,) for Discrete, else (N, K)."""
+        """Convert the environment's actions back to an agent's: (N,) for Discrete, otherwise (N, K)."""
         if isinstance(self.space, spaces.Discrete):
             return actions - self.space.start
         if self.counts:
@@ -193,7 +196,7 @@ class _Part:
 
 
 def action_counts(space: spaces.Space[Any]) -> list[int]:
-    """How many choices there are for each integer of an action; nothing for the numbers of a Box."""
+    """The number of choices for each integer of an action; a Box has no entries."""
     if isinstance(space, (spaces.Tuple, spaces.Dict)):
         return [count for _, part in _walk(space, ()) for count in action_counts(part)]
     if isinstance(space, spaces.MultiBinary):
@@ -204,19 +207,19 @@ def action_counts(space: spaces.Space[Any]) -> list[int]:
 
 
 def action_parts(space: spaces.Space[Any]) -> list[spaces.Space[Any]]:
-    """The parts of an action space that are no Tuple or Dict, in the order of their columns.
+    """The parts of an action space that are not a Tuple or Dict, in the order of their columns.
 
     Raises:
-        ValueError: one of them is not supported.
+        ValueError: a part is not supported.
     """
     return [part for _, part in _walk(space, ())]
 
 
 def flat_mask(space: spaces.Space[Any], mask: Any) -> np.ndarray:
-    """A mask of legal choices as one array (sum of counts,), whatever way of writing it the environment has.
+    """A mask of legal choices as one array (sum of counts,), from any of the usual forms.
 
-    Flat as sb3-contrib has it, or nested like the space with an array for each part, as Gymnasium's `sample(mask)` has it: a
-    Dict of Dict and Tuple, with None or nothing for a Box, and for a MultiDiscrete a tuple of arrays.
+    The mask may be flat, as in sb3-contrib, or nested like the space with an array for each part, as in Gymnasium's
+    `sample(mask)`: with Dict and Tuple as in the space, None or no entry for a Box, and a tuple of arrays for a MultiDiscrete.
     """
     if mask is None:
         return np.ones(sum(action_counts(space)))

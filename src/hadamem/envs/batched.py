@@ -1,7 +1,7 @@
-"""All environments of a task in one array: what batched tasks share, and a single environment made of one.
+"""Tasks that step all environments in one array: their base classes, and a single environment made from such a task.
 
 Each environment owns a random generator, seeded as Gymnasium seeds it, so that environment i of a batch equals a single
-one that was reset with its seed. Letters: N environments, T time.
+environment that was reset with its seed. Letters: N environments, T time.
 """
 
 from abc import abstractmethod
@@ -38,8 +38,8 @@ def set_generator_state(generator: np.random.Generator, numbers: tuple[int, int,
 class BatchedTask(VectorEnv):
     """N environments of one task, with same-step autoreset.
 
-    A task says how one environment begins (`_begin`), how all of them advance (`_advance`), and what they show
-    (`_observe`). All that decides its future is in the attributes named in `mutable`: arrays, or an int that all share.
+    A subclass defines how an episode begins (`_begin`), how all environments advance (`_advance`), and their observations
+    (`_observe`). Its whole state is in the attributes named in `mutable`: arrays, or an int that all environments share.
     """
 
     obs_requires_prev_action = False
@@ -60,7 +60,7 @@ class BatchedTask(VectorEnv):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode everywhere; environment i is seeded with `seed + i`, or goes on drawing if there is none."""
+        """Begin an episode everywhere; environment i is seeded with `seed + i`, or keeps its generator if `seed` is None."""
         if seed is not None or not self._generators:
             if seed is None or isinstance(seed, int):
                 seed = [None if seed is None else seed + i for i in range(self.num_envs)]
@@ -69,7 +69,8 @@ class BatchedTask(VectorEnv):
         return self._observe(), _masked(self._info(), np.ones(self.num_envs, np.bool_))
 
     def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Advance all environments, those that end begin anew at once; the last observations are in the info."""
+        """Advance all environments. An environment whose episode ends begins the next one at once; its last observation is in
+        the info."""
         reward, terminated, truncated = self._advance(actions)
         observation, own_info, info = self._observe(), self._info(), {}
         done = terminated | truncated
@@ -89,12 +90,12 @@ class BatchedTask(VectorEnv):
         return None if self.render_mode is None else tuple(map(self._picture, range(self.num_envs)))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that decides the future: arrays, ints, and the generators as tuples of ints."""
+        """The whole state: arrays, ints, and the random generators as tuples of ints."""
         state: dict[str, Any] = {"generators": [generator_state(g) for g in self._generators]}
         return state | {name: deepcopy(getattr(self, name)) for name in self.mutable}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state_dict` was called."""
+        """Continue exactly from a state that `state_dict` returned."""
         self._generators = [seeding.np_random(0)[0] for _ in self._all]
         for generator, numbers in zip(self._generators, state["generators"], strict=True):
             set_generator_state(generator, numbers)
@@ -111,14 +112,14 @@ class BatchedTask(VectorEnv):
 
     @abstractmethod
     def _observe(self) -> Any:
-        """Return the current observation of all environments, in arrays of its own."""
+        """Return the current observation of all environments, in new arrays."""
 
     def _info(self) -> dict[str, np.ndarray]:
-        """What the info of every reset and step says, arrays of N rows of their own."""
+        """The entries of the info of every reset and step, as new arrays with N rows."""
         return {}
 
     def _final_info(self) -> dict[str, np.ndarray]:
-        """What the info of the last step of an episode says beside that; rows of other environments mean nothing."""
+        """Further entries of the info at the last step of an episode; rows of environments that go on are not used."""
         return {}
 
     def _picture(self, i: int) -> np.ndarray:
@@ -127,10 +128,10 @@ class BatchedTask(VectorEnv):
 
 
 class FixedLength(BatchedTask):
-    """Tasks whose episodes all take `max_steps`: all environments begin and end together, one clock serves them all.
+    """Tasks whose episodes all take `max_steps`: all environments begin and end together and share one clock.
 
-    A task says what is drawn for an episode (`_draw`) and what a step does (`_move`), during which `clock` is the number
-    of steps made before. Episodes end by termination, or by truncation where `truncates` says so.
+    A subclass defines the random draws of an episode (`_draw`) and a step (`_move`), during which `clock` is the number
+    of steps made before. Episodes end by truncation if `truncates` is true, otherwise by termination.
     """
 
     truncates = False
@@ -168,11 +169,11 @@ class FixedLength(BatchedTask):
 
 
 class SingleTask(gymnasium.Env[Any, Any]):
-    """One environment of a batched task, as an ordinary Gymnasium environment that does not begin anew by itself.
+    """One environment of a batched task, as an ordinary Gymnasium environment without autoreset.
 
     Args:
-        make: the batched task.
-        **options: for the task.
+        make: makes the batched task.
+        **options: options of the task.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  Gymnasium's own name
@@ -205,7 +206,7 @@ class SingleTask(gymnasium.Env[Any, Any]):
 
 
 def settings(variants: Mapping[str, Mapping[str, Any]], variant: str, **overrides: Any) -> SimpleNamespace:
-    """The settings of a variant, but for those that are given (not None).
+    """The settings of a variant, where `overrides` that are not None replace the variant's values.
 
     Raises:
         ValueError: there is no such variant.
@@ -223,10 +224,10 @@ def require_positive(**numbers: float) -> None:
 
 
 def _masked(own_info: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, Any]:
-    """An info as Gymnasium's vector environments write it: beside each name, for which environments it is said."""
+    """An info in the form of Gymnasium's vector environments: `_name` says for which environments `name` is valid."""
     return own_info | {f"_{name}": mask.copy() for name in own_info}
 
 
 def _first(own_info: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The info of the only environment, with plain numbers where there is one number."""
+    """The info of the only environment; entries that are a single number become plain Python numbers."""
     return {name: values[0] if values.ndim > 1 else values[0].item() for name, values in own_info.items()}

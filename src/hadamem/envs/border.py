@@ -1,6 +1,7 @@
-"""The border to the environments: what comes from them was written by others, and is checked and copied here.
+"""The border to environments written by others: their observations, rewards and infos are checked and copied here.
 
-An exception that an environment raises is shown as its own; a value that its space does not hold is named, with its place.
+An exception raised by an environment is reported as the environment's error. The message about a value that is not in its space
+says which environment and step it came from.
 """
 
 import logging
@@ -22,7 +23,7 @@ from .parts import seen_parts
 
 _log = logging.getLogger("hadamem")
 
-# Modules that stand between us and an environment: their frames say nothing about an error in it.
+# Modules between hadamem and an environment's own code; a traceback of an environment's error is shown without their frames.
 _BETWEEN = (
     "hadamem.",
     "gymnasium.core",
@@ -34,40 +35,40 @@ _BETWEEN = (
 
 
 class EnvironmentFailedError(RuntimeError):
-    """An exception in the code of an environment. It is the `__cause__`, and its traceback begins in that code."""
+    """An exception in the code of an environment. Its `__cause__` is that exception, with a traceback that begins there."""
 
 
 @cache
 def notice(text: str) -> None:
-    """Say something once in a process, on the logger "hadamem": one line on stderr unless logging is set up otherwise."""
+    """Log a text once per process, on the logger "hadamem": one line on stderr unless logging is set up otherwise."""
     _log.warning(text)
 
 
 def place(id: str, number: int, step: int) -> str:
-    """Where something happened: which environment of how many, and after how many steps of its episode."""
+    """The place of an error in words: the environment's id and number, and the step of its episode (0: the reset)."""
     return f"{id}, environment {number}, {f'step {step:,} of the episode' if step else 'reset'}"
 
 
 class Environments(VectorEnv):
-    """N environments of one kind, stepped one after the other; those whose episode ends begin the next one at once.
+    """N environments of one kind, stepped one after the other; an environment whose episode ends begins the next one at once.
 
-    Of their infos only what `Episode` and `Transition` tell is read; anything else may be in them.
+    Only the entries of the infos that `Episode` and `Transition` report, and masks, are read; other entries are ignored.
 
     Args:
-        id: what they are called in messages.
+        id: name of the environments in messages.
         num_envs: N.
-        make: makes one of them.
-        observe: names of the parts of an observation that are read, see `seen_parts`; none: all.
-        first: number of the first of them in messages.
-        batch: arrays that every batch of observations is written to, such as `create_empty_array` makes; None: new ones.
+        make: makes one environment.
+        observe: names of the parts of an observation that are read, see `seen_parts`; none given: all parts.
+        first: number of the first environment in messages.
+        batch: arrays that every batch of observations is written to, as `create_empty_array` makes them; None: new arrays.
 
     Attributes:
-        has_time_limit: whether Gymnasium cuts their episodes after some number of steps.
-        needed_inputs: see there.
+        has_time_limit: whether Gymnasium truncates the episodes after some number of steps.
+        needed_inputs: see the function `needed_inputs`.
 
     Raises:
-        EnvironmentFailedError: here, in `reset`, `step`, `render` and `close`, when an environment raises an exception.
-        ValueError: here, in `reset` and `step`, when what an environment gives is not what its spaces say.
+        EnvironmentFailedError: in the constructor, `reset`, `step`, `render` and `close`: an environment raised an exception.
+        ValueError: in the constructor, `reset` and `step`: a result of an environment does not fit its spaces.
     """
 
     def __init__(
@@ -82,13 +83,13 @@ class Environments(VectorEnv):
         self.id, self.num_envs, self._first = id, num_envs, first
         self._max_steps: int | None = None
         self.envs: list[gymnasium.Env[Any, Any]] = []
-        self._steps = [0] * num_envs  # of the episode that goes on
+        self._steps = [0] * num_envs  # steps of the current episodes
         for i in range(num_envs):
             try:
                 env = make()
             except gymnasium.error.Error:  # not installed, not registered
                 raise
-            except TypeError as error:  # Gymnasium's own words for options that do not fit, and for any other TypeError
+            except TypeError as error:  # Gymnasium raises it for wrong options, and in place of any other TypeError
                 cause = error.__cause__ if isinstance(error.__cause__, TypeError) else error
                 if all(_module(frame).startswith(_BETWEEN) for frame in _frames(cause.__traceback__)):
                     raise
@@ -119,7 +120,7 @@ class Environments(VectorEnv):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode everywhere; environment i is seeded with `seed + i`, or goes on drawing if there is none."""
+        """Begin an episode everywhere; environment i is seeded with `seed + i`, or keeps its generator if `seed` is None."""
         assert not isinstance(seed, list)
         info: dict[str, Any] = {}
         observations = [
@@ -128,10 +129,10 @@ class Environments(VectorEnv):
         return self._gather(observations), info
 
     def step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Advance all environments. The last observations and infos of episodes are in the info, as Gymnasium has them.
+        """Advance all environments. The last observations and infos of episodes are in the info, under Gymnasium's names.
 
-        Where environments have masks, "action_mask" in the info is that of each observation, and in the "final_info" that of
-        each last one. The observations are overwritten by the next step.
+        If the environments have masks, "action_mask" in the info belongs to the returned observations, and "action_mask" in
+        "final_info" to the last observations. The next step overwrites the returned observations.
         """
         observations: list[Any] = []
         rewards: list[Any] = []
@@ -153,7 +154,7 @@ class Environments(VectorEnv):
                 truncated = self._flag(i, "truncated", truncated)
             if terminated or truncated or self._steps[i] == self._max_steps:
                 flags[:, i] = terminated, truncated or self._steps[i] == self._max_steps
-                self._add(info, "final_obs", deepcopy(observation), i)  # it may write the next first one into the same array
+                self._add(info, "final_obs", deepcopy(observation), i)  # the reset may write into the same array
                 self._read(own_info, ("at_goal", "success", "is_success", "inner_returns"), final_info, i)
                 with suppress(ValueError):  # an episode that is over need not have legal actions
                     self._read_mask(observation, own_info, final_info, i)
@@ -169,11 +170,11 @@ class Environments(VectorEnv):
         return batch, self._gather_rewards(rewards), *flags, info
 
     def cut_after(self, max_steps: int) -> None:
-        """Truncate all episodes after so many steps."""
+        """Truncate all episodes after `max_steps` steps."""
         self._max_steps = max_steps
 
     def render(self) -> tuple[Any, ...] | None:
-        """What each environment draws, or None without a `render_mode`."""
+        """The rendering of each environment, or None without a `render_mode`."""
         if self.render_mode is None:
             return None
         pictures = []
@@ -204,7 +205,7 @@ class Environments(VectorEnv):
         return result[0]
 
     def _read_mask(self, observation: Any, own_info: Any, info: dict[str, Any], i: int) -> None:
-        """Put the mask of legal actions that belongs to an observation into an info of all environments."""
+        """Add an environment's mask of legal actions for an observation to the info of all environments."""
         try:
             said = self._masks[i].said(observation, own_info)
         except Exception as error:
@@ -240,7 +241,7 @@ class Environments(VectorEnv):
         return bool(number)
 
     def _read(self, own_info: Any, names: tuple[str, ...], info: dict[str, Any], i: int) -> None:
-        """Put what an environment's own info says under `names` into one of all environments, as Gymnasium merges them."""
+        """Add the entries `names` of one environment's info to the info of all environments, as Gymnasium merges infos."""
         if not isinstance(own_info, dict):
             return
         for name in names:
@@ -250,7 +251,7 @@ class Environments(VectorEnv):
                     self._add(info, name, value, i)
 
     def _add(self, info: dict[str, Any], name: str, value: Any, i: int) -> None:
-        """Beside each name stands for which environments it is said."""
+        """Set an entry of the info for environment i; `_name` marks the environments that have the entry `name`."""
         if name not in info:
             info |= {name: np.full(self.num_envs, None, object), f"_{name}": np.zeros(self.num_envs, np.bool_)}
         info[name][i] = value
@@ -267,12 +268,15 @@ class Environments(VectorEnv):
 
 
 def needed_inputs(env: Any) -> list[str]:
-    """Which parts of the previous step are needed to tell what goes on, if an environment says so, as POPGym's do."""
+    """Which of the previous action and reward an environment says its agent needs as inputs, as POPGym's environments do."""
     return [name for name in ("action", "reward") if getattr(env, f"obs_requires_prev_{name}", False)]
 
 
 def raise_as_theirs(where: str, error: Exception) -> NoReturn:
-    """Raise what was caught `where` others' code was called as an EnvironmentFailedError; errors of ours stay what they are."""
+    """Raise an exception from an environment's code as an EnvironmentFailedError; `where` names the place in the message.
+
+    Exceptions raised by hadamem's own code are raised unchanged.
+    """
     frames = list(_frames(error.__traceback__))
     if _module(frames[-1]).startswith("hadamem.") and len(frames) > 1:
         raise error
@@ -283,7 +287,7 @@ def raise_as_theirs(where: str, error: Exception) -> NoReturn:
 
 
 def gather(space: spaces.Space[Any], observations: list[Any], batch: Any, where: Callable[[int], str]) -> Any:
-    """Put observations of single environments into a batch, which is overwritten; `where` names the place of a wrong one."""
+    """Write observations of single environments into `batch`. `where` gives the place of an observation, for error messages."""
     try:
         return concatenate(space, observations, batch)
     except Exception:
@@ -311,7 +315,7 @@ def _truth(value: Any) -> bool | None:
 def _numbers(value: Any) -> np.ndarray | None:
     try:
         return np.asarray(value, np.float64).ravel()
-    except Exception:  # texts, sequences of unequal lengths, and whatever an object's own code raises
+    except Exception:  # strings, sequences of unequal lengths, and any error that an object's own code raises
         return None
 
 
@@ -319,13 +323,13 @@ def _number(value: Any) -> float | None:
     """A single number, or None if the value is anything else."""
     try:
         array = np.asarray(value)
-    except Exception:  # sequences of unequal lengths, and whatever an object's own code raises
+    except Exception:  # sequences of unequal lengths, and any error that an object's own code raises
         return None
     return float(array) if array.ndim == 0 and array.dtype.kind in "biuf" else None
 
 
 def _mismatch(space: spaces.Space[Any], value: Any, name: str) -> str | None:
-    """How the shape or the type of an observation differs from its space; None where it does not."""
+    """How the shape or the type of an observation differs from its space, in words; None if they agree."""
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         for key, child in space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces):
             try:

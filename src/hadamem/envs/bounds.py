@@ -1,4 +1,4 @@
-"""What returns are possible on a task, where that is known: the ends of a normalised score."""
+"""The returns of random play and the largest possible returns of some tasks, between which scores are normalised."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _RANDOM = {
     "popgym-RepeatPreviousMedium-v0": -0.50,
     "popgym-RepeatPreviousHard-v0": -0.48,
 }
-_LARGEST = 1.0  # of every one of them
+_LARGEST = 1.0  # largest possible return of each of these tasks
 
 
 def known_returns(id: str) -> tuple[float, float] | None:
-    """The mean return of random play on a task and the largest possible one; None where they are not known."""
+    """The mean return of random play on a task, and the largest possible return; None if they are not known."""
     return (_RANDOM[id], _LARGEST) if id in _RANDOM else None

@@ -1,4 +1,4 @@
-"""Delayed Catch (Raposo et al. 2021, arXiv 2102.12425; numbers of Ni et al. 2022): many catches, paid for at the very end."""
+"""Delayed Catch (Raposo et al. 2021, arXiv 2102.12425; numbers of Ni et al. 2022): many catches, rewarded at the last step."""
 
 import numpy as np
 from gymnasium import spaces
@@ -10,15 +10,15 @@ SIZE = 7
 
 
 class DelayedCatch(FixedLength):
-    """Move a basket under fruits that fall one after the other; all catches are paid as one reward at the last step.
+    """Move a basket under fruits that fall one after the other; the number of catches is the reward of the last step.
 
     Actions: basket left, stay, right. Observation (49,): the 7 x 7 grid, -1 for the fruit, 1 for the basket in the lowest
-    row, which hides a fruit in it. A fruit falls for six steps; the step after that begins the next run, whatever the
-    action. Success: every fruit was caught.
+    row, which hides a fruit in the same cell. A fruit falls for six steps; the step after that begins the next run, whatever
+    the action. Success: every fruit was caught.
 
     Args:
         num_envs: N.
-        runs: fruits in an episode.
+        runs: number of fruits in an episode.
         render_mode: None or "rgb_array".
     """
 

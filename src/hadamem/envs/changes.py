@@ -1,4 +1,4 @@
-"""Changes of an environment before it is played: wrappers of anyone's, and those of Gymnasium that make pictures smaller."""
+"""Wrappers put around an environment before it is played: any wrappers, and those of Gymnasium that shrink pictures."""
 
 import importlib
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from .border import raise_as_theirs
 
 @dataclass(frozen=True)
 class Changes:
-    """What is put around each environment, the first innermost: wrappers, frame skip, gray, resize.
+    """The wrappers put around each environment, in this order from the inside: `wrappers`, frame skip, gray, resize.
 
     Args:
-        wrappers: "package.module:name" of classes or functions that take an environment and give one.
-        frame_skip: steps for which an action is repeated; the picture is the brighter of the last two, pixel by pixel.
-        gray: whether pictures in colour (H, W, 3) become gray (H, W).
-        resize: height and width of pictures, in pixels.
+        wrappers: "package.module:name" of classes or functions that take an environment and return one.
+        frame_skip: steps for which an action is repeated; each pixel of the picture is the brighter of the last two pictures.
+        gray: whether colour pictures (H, W, 3) are converted to gray (H, W).
+        resize: height and width to which pictures are resized, in pixels.
     """
 
     wrappers: tuple[str, ...] = ()
@@ -30,11 +30,11 @@ class Changes:
     resize: tuple[int, int] | None = None
 
     def apply(self, env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-        """Put them around an environment.
+        """Put the wrappers around an environment.
 
         Raises:
-            ValueError: a wrapper cannot be found or gives no environment, or what changes pictures finds none.
-            EnvironmentFailedError: the module of a wrapper raises an exception when it is imported.
+            ValueError: a wrapper cannot be found or returns no environment, or an option for pictures is used without pictures.
+            EnvironmentFailedError: importing the module of a wrapper raised an exception.
         """
         for name in self.wrappers:
             env = _wrapper(name)(env)

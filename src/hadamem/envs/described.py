@@ -1,4 +1,4 @@
-"""Spaces as JSON, and back: what a policy has to know of its environment to act without it."""
+"""Conversion of Gymnasium spaces to JSON and back, so that a policy can act without its environment."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from gymnasium import spaces
 
 
 def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
-    """A Box, Discrete, MultiDiscrete, MultiBinary, or a Tuple or Dict of these, in what `json` can write.
+    """Convert a Box, Discrete, MultiDiscrete, MultiBinary, or a Tuple or Dict of these, to values that `json` can write.
 
-    Bounds that are the same everywhere are one number; those that are not finite are "inf", "-inf" and "nan", for JSON has no
-    such numbers.
+    Bounds that are equal everywhere become one number. Numbers that are not finite become "inf", "-inf" and "nan", since JSON
+    has no such numbers.
 
     Raises:
-        ValueError: for any other space.
+        ValueError: the space is of any other kind.
     """
     match space:
         case spaces.Dict():
@@ -35,10 +35,10 @@ def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
 
 
 def space_from_json(said: Any) -> spaces.Space[Any]:
-    """The space that `space_to_json` made that of.
+    """Convert a result of `space_to_json` back to the space.
 
     Raises:
-        ValueError: it is nothing of that kind.
+        ValueError: `said` is not such a result.
     """
     try:
         match said["kind"]:
@@ -67,14 +67,14 @@ def _name(space: spaces.Space[Any]) -> str:
 
 
 def _of_type(space: spaces.Discrete, name: str) -> spaces.Discrete:
-    """Give it the type that it had; older versions of Gymnasium know int64 only."""
+    """A Discrete space with its original dtype, which older versions of Gymnasium only accept if it is int64."""
     if np.dtype(space.dtype) != np.dtype(name):
         return spaces.Discrete(int(space.n), start=int(space.start), dtype=np.dtype(name).type)
     return space
 
 
 def _numbers(values: np.ndarray) -> Any:
-    """One number if all are the same, else nested lists."""
+    """One number if all values are equal, otherwise nested lists."""
     first = values.flat[0] if values.size else values.dtype.type(0)
     return _number(first) if (values == first).all() else _nested(values)
 

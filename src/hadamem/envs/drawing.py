@@ -15,8 +15,8 @@ class Plane:
     """A square picture of the plane around the origin, x to the right, y up.
 
     Args:
-        reach: the largest coordinate it shows; what lies beyond is drawn at the border.
-        size: its width and height in pixels.
+        reach: the largest coordinate in the picture; points beyond it are drawn at the border.
+        size: width and height of the picture in pixels.
     """
 
     def __init__(self, reach: float, size: int = 256) -> None:

@@ -1,4 +1,4 @@
-"""The endless T-maze of "Memory Retention Is Not Enough" (arXiv 2601.15086): each sign takes the place of the one before."""
+"""The endless T-maze of "Memory Retention Is Not Enough" (arXiv 2601.15086): each new sign makes the one before obsolete."""
 
 from typing import Literal, get_args
 
@@ -13,21 +13,21 @@ FORWARD, LEFT, RIGHT = range(3)
 
 
 class EndlessTMaze(BatchedTask):
-    """Walk down a corridor and turn to the side that its sign showed: into the next corridor, which has a sign of its own.
+    """Walk down a corridor and turn to the side that its sign showed, into the next corridor, which has its own sign.
 
     Observation (3,): the position in the corridor divided by the longest one's length, and at position 0 whether the sign
     points left, and whether it points right. Actions: forward, left, right. A turn within a corridor costs `penalty` and leads
-    nowhere; at its end the right turn pays `goal_reward`, and anything else ends the episode. With corridors of random length
-    the end cannot be seen: the best player tries the turn at every step and walks on when nothing has happened. Success: all
-    corridors were passed. After 6 (L + 1) steps for every corridor the episode is cut.
+    nowhere. At the end of a corridor the right turn pays `goal_reward`, and any other action ends the episode. With corridors
+    of random length the end cannot be seen: the best player tries the turn at every step and walks on when nothing has
+    happened. Success: all corridors were passed. The episode is truncated after 6 (L + 1) steps times the number of corridors.
 
     Args:
         num_envs: N.
-        corridor_length: L, steps from the sign to the junction, at most.
-        num_corridors: corridors in an episode.
-        lengths: fixed, or uniform: each corridor's length is drawn from 1 to L.
-        goal_reward: of a right turn.
-        penalty: of a step that leads nowhere, and of a wrong turn.
+        corridor_length: L, the largest number of steps from a sign to the junction.
+        num_corridors: number of corridors in an episode.
+        lengths: "fixed" (always L), or "uniform" (drawn from 1 to L for each corridor).
+        goal_reward: reward for a right turn.
+        penalty: reward (negative) for a step that leads nowhere, and for a wrong turn.
         render_mode: None or "rgb_array".
     """
 
@@ -83,7 +83,7 @@ class EndlessTMaze(BatchedTask):
         return {"success": self.corridor == self.num_corridors}
 
     def _picture(self, i: int) -> np.ndarray:
-        """The corridor from left to right; left of the player is up. Below it, a light for every corridor that was passed."""
+        """The corridor from left to right, with the player's left side up. Below it, a light for every corridor passed."""
         cells = np.full((4, max(self.longest + 1, self.num_corridors), 3), DARK, np.uint8)
         cells[1, : self.length[i] + 1] = LIGHT
         cells[1, 0] = BLUE

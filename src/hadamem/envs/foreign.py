@@ -1,4 +1,4 @@
-"""A vector of environments that somebody else made, with the end of episodes told in our way."""
+"""Adapter for vectors of environments from other libraries: it reports the ends of episodes as hadamem's own vectors do."""
 
 from copy import deepcopy
 from typing import Any
@@ -11,27 +11,27 @@ from .border import raise_as_theirs
 
 
 class ForeignVector(VectorEnv):
-    """Any `gymnasium.vector.VectorEnv`, beginning the next episode in the step in which one ends, as `Environments` does.
+    """Any `gymnasium.vector.VectorEnv`, made to begin the next episode in the step in which one ends, as `Environments` does.
 
-    One that does so by itself (`AutoresetMode.SAME_STEP`) passes as it is; one that waits to be told (`DISABLED`) is told. One
-    that begins with the next step (`NEXT_STEP`) ignores an action then; here that step is the last of the episode: its last
-    observation is answered by an action that does nothing and is not paid. Returns stay, episodes are a step longer.
+    A vector with `AutoresetMode.SAME_STEP` does so already, and one with `DISABLED` is reset here. One with `NEXT_STEP` resets
+    in the step after the end and ignores that step's action. Here that step counts as the last step of the episode: its
+    action has no effect, and its reward is 0. So returns are unchanged, and episodes are one step longer.
 
     Args:
-        id: what it is called in messages.
-        env: the vector.
+        id: name of the vector in messages.
+        env: the vector of environments.
     """
 
     def __init__(self, id: str, env: VectorEnv) -> None:
         self.id, self.env, self.num_envs = id, env, env.num_envs
         self.single_observation_space, self.single_action_space = env.single_observation_space, env.single_action_space
-        # not its own: EnvPool's are those of a single environment
+        # made here, since EnvPool's own batch spaces are those of a single environment
         self.observation_space = batch_space(env.single_observation_space, self.num_envs)
         self.action_space = batch_space(env.single_action_space, self.num_envs)
         self.mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.metadata = dict(env.metadata) | {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode = env.render_mode
-        self._ended = np.zeros((2, self.num_envs), np.bool_)  # terminated, truncated; told with the next step
+        self._ended = np.zeros((2, self.num_envs), np.bool_)  # terminated, truncated; reported with the next step
         self._final: dict[str, Any] = {}
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -59,14 +59,14 @@ class ForeignVector(VectorEnv):
         return observation, reward, ended[0], ended[1], info
 
     def render(self) -> tuple[Any, ...] | None:
-        """What each environment draws."""
+        """The rendering of each environment."""
         return self.env.render()
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Nothing: it belongs to whoever made it."""
+        """Do nothing: the program that made the vector also closes it."""
 
     def _final_of(self, observation: Any, info: dict[str, Any]) -> dict[str, Any]:
-        """Last observations, an object for each environment, and infos, under the names that Gymnasium has for them."""
+        """The last observations (an object for each environment) and infos, under Gymnasium's names for them."""
         final = np.empty(self.num_envs, object)
         for i, own in enumerate(iterate(self.observation_space, observation)):
             final[i] = deepcopy(own)

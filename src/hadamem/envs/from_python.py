@@ -1,4 +1,4 @@
-"""Environments that a Python program has, as ids, which is what runs, sweeps and pages know environments by."""
+"""Ids for environments given as Python objects, since runs, sweeps and pages refer to environments by id."""
 
 import importlib
 import itertools
@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
-#: First word of the ids of what only the program that made it can make again.
+#: Prefix of the ids of environments that only the Python program which defined them can make.
 HERE = "python."
 
 _numbers = itertools.count()
@@ -17,18 +17,18 @@ _vectors: dict[str, VectorEnv] = {}
 
 
 def id_of(env: Any) -> str:
-    """An id by which `make_vector` makes an environment.
+    """An id from which `make_vector` makes the environment.
 
     Args:
-        env: an id, a class, a function that makes an environment, an environment, of which copies are made, or a vector of
-            environments, which is used as it is.
+        env: an id; a class; a function that makes an environment; an environment, which is copied; or a vector of environments,
+            which is used as it is.
 
     Returns:
-        For a class or a function of a module "package.module:name", with which the command line can make it, too. For anything
-        else an id that only this process understands.
+        An id is returned unchanged. For a class or function of a module, "package.module:name", which the command line
+        understands, too. Otherwise an id that is valid only in this process.
 
     Raises:
-        ValueError: for anything else, and for an environment that cannot be copied.
+        ValueError: `env` is anything else, or an environment that cannot be copied.
     """
     if isinstance(env, str):
         return env
@@ -56,12 +56,12 @@ def id_of(env: Any) -> str:
 
 
 def vector_of(id: str) -> VectorEnv | None:
-    """The vector of environments that `id_of` has named so."""
+    """The vector of environments that `id_of` has given this id; None if there is none."""
     return _vectors.get(id)
 
 
 def register_callable(id: str, make: Callable[..., gymnasium.Env[Any, Any]]) -> str:
-    """Let Gymnasium know a class or function of a module; returns the id to make it by."""
+    """Register a class or function of a module with Gymnasium, and return the id under which Gymnasium makes it."""
     name = id.replace(":", ".")
     if name not in gymnasium.registry:
         gymnasium.register(name, make)

@@ -1,7 +1,7 @@
-"""Key-to-Door and Visual Match: what is seen first decides the last reward, apples in between distract from it.
+"""Key-to-Door and Visual Match: the first observations decide the last reward, and apples in between are a distraction.
 
 After Hung et al. (2019, arXiv 1810.06721), with the numbers of Ni et al. (2022 and 2023, arXiv 2110.05038 and 2307.03864;
-"original") and of the code of the SHM paper ("shm").
+variant "original") and of the code of the SHM paper (variant "shm").
 """
 
 from abc import abstractmethod
@@ -13,7 +13,7 @@ from gymnasium import spaces
 from .batched import FixedLength, require_positive, settings
 from .drawing import enlarge
 
-ROWS, COLUMNS, MARGIN = 7, 11, 2  # of a board, and the cells around it that the view may show
+ROWS, COLUMNS, MARGIN = 7, 11, 2  # size of a board, and width of the border around it that the view may show
 MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])  # north, south, west, east, as (row, column)
 FLOOR, WALL, OUTSIDE, PLAYER, KEY, DOOR, APPLE, INDICATOR, RED, GREEN, BLUE = range(11)
 PALETTE = np.array(
@@ -28,12 +28,12 @@ NEVER = np.iinfo(np.int64).max // 2
 
 
 def board(*rows: str) -> np.ndarray:
-    """A board with its margin, drawn with # for walls, d for the door, 0 1 2 for coloured cells and blanks for the floor."""
+    """A board with its margin, from text: # wall, d door, a apple, 0 1 2 coloured cells, blank floor."""
     codes = {" ": FLOOR, "#": WALL, "d": DOOR, "a": APPLE, "0": RED, "1": GREEN, "2": BLUE}
     return np.pad([[codes[cell] for cell in row] for row in rows], MARGIN, constant_values=OUTSIDE)
 
 
-ORCHARD = board(  # an apple in each place where one may grow
+ORCHARD = board(  # an apple in each place where apples may grow
     "###########",
     "#a a a a a#",
     "# a a a a #",
@@ -49,9 +49,9 @@ class Chapters(FixedLength):
     """Three boards one after the other: explore, be distracted by apples, earn the final reward.
 
     Actions: north, south, west, east. Observation: the 5 x 5 cells around the player, a pixel each, (3, 5, 5) uint8. The last
-    action of a chapter counts, but what comes with it is the first view of the next chapter. Each episode, apples grow on
-    `num_apples` random places of the second board; one that was taken is back `respawn` + 1 steps later. Success: the final
-    reward was earned.
+    action of a chapter still takes effect, but its observation is the first view of the next chapter. In each episode, apples
+    grow on `num_apples` random places of the second board; an apple that was taken is back `respawn` + 1 steps later. Success:
+    the final reward was earned.
     """
 
     mutable: tuple[str, ...] = ("clock", "boards", "player", "trees", "taken", "success")
@@ -117,7 +117,7 @@ class Chapters(FixedLength):
         self.taken[:] = NEVER
 
     def _pick(self, step: int) -> np.ndarray:
-        """Take the apples where the players are; then let those grow that were taken long enough ago."""
+        """Take the apples where the players are; then let apples grow again that were taken long enough ago."""
         picked = self._here() == APPLE
         rows = np.flatnonzero(picked)
         self._set_here(rows, FLOOR)
@@ -132,14 +132,14 @@ class Chapters(FixedLength):
 
     @abstractmethod
     def _blocked(self, cell: np.ndarray, chapter: int) -> np.ndarray | bool:
-        """Whether a cell (N,) that the player wants to enter, no wall, is closed."""
+        """Whether the cells (N,) that the players want to enter are closed; the caller handles walls."""
 
     @abstractmethod
     def _visit(self, chapter: int) -> np.ndarray:
-        """What happens where the players are now, in the first or last chapter: reward (N,)."""
+        """Apply the effects of the cells that the players are on, in the first or last chapter; returns the rewards (N,)."""
 
     def _cells(self) -> np.ndarray:
-        """The boards with the players on them; in the last chapter, what they enter lies above them."""
+        """The boards with the players on them; in the last chapter, a cell that is not floor hides the player on it."""
         cells = self.boards.copy()
         above = (self._here() != FLOOR) & (self.clock >= self.begins[2])
         cells[self._all, *self.player.T] = np.where(above, self._here(), PLAYER)
@@ -157,24 +157,24 @@ class Chapters(FixedLength):
     def _picture(self, i: int) -> np.ndarray:
         pixels = PALETTE[self._cells()[i]]
         seen = (abs(np.indices(ORCHARD.shape) - self.player[i][:, None, None]) <= MARGIN).all(0)
-        pixels[~seen] //= 2  # what the agent does not see is darker
+        pixels[~seen] //= 2  # cells that the agent does not see are darker
         return enlarge(pixels[MARGIN:-MARGIN, MARGIN:-MARGIN], 24)
 
 
 class KeyToDoor(Chapters):
     """Fetch a key, spend a time among apples, then open the door with it, for good.
 
-    When the key is taken, a white pixel shows at the top wall for one step. Nothing else tells whether it is held.
+    When the key is taken, a white pixel shows at the top wall for one step. Nothing else shows whether the player has the key.
 
     Args:
         num_envs: N.
-        variant: whose numbers are the defaults of the next four; "original" is that of 2022.
+        variant: paper whose numbers are the defaults of the next four arguments; "original" is Ni et al. of 2022.
         explore_length: steps of the first chapter.
-        distractor_length: of the second.
-        reward_length: of the third.
-        final_reward: for entering the door with the key.
-        apple_reward: for an apple.
-        num_apples: apples that grow, at most 22.
+        distractor_length: steps of the second chapter.
+        reward_length: steps of the third chapter.
+        final_reward: reward for entering the door with the key.
+        apple_reward: reward for an apple.
+        num_apples: number of places where apples grow, at most 22.
         respawn: steps that a place stays empty after its apple was taken.
         render_mode: None or "rgb_array".
     """
@@ -255,20 +255,20 @@ class KeyToDoor(Chapters):
 
 
 class VisualMatch(Chapters):
-    """See a colour, spend a time among apples, then go to the cell of that colour; there is one choice.
+    """See a colour, spend a time among apples, then go to the cell of that colour; only the first coloured cell counts.
 
     Args:
         num_envs: N.
-        variant: whose numbers are the defaults of the next four; "original" is that of 2023.
+        variant: paper whose numbers are the defaults of the next four arguments; "original" is Ni et al. of 2023.
         explore_length: steps of the first chapter, in which the player cannot move.
-        distractor_length: of the second.
-        reward_length: of the third.
-        final_reward: for the right cell.
-        colours: "fixed": in the last chapter, red is left, green in the middle and blue right, in training and
-            evaluation alike; "per_episode": each episode has its own order, so that one has to look. (The released code
-            draws one order for each environment object, without a seed.)
-        apple_reward: for an apple.
-        num_apples: apples that grow, at most 22.
+        distractor_length: steps of the second chapter.
+        reward_length: steps of the third chapter.
+        final_reward: reward for the right cell.
+        colours: "fixed": in the last chapter, red is left, green in the middle and blue right, in training and evaluation;
+            "per_episode": each episode has its own order, so that the agent has to look. (The released code draws one order for
+            each environment object, without a seed.)
+        apple_reward: reward for an apple.
+        num_apples: number of places where apples grow, at most 22.
         respawn: steps that a place stays empty after its apple was taken.
         render_mode: None or "rgb_array".
     """

@@ -1,4 +1,4 @@
-"""What stands between an environment and a policy, without the environment: its observations as rows, rows as its actions."""
+"""Conversion between an environment's spaces and a policy's rows of numbers, which does not need the environment itself."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .described import space_from_json, space_to_json
 from .layout import Channels, Encoder, InvalidValueError, Layout, Leaf
 from .masks import KEY, checked_mask
 
-#: Where the mask of legal actions is said: nowhere, under its key in the observation, or beside it.
+#: Where the mask of legal actions is given: nowhere, under its key in the observation, or separately from the observation.
 MaskPlace = Literal["none", "key", "beside"]
 
 
 class Interface:
-    """The columns of `VectorEnvironment`, and its actions, made of spaces alone. N observations, D columns.
+    """The columns and actions of a `VectorEnvironment`, made from its spaces alone. Letters: N observations, D columns.
 
     Args:
-        observation: space of what is seen of a single environment; there may be more in its observations.
-        action: space of a single environment.
-        inputs: see `make_vector`, in their order.
-        mask: where it is said.
+        observation: space of the seen parts of an observation of a single environment, which may have further parts.
+        action: action space of a single environment.
+        inputs: see `make_vector`, in the order given there.
+        mask: where the mask of legal actions is given.
         joint_actions: see `make_vector`.
         channels: see `make_vector`.
 
     Attributes:
-        layout: what the columns mean.
-        actions: from the agent's to the environment's.
-        seen: writes what is seen of observations into their columns; None where the policy does not see them.
-        history: the columns that tell of the previous step.
+        layout: meaning of the columns.
+        actions: converts the agent's actions to the environment's.
+        seen: writes the seen parts of observations into their columns; None if observations are not an input of the policy.
+        history: the columns of the previous action and reward.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class Interface:
 
     @property
     def described(self) -> dict[str, str]:
-        """The leaves of the observation and the action space in words, by which a policy knows its environment again.
+        """The leaves of the observation and the action space in words, to check that an environment fits a policy.
 
-        Bounds of vectors are left out: their values are fed as they are.
+        Bounds of vectors are left out, since they do not change how values are converted.
         """
         words = {leaf.name: f"{leaf.kind} of shape {leaf.shape}, unit {leaf.unit}" for leaf in self.layout.leaves}
         return words | {"action space": str(self.actions.space)}
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that it was made of, in what `json` can write."""
+        """All constructor arguments, as values that `json` can write."""
         return {
             "observation": space_to_json(self.observation),
             "action": space_to_json(self.action),
@@ -88,10 +88,10 @@ class Interface:
 
     @classmethod
     def from_json(cls, said: Any) -> Interface:
-        """What `to_json` was asked of.
+        """Make the interface from a result of `to_json`.
 
         Raises:
-            ValueError: it is nothing of that kind.
+            ValueError: `said` is not such a result.
         """
         try:
             if said["mask"] not in get_args(MaskPlace) or said["channels"] not in (*get_args(Channels), None):
@@ -102,15 +102,16 @@ class Interface:
             raise ValueError(f"the spaces cannot be read ({type(error).__name__}: {error})") from error
 
     def write(self, observations: Any, rows: np.ndarray, single: bool) -> None:
-        """Write what is seen of observations into rows (N, D).
+        """Write the seen parts of observations into rows (N, D).
 
         Args:
-            observations: nested as Gymnasium's vector environments nest them; or one, as its environment gives it.
+            observations: N observations, nested as Gymnasium's vector environments nest them, or a single observation, as its
+                environment gives it.
             rows: float32, written in place.
-            single: whether it is one.
+            single: whether `observations` is a single observation.
 
         Raises:
-            ValueError: they are not in the space; it says where and how.
+            ValueError: an observation is not in the space; the message says which value, and why.
         """
         if self.seen is None:
             return
@@ -121,16 +122,16 @@ class Interface:
             raise ValueError(f"{where}in the observation, {error}") from None
 
     def write_mask(self, observations: Any, mask: Any, rows: np.ndarray, single: bool) -> None:
-        """Write the masks of legal actions into rows (N, D), if there are to be any.
+        """Write the masks of legal actions into rows (N, D), if the policy has masks.
 
         Args:
             observations: see `write`.
-            mask: of the action space, or N of them; None: the observations hold them, or there are none.
+            mask: a mask of the action space, or N masks; None: the observations contain the masks, or the policy has none.
             rows: float32, written in place.
-            single: whether it is one.
+            single: whether `observations` is a single observation.
 
         Raises:
-            ValueError: a mask is missing, not expected, or none of the action space.
+            ValueError: a mask is missing, not expected, or does not fit the action space.
         """
         if self._mask is None:
             if mask is not None:
@@ -140,7 +141,7 @@ class Interface:
             try:
                 mask = observations[KEY]
             except (KeyError, IndexError, TypeError):
-                raise ValueError(f"the observation has no {KEY!r}, which it had in training; give it, or mask=") from None
+                raise ValueError(f"the observation has no {KEY!r}, which it had in training; add it, or give mask=") from None
         if mask is None:
             raise ValueError("the policy was trained with masks of legal actions; give the one of this observation as mask=")
         counts = self.actions.counts
@@ -149,7 +150,7 @@ class Interface:
             row[self._mask.columns] = self.actions.mask(legal[None])[0]
 
     def write_previous(self, actions: Any, rewards: Any, rows: np.ndarray) -> None:
-        """Write the previous actions (as the environment got them, N of them) and rewards (N,) into rows (N, D)."""
+        """Write N previous actions (as the environment got them) and rewards (N,) into their columns of rows (N, D)."""
         if self._previous:
             self._previous.write(actions, rows)
         if self.reward:

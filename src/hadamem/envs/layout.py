@@ -23,9 +23,10 @@ _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 class Leaf:
     """Columns `offset` to `offset + size` of a row: a vector of shape (size,) or an image of shape (C, H, W).
 
-    Where `unit` is given, every value is one of 0 to 255 units, so that a byte can hold it. Where `measured`, values are in
-    units of the environment's own choice, and networks learn better from them once they are normalised. An image of `codes` is
-    a grid of bytes, each of which names something. A `mask` has a column for every choice of an action, 1 where it is legal.
+    If `unit` is given, every value is 0 to 255 times this unit, so that a byte can hold it. If `measured`, values are in units
+    of the environment's own choice, and networks learn better from them after normalisation. If `codes`, the image is a grid of
+    bytes that stand for kinds of things, not for brightness. If `mask`, the leaf has a column for every choice of an action, 1
+    if the choice is legal and 0 if not.
     """
 
     name: str
@@ -44,13 +45,13 @@ class Leaf:
 
     @cached_property
     def columns(self) -> slice:
-        """Where this leaf stands in a row."""
+        """The columns of this leaf in a row."""
         return slice(self.offset, self.offset + self.size)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns of a row mean: leaves in order, without gaps."""
+    """The meaning of the columns of a row: leaves in order, without gaps."""
 
     leaves: tuple[Leaf, ...]
 
@@ -80,7 +81,7 @@ class Layout:
 
 
 class InvalidValueError(ValueError):
-    """A value that its space does not hold, or that is not finite, in one row of a batch."""
+    """A value in one row of a batch is not in its space, or not finite."""
 
     def __init__(self, row: int, text: str) -> None:
         super().__init__(text)
@@ -90,33 +91,33 @@ class InvalidValueError(ValueError):
 class Encoder:
     """Writes batches of one space into their columns of a float32 buffer.
 
-    Discrete and MultiDiscrete become one-hot, MultiBinary and Box become floats as they are; a Box that is a picture
+    Discrete and MultiDiscrete become one-hot, and MultiBinary and Box become unchanged floats. A Box that is a picture
     (three axes and values in 0..255 or 0..1, or two axes of uint8), or a stack of pictures (four axes), becomes (C, H, W).
-    Its bounds say its scale: 0..255 is divided by 255, anything else stays as it is. Pictures with other bounds, and those with
-    fewer than 16 pixels in a direction, are taken for grids of `codes` if they are bytes, and else for `measured`. Tuple and
-    Dict may nest.
+    The bounds of a picture determine its scale: 0..255 is divided by 255, other values stay unchanged. Pictures with other
+    bounds, or with fewer than 16 pixels in height or width, are treated as grids of `codes` if they are bytes, otherwise as
+    `measured`. Tuple and Dict may be nested.
 
     Args:
         space: the space of a single environment.
         name: name of the leaf, and first word of the names of nested leaves ("obs", "obs.position", "obs.0.1").
-        offset: column where the space begins.
-        channels: whether the first or the last axis of pictures counts channels; None: their shapes tell.
+        offset: first column of the space.
+        channels: whether the first or the last axis of pictures holds the channels; None: decided by their shapes.
 
     Raises:
-        ValueError: for a space, or a nested one, that has no fixed width (Text, Graph, Sequence, ...).
+        ValueError: the space, or a nested one, has no fixed width (Text, Graph, Sequence, ...).
     """
 
     def __init__(self, space: spaces.Space[Any], name: str = "obs", offset: int = 0, channels: Channels | None = None) -> None:
         self.leaves: tuple[Leaf, ...] = ()
-        self.unclear: list[str] = []  # pictures of which neither shape nor option says where the channels are
+        self.unclear: list[str] = []  # names of pictures whose channel axis follows neither from the shape nor from `channels`
         self._plan: list[tuple[tuple[Any, ...], Leaf, Write]] = []
-        self.sources: list[tuple[spaces.Space[Any], Picture | None]] = []  # of the leaves, in their order
-        self.paths: list[tuple[Any, ...]] = []  # to them
+        self.sources: list[tuple[spaces.Space[Any], Picture | None]] = []  # of each leaf, in order
+        self.paths: list[tuple[Any, ...]] = []  # of each leaf in a nested observation
         self.offset = offset
         for part in _parts(space, (), name, channels):
             own = _leaf_name(name, part.path)
             leaf = Leaf(own, part.kind, part.shape, offset, part.unit, part.measured, codes=part.codes)
-            if not leaf.size:  # a Box without numbers tells nothing
+            if not leaf.size:  # a Box without numbers
                 continue
             offset += leaf.size
             self.leaves += (leaf,)
@@ -131,7 +132,7 @@ class Encoder:
         """Encode a batch, nested as Gymnasium's vector environments nest it, into `out` (N, D) float32.
 
         Raises:
-            InvalidValueError: for categories that the space does not have, and for what is not finite as float32.
+            InvalidValueError: a category is not in the space, or a value is not finite as float32.
         """
         for path, leaf, write in self._plan:
             value = batch
@@ -143,11 +144,11 @@ class Encoder:
             write(value, out[:, leaf.columns])
 
     def write_checked(self, observations: Any, out: np.ndarray, single: bool) -> None:
-        """As `write`, of what nobody has looked at: N observations, or, if `single`, one of them as its environment gives it.
+        """Like `write`, but for unchecked input: N observations, or, if `single`, one observation as its environment gives it.
 
         Raises:
             InvalidValueError: see `write`.
-            ValueError: a part is missing, or has another shape or type than its space.
+            ValueError: a part is missing, or its shape or type is not that of its space.
         """
         N = len(out)
         for (path, leaf, write), (space, _) in zip(self._plan, self.sources, strict=True):
@@ -157,7 +158,7 @@ class Encoder:
                     value = value[key]
                 value = np.asarray(value)
             except (IndexError, KeyError, TypeError, ValueError):
-                raise ValueError(f"the observation has no {leaf.name}, which is to be in {space}") from None
+                raise ValueError(f"the observation has no {leaf.name}, which must be in {space}") from None
             if single:
                 value = value[None]
             if value.shape != (N, *(space.shape or ())):
@@ -171,7 +172,7 @@ class Encoder:
 
 
 def first_not_finite(values: np.ndarray) -> tuple[int, ...] | None:
-    """Where the first of some floats is that is not finite as float32; None if there is none."""
+    """The index of the first float that is not finite as float32; None if there is none."""
     finite = np.isfinite(values) if values.dtype == np.float32 else np.abs(values) <= _LARGEST_FLOAT32
     return None if np.count_nonzero(finite) == finite.size else tuple(np.argwhere(~finite)[0].tolist())
 
@@ -193,7 +194,7 @@ class _Part(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """How a picture becomes columns: whether its last axis counts channels, and what its values are multiplied with."""
+    """How a picture is written to columns: whether its last axis holds the channels, and the factor of its values."""
 
     channels_last: bool
     scale: float
@@ -248,7 +249,7 @@ def _bits(space: spaces.MultiBinary, where: str) -> Write:
 
 
 def _one_hot(space: spaces.Discrete | spaces.MultiDiscrete, where: str) -> Write:
-    """Digits, each as a one-hot group of columns, side by side."""
+    """A writer that writes each digit as a one-hot group of columns, side by side."""
     counts = np.atleast_1d(space.n if isinstance(space, spaces.Discrete) else space.nvec).ravel().astype(np.int64)
     starts = np.atleast_1d(space.start).ravel().astype(np.int64)
     first_column = np.cumsum(counts) - counts
@@ -267,8 +268,8 @@ def _one_hot(space: spaces.Discrete | spaces.MultiDiscrete, where: str) -> Write
 
 
 def _require_below(limits: Any, digits: np.ndarray, values: np.ndarray, what: str, space: spaces.Space[Any]) -> None:
-    """Raise InvalidValueError where `digits` (N, K), made of `values`, are not all from 0 to `limits` - 1."""
-    inside = digits.astype(np.int64, copy=False).view(np.uint64) < limits  # as unsigned, what is negative is huge
+    """Raise an InvalidValueError unless all `digits` (N, K), computed from `values`, are from 0 to `limits` - 1."""
+    inside = digits.astype(np.int64, copy=False).view(np.uint64) < limits  # as unsigned, negative numbers are huge
     if np.count_nonzero(inside) < inside.size:
         row, k = np.argwhere(~inside)[0].tolist()
         raise InvalidValueError(row, f"{what} {values[row].ravel()[k]}, which is not in {space}")
@@ -281,10 +282,10 @@ def _is_image(space: spaces.Box) -> bool:
 
 
 def _channels_last(shape: tuple[int, ...]) -> bool:
-    """Whether the last of three axes counts channels, and not the first.
+    """Whether the last of three axes holds the channels, and not the first.
 
-    Two neighbouring axes of one length are height and width. Else the shorter of the first and the last axis counts channels,
-    and of two equally short ones the first.
+    Two neighbouring axes of equal length are height and width. Otherwise the shorter of the first and the last axis holds the
+    channels; if these are equally long, the first does.
     """
     first, middle, last = shape
     if (first == middle) != (middle == last):
@@ -293,7 +294,7 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
 
 
 def _brightest(space: spaces.Box) -> float | None:
-    """The value of full brightness, 255 or 1, if the bounds of the space tell."""
+    """The value of full brightness, 255 or 1, if the upper bound of the space is one of these everywhere; otherwise None."""
     return next((value for value in (255.0, 1.0) if (space.high == value).all()), None)
 
 
@@ -304,7 +305,7 @@ def _image(space: spaces.Box, path: tuple[Any, ...], channels: Channels | None) 
         single, last = (1, *single), False
     elif last := _channels_last(single) if channels is None else channels == "last":
         single = (single[2], single[0], single[1])
-    shape = (int(np.prod(stack)) * single[0], *single[1:])  # of a stack, all pictures' channels
+    shape = (int(np.prod(stack)) * single[0], *single[1:])  # a stack has the channels of all its pictures
     brightest = _brightest(space)
     scale = 1 / (brightest or 1.0)
 

@@ -1,4 +1,4 @@
-"""Making vectors of environments, whatever they are called by."""
+"""Makes vectors of environments from an id, a class, a function, an environment or a vector of environments."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -45,25 +45,25 @@ def make_vector(
         (torch.Size([3, 4]), [1.0, 1.0, 1.0])
 
     Args:
-        env: a registered Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), that of an installed package which
-            needs Gymnasium, or "package.module:Name-v0" for one that is registered by importing `package.module`;
-            "package.module:name" for a class or a function there, or whatever else `id_of` takes.
-        num_envs: N, at least 1; of a vector of environments its own number counts instead.
+        env: a Gymnasium id ("CartPole-v1", "popgym-BattleshipEasy-v0"), also of an installed package that requires
+            Gymnasium; "package.module:Name-v0" for an id that is registered by importing `package.module`;
+            "package.module:name" for a class or a function of that module; or anything else that `id_of` takes.
+        num_envs: N, at least 1; a vector of environments has its own number, and this one is ignored.
         seed: not negative; environment i is seeded with `seed + i`.
-        inputs: what an observation is made of, out of "obs", "action" (the previous one) and "reward" (the previous
-            one), always in this order. Default: "obs", and what of the others the task says that it needs.
-        batched: use the batched version of a task where there is one. It equals single environments step by step.
-        options: keyword arguments of the environment itself, of any names; with any of these, POPGym tasks are not batched.
+        inputs: parts of an observation: some of "obs", "action" (of the previous step) and "reward" (of the previous step),
+            always in this order. Default: "obs", and those of the other two that the task says it needs.
+        batched: use the batched version of a task if it has one. It equals single environments step by step.
+        options: keyword arguments of the environment itself; with any of these, POPGym tasks are not batched.
         joint_actions: play a MultiDiscrete or MultiBinary as one Discrete, with a choice for every combination.
-        changes: wrappers and what else is put around each environment; with any of these, tasks are not batched.
-        observe: names of the parts of a nested observation that are seen, as "position" or "goal.position"; none: all.
-        channels: whether the first or the last axis of pictures counts channels; None: their shapes tell.
-        workers: number of processes that step the environments; 0: this one; None: what pays for environments of this kind,
-            found out by some steps of one more. Not for batched tasks and vectors of environments. Episodes are the same.
-        **env_kwargs: more of them, whose names are none of the above.
+        changes: wrappers put around each environment; with any of these, tasks are not batched.
+        observe: names of the parts of a nested observation that are seen, such as "position" or "goal.position"; none: all.
+        channels: whether the first or the last axis of pictures holds the channels; None: decided by their shapes.
+        workers: number of processes that step the environments; 0: this process; None: chosen from the time of some steps of
+            another such environment. The episodes do not depend on it. Not for batched tasks and vectors of environments.
+        **env_kwargs: further keyword arguments of the environment, like `options`.
 
     Raises:
-        ValueError: for an unknown id, input, or space, or an argument out of range.
+        ValueError: an id, input or space is unknown, or an argument is out of range.
     """
     env_kwargs = {**(options or {}), **env_kwargs}
     if num_envs < 1:
@@ -79,7 +79,7 @@ def make_vector(
     vector: VectorEnv
     try:
         if made is not None and changes is not None:
-            raise ValueError(f"{id} is a vector of environments, which hadamem cannot change; wrap them before")
+            raise ValueError(f"{id} is a vector of environments, which hadamem cannot wrap; wrap them before making the vector")
         if made is not None:
             vector = ForeignVector(id, made)
         elif batched and changes is None and (make := world(id)) is not None:
@@ -102,13 +102,13 @@ def make_vector(
 
 
 def make_one(id: str, options: Mapping[str, Any], changes: Changes | None = None) -> gymnasium.Env[Any, Any]:
-    """One environment as it is, with what is put around it; see `make_vector`.
+    """Make one plain Gymnasium environment, with the wrappers in `changes`; see `make_vector`.
 
     Raises:
-        ValueError: the id is unknown, or that of a vector of environments.
+        ValueError: the id is unknown, or belongs to a vector of environments.
     """
     if vector_of(id) is not None:
-        raise ValueError(f"{id} is a vector of environments; one of them is needed here")
+        raise ValueError(f"{id} is a vector of environments; a single environment is needed here")
     try:
         return _make(tasks.load(id), dict(options), changes)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
@@ -116,7 +116,7 @@ def make_one(id: str, options: Mapping[str, Any], changes: Changes | None = None
 
 
 def _one_by_one(id: str, num_envs: int, make: Make, observe: Sequence[str], workers: int | None) -> VectorEnv:
-    """Environments that are stepped one after the other, here or by workers."""
+    """A vector of single environments, stepped one after the other in this process or in worker processes."""
     if num_envs > 1 and workers != 0 and (kind := try_one(repr((id, make)), id, make)) is not None:
         workers = usual_workers(kind, num_envs) if workers is None else min(workers, num_envs)
         if workers > 0:
@@ -130,6 +130,6 @@ def _make(id: str, kwargs: dict[str, Any], changes: Changes | None) -> gymnasium
         made = deepcopy(gymnasium.spec(id))
         made.kwargs |= {name: kwargs[name] for name in reserved}
         kwargs = {name: value for name, value in kwargs.items() if name not in reserved}
-    # the checker would look at the first steps of every copy, and warn once for each
+    # Gymnasium's checker would check the first steps of every copy, and repeat its warnings for each
     env = gymnasium.make(made, disable_env_checker=True, **kwargs)
     return env if changes is None else changes.apply(env)

@@ -1,4 +1,4 @@
-"""Masks of legal actions, wherever an environment says them."""
+"""Masks of legal actions, read from any of the places where environments give them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +13,13 @@ KEY = "action_mask"
 
 
 class MaskReader:
-    """Reads from one environment which actions are legal now.
+    """Reads the mask of legal actions of one environment.
 
-    The first of these that there is: the key "action_mask" of a Dict observation, with a number for each choice; a method
-    `action_masks()` of the environment or of a wrapper; "action_mask" in the info of `reset` and `step`.
+    It uses the first of these sources that exists: the key "action_mask" of a Dict observation, with a number for each choice;
+    a method `action_masks()` of the environment or of a wrapper; "action_mask" in the info of `reset` and `step`.
 
     Args:
-        env: whose masks.
+        env: the environment.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -31,7 +31,7 @@ class MaskReader:
             self._method = env.get_wrapper_attr("action_masks")
 
     def said(self, observation: Any, info: Any) -> Any:
-        """What the environment says of its mask now, as it says it; None if nothing. Its own method may raise anything."""
+        """The current mask, in the environment's own form; None if it gives none. `action_masks()` may raise anything."""
         if not self._counts:
             return None
         if self._in_observation:
@@ -41,7 +41,7 @@ class MaskReader:
         return info.get(KEY) if isinstance(info, dict) else None
 
     def checked(self, mask: Any) -> np.ndarray:
-        """What was said, as a new array; see `checked_mask`."""
+        """A result of `said`, checked and converted to a new array; see `checked_mask`."""
         return checked_mask(self._space, self._counts, mask)
 
 
@@ -49,7 +49,7 @@ def checked_mask(space: spaces.Space[Any], counts: list[int], mask: Any) -> np.n
     """A mask of the actions of a space, as a new array (sum of counts,) uint8.
 
     Raises:
-        ValueError: it is no mask for this action space, or allows no action.
+        ValueError: `mask` is not a mask for this action space, or allows no action.
     """
     if mask is None:
         raise ValueError(f"there is no {KEY}, though there was one before")
@@ -69,18 +69,18 @@ def checked_mask(space: spaces.Space[Any], counts: list[int], mask: Any) -> np.n
 
 
 def masked_by_key(observation: spaces.Space[Any], action: spaces.Space[Any]) -> bool:
-    """Whether an observation space says under "action_mask" which actions are legal, and not something else."""
+    """Whether the key "action_mask" of an observation space holds a mask of the action space, and not something else."""
     if not isinstance(observation, spaces.Dict) or KEY not in observation.spaces:
         return False
     try:
         mask = flat_mask(action, observation[KEY].sample())
-    except (TypeError, ValueError):  # it is something else
+    except (TypeError, ValueError):  # the key holds something else
         return False
     return mask.size > 0 and mask.size == sum(action_counts(action))
 
 
 def without_mask(observation: spaces.Space[Any], action: spaces.Space[Any]) -> spaces.Space[Any]:
-    """An observation space without the mask that is part of it."""
+    """An observation space without its mask of legal actions, if it has one."""
     if not masked_by_key(observation, action):
         return observation
     assert isinstance(observation, spaces.Dict)

@@ -1,4 +1,4 @@
-"""Which parts of a nested observation an agent sees."""
+"""Selection of the parts of a nested observation that an agent sees."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,18 +11,19 @@ from .masks import without_mask
 def seen_parts(
     observation: spaces.Space[Any], action: spaces.Space[Any], observe: Sequence[str] = ()
 ) -> tuple[spaces.Space[Any], list[str]]:
-    """What an agent sees of an observation: the parts asked for, without a mask of actions and what has no fixed width.
+    """The parts of an observation that an agent sees: the parts asked for, without a mask of actions and parts without fixed
+    width.
 
     Args:
-        observation: space of a single environment.
-        action: space of its actions.
-        observe: names of parts, as "position" or "goal.position"; none: all.
+        observation: observation space of a single environment.
+        action: action space of the environment.
+        observe: names of parts, such as "position" or "goal.position"; none given: all parts.
 
     Returns:
-        The space of what is seen, and what was left out because its width is not fixed, as "obs.mission (Text)".
+        The space of the seen parts, and the parts left out because their width is not fixed, such as "obs.mission (Text)".
 
     Raises:
-        ValueError: there is no part of such a name.
+        ValueError: the observation has no part of such a name.
     """
     space = without_mask(observation, action)
     return without_unsized(_chosen(space, observe, space) if observe else space)
@@ -60,16 +61,16 @@ def _names(space: spaces.Space[Any], before: str = "") -> list[str]:
 def without_unsized(space: spaces.Space[Any], name: str = "obs") -> tuple[spaces.Space[Any], list[str]]:
     """Leave out the parts of a Dict or Tuple that have no fixed width (Text, Sequence, Graph, ...).
 
-    A Tuple that loses a part becomes a Dict whose keys are the positions of the remaining ones, so that every path into an
-    observation stays what it was.
+    A Tuple that loses a part becomes a Dict whose keys are the positions of the remaining parts, so that every path into an
+    observation stays valid.
 
     Args:
-        space: of a single environment, however nested.
-        name: of the space, in the names of what was left out.
+        space: space of a single environment, however nested.
+        name: name of the space, used in the names of the parts left out.
 
     Returns:
-        The space that is left, and what was left out, as "obs.mission (Text)". Where nothing is left, the space as it was,
-        for `Encoder` to refuse.
+        The remaining space, and the parts left out, such as "obs.mission (Text)". If nothing remains, the unchanged space,
+        which `Encoder` then refuses.
     """
     if not isinstance(space, (spaces.Tuple, spaces.Dict)):
         return space, [] if _sized(space) else [f"{name} ({type(space).__name__})"]

@@ -8,7 +8,7 @@ from .drawing import DARK, GREEN, LIGHT, ORANGE, RED, enlarge
 
 
 class PocMemory(BatchedTask):
-    """On a line from -1 to 1, walk to the end that was shown to be the good one when the episode began.
+    """Walk on a line from -1 to 1 to the end that was shown as the good one at the beginning of the episode.
 
     Actions: left, right. Observation (3,): left goal, position, right goal; a goal is 1 if it is good and -1 if it is bad, and
     both are 0 once they are hidden. They are shown in the first observation and in those of the next `show_steps` steps, in
@@ -46,7 +46,7 @@ class PocMemory(BatchedTask):
         render_mode: str | None = None,
     ) -> None:
         require_positive(step_size=step_size, show_steps=show_steps, max_steps=max_steps)
-        self.end = round(1 / step_size)  # in steps from the middle, as all positions
+        self.end = round(1 / step_size)  # positions are counted in steps from the middle
         if self.end < 1 or abs(self.end * step_size - 1) > 1e-6:
             raise ValueError(f"step_size is {step_size}; it must be 1 / n for a whole number n, such as 0.2 or 0.05")
         super().__init__(num_envs, spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2))

@@ -1,6 +1,7 @@
-"""Wind and Point Robot: a point on the plane that has to find out its task, meta-reinforcement learning.
+"""Wind and Point Robot: meta-reinforcement learning, in which a point on the plane has to find out its hidden task.
 
-Task sets and splits are those of Ni et al. (2022, arXiv 2110.05038; "original") and of the code of the SHM paper ("shm").
+Task sets and splits are those of Ni et al. (2022, arXiv 2110.05038; variant "original") and of the code of the SHM paper
+(variant "shm").
 """
 
 from abc import abstractmethod
@@ -17,13 +18,13 @@ Split = Literal["train", "eval", "all"]
 
 
 class PointTask(FixedLength):
-    """A point is moved towards a goal; a hidden task, drawn from a list, says where the goal is or what pushes the point.
+    """A point is moved towards a goal; a hidden task, drawn from a list, determines the place of the goal or a constant drift.
 
-    Actions (2,) in [-1, 1] are scaled by `step_size`. Each step that ends within `radius` of the goal pays 1. A trial is
-    `trials` inner episodes of `horizon` steps with the same task, and is then truncated: the goal may be held for ever.
-    Infos hold `task` (its index in `tasks`) and `at_goal` at every step, `success` (the goal was reached at least once) and,
-    where there are several inner episodes, `inner_returns` at the last. `reset(options={"task": i})` begins task i, an
-    array of N begins one in each environment; other episodes draw theirs uniformly.
+    Actions (2,) in [-1, 1] are scaled by `step_size`. Each step that ends within `radius` of the goal pays 1. An episode is
+    `trials` inner episodes of `horizon` steps with the same task, and is then truncated, since the point could stay at the goal
+    for ever. Infos hold `task` (its index in `tasks`) and `at_goal` at every step; at the last step also `success` (the goal
+    was reached at least once) and, if there are several inner episodes, `inner_returns`. `reset(options={"task": i})` begins
+    task i, or task i[n] in environment n if i is an array of N; other episodes draw their tasks uniformly.
 
     Attributes:
         tasks: (K, 2) float64, the tasks of the split.
@@ -56,13 +57,13 @@ class PointTask(FixedLength):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode everywhere, of the tasks in `options["task"]` if there are any."""
+        """Begin an episode everywhere, with the tasks in `options["task"]` if they are given."""
         self._asked = (options or {}).get("task")
         return super().reset(seed=seed, options=options)
 
     def _draw(self) -> None:
         self.task[:] = [generator.integers(len(self.tasks)) for generator in self._generators]
-        if self._asked is not None:  # after drawing, so that the rest of the episode is the same either way
+        if self._asked is not None:  # after the draw, so that later random numbers do not depend on this option
             asked = np.broadcast_to(self._asked, self.num_envs)
             if (asked < 0).any() or (asked >= len(self.tasks)).any():
                 raise ValueError(f"task is {self._asked}; there are the tasks 0 to {len(self.tasks) - 1}")
@@ -91,11 +92,11 @@ class PointTask(FixedLength):
 
     @abstractmethod
     def _place(self) -> None:
-        """Put the points where an inner episode begins."""
+        """Put the points at their positions at the beginning of an inner episode."""
 
     @abstractmethod
     def _goal_and_drift(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where the goals are, and what is added to the positions at each step; both (N, 2) or (2,)."""
+        """The positions of the goals, and the drift added to the points' positions at each step; both (N, 2) or (2,)."""
 
     def _picture(self, i: int) -> np.ndarray:
         plane = Plane(reach=2.0)
@@ -111,16 +112,16 @@ class Wind(PointTask):
 
     Args:
         num_envs: N.
-        variant: whose numbers are the defaults of the next five.
-        num_tasks: winds there are in all.
-        num_train: how many of these are for training; the others are for evaluation.
-        max_wind: winds are uniform in [-max_wind, max_wind]^2 a step.
-        radius: of the goal.
+        variant: paper whose numbers are the defaults of the next five arguments.
+        num_tasks: number of winds.
+        num_train: number of winds for training; the others are for evaluation.
+        max_wind: winds are uniform in [-max_wind, max_wind]^2, in units of length per step.
+        radius: radius of the goal.
         horizon: steps of an episode.
-        split: winds to draw from.
-        goal: where it is.
+        split: the winds to draw from: "train", "eval" or "all".
+        goal: position of the goal.
         step_size: how far an action of 1 moves the point.
-        task_seed: of the winds and the split.
+        task_seed: seed of the winds and the split.
         render_mode: None or "rgb_array".
     """
 
@@ -173,21 +174,21 @@ class Wind(PointTask):
 class PointRobot(PointTask):
     """Find a goal somewhere on the upper unit half circle, and return to it from elsewhere in a second inner episode.
 
-    Observation (3,): the position, and a flag that is 1 once an inner episode has ended. With the flag comes the position
-    where the next inner episode begins. (The released code shows where the last one ended, and never where the next one
-    begins: the first action there is blind.)
+    Observation (3,): the position, and a flag that is 1 in the first observation after an inner episode has ended. That
+    observation has the position at which the next inner episode begins. (The released code shows the position at which the
+    last one ended, and never the new one: the first action of an inner episode is blind there.)
 
     Args:
         num_envs: N.
-        variant: whose numbers are the defaults of the next four.
-        num_tasks: goals there are in all.
-        num_train: how many of these are for training; the others are for evaluation.
-        radius: of the goal.
+        variant: paper whose numbers are the defaults of the next four arguments.
+        num_tasks: number of goals.
+        num_train: number of goals for training; the others are for evaluation.
+        radius: radius of the goal.
         horizon: steps of an inner episode.
-        trials: inner episodes of a trial.
-        split: goals to draw from.
+        trials: inner episodes in an episode.
+        split: the goals to draw from: "train", "eval" or "all".
         step_size: how far an action of 1 moves the point.
-        task_seed: of the goals and the split.
+        task_seed: seed of the goals and the split.
         render_mode: None or "rgb_array".
     """
 
@@ -216,7 +217,7 @@ class PointRobot(PointTask):
         generator.uniform(size=2 * rules.num_tasks + 2)  # drawn by the original for goals and a start that it never uses
         angles = generator.uniform(0, np.pi, rules.num_tasks)
         generator.shuffle(angles)
-        generator.uniform(size=2)  # another start
+        generator.uniform(size=2)  # another start that the original never uses
         angles = _of_split(angles, generator, rules.num_train, split)
         goals = np.stack([np.cos(angles), np.sin(angles)], axis=1)
         super().__init__(num_envs, goals, rules, trials, step_size, 3, render_mode)
@@ -233,7 +234,7 @@ class PointRobot(PointTask):
 
 
 def _of_split(tasks: np.ndarray, generator: np.random.RandomState, num_train: int, split: Split) -> np.ndarray:
-    """The tasks of a split: a permutation drawn right after the tasks, whose first `num_train` are for training."""
+    """The tasks of a split: the tasks are permuted by `generator`, and the first `num_train` of them are for training."""
     order = generator.permutation(len(tasks))
     parts = {"train": order[:num_train], "eval": order[num_train:], "all": np.arange(len(tasks))}
     if split not in parts:

@@ -1,7 +1,7 @@
 """Batched versions of the POPGym tasks of the SHM paper: all environments in one array.
 
-Each environment owns a random generator, seeded as Gymnasium seeds it, and draws from it what the original draws, so
-with the same seed and actions every observation, reward and flag equals that of the `popgym` package under
+Each environment owns a random generator, seeded as Gymnasium seeds it, and makes the same draws from it as the original. With
+the same seed and actions, every observation, reward and flag equals that of the `popgym` package under
 `gymnasium.vector.SyncVectorEnv` (Morad et al. 2023, arXiv 2303.01859). Letters: N environments, T time.
 """
 
@@ -20,7 +20,7 @@ SUITS, COLORS, RANKS, DECK = 4, 2, 13, 52
 
 
 class CardSequence(FixedLength):
-    """Tasks that show the suits of shuffled cards one by one. The cards lie time first: (T, N)."""
+    """Tasks that show the suits of shuffled cards one by one. `cards` has time as its first dimension: (T, N)."""
 
     mutable = ("clock", "cards")
 
@@ -41,7 +41,7 @@ class CardSequence(FixedLength):
 
     @abstractmethod
     def _graded(self) -> tuple[np.ndarray | None, float]:
-        """Right answers (N,) at this moment, or None where any action will do, and what one is worth."""
+        """The right answers (N,) at this step, or None if no answer is wanted, and the reward for a right answer."""
 
 
 class RepeatPrevious(CardSequence):
@@ -104,7 +104,7 @@ class Battleship(BatchedTask):
             self.afloat[i, list(self._fleet(self._generators[i]))] = True
 
     def _fleet(self, generator: np.random.Generator) -> set[int]:
-        """Cells of all ships, placed one by one, drawn again while one is off the board or on another ship."""
+        """The cells of all ships. Each ship is drawn again while it reaches off the board or touches a cell of another ship."""
         fleet: set[int] = set()
         for ship in self.ships:
             while True:
@@ -142,7 +142,8 @@ class Concentration(BatchedTask):
     Args:
         num_envs: N.
         decks: number of decks on the table.
-        values: what has to match, COLORS or RANKS. A card face down shows the code `values`.
+        values: number of values that a card can have, COLORS or RANKS; two cards match if their values are equal. A card that
+            lies face down is observed as the code `values`.
     """
 
     obs_requires_prev_action = True
@@ -155,9 +156,9 @@ class Concentration(BatchedTask):
         self.max_steps = ceil(2 * n - n / (2 * n - 1))
         self.face_down = values
         self._sorted = np.arange(n) % COLORS if values == COLORS else np.arange(n) // SUITS % RANKS
-        self.table = np.zeros((num_envs, n), np.int64)  # what lies there
-        self.shown = np.zeros((num_envs, n), np.int64)  # what is visible for good: matched cards
-        self.seen = np.zeros((num_envs, n), np.int64)  # what is visible now
+        self.table = np.zeros((num_envs, n), np.int64)  # values of the cards
+        self.shown = np.zeros((num_envs, n), np.int64)  # values of matched cards, which stay visible
+        self.seen = np.zeros((num_envs, n), np.int64)  # values that are visible now
         self.held = np.zeros(num_envs, np.int64)  # position of the card turned first, -1 if none is
         self.pairs = np.zeros(num_envs, np.int64)
         self.steps = np.zeros(num_envs, np.int64)

@@ -1,4 +1,4 @@
-"""Which environments there are, and what to say when one is asked for that does not exist."""
+"""The list of known environments, the import of packages that register ids, and the error for an unknown id."""
 
 import difflib
 import importlib
@@ -21,13 +21,13 @@ from .from_python import HERE, register_callable
 from .popgym import TASKS
 from .worlds import batched_world, world, world_ids
 
-# Gymnasium registers families whose simulator may not be installed: what each of them imports.
+# The module that each of Gymnasium's families of environments needs; it may not be installed.
 _NEEDS = {"box2d": "Box2D", "mujoco": "mujoco", "phys2d": "jax", "tabular": "jax"}
 
-_MODULES: dict[str, str] = {}  # which module registered an id, where it has to be named: "module:Name-v0"
-_FAILED: dict[str, str] = {}  # what importing a module raised, while an id was searched for
+_MODULES: dict[str, str] = {}  # module that registered an id which has to be written as "module:Name-v0"
+_FAILED: dict[str, str] = {}  # error of each module that could not be imported while searching for an id
 
-# How the ids of packages begin that are often asked for, and which package to install for them.
+# Beginnings of the ids of popular packages, and the package to install for each.
 _PACKAGES = {
     "ale/": "ale-py",
     "minigrid-": "minigrid",
@@ -47,12 +47,12 @@ _PACKAGES = {
 
 @dataclass(frozen=True)
 class Task:
-    """A task that can be made here.
+    """A task that can be made with the installed packages.
 
     Attributes:
         name: its id.
-        observation, action: short words for its spaces; "" where a simulator would have to be built to know them.
-        max_steps: steps that an episode can take at most; None if unknown or unlimited.
+        observation, action: short descriptions of its spaces; "" where finding them out would need a simulator.
+        max_steps: largest number of steps of an episode; None if unknown or unlimited.
         source: "popgym", "gymnasium", "hadamem" or the namespace of another package.
         batched: whether hadamem steps all environments in one array.
     """
@@ -66,29 +66,29 @@ class Task:
 
 
 def list_tasks() -> list[Task]:
-    """All tasks that can be made here, by source and name."""
+    """All tasks that can be made with the installed packages, sorted by source and name."""
     rows = _popgym_tasks()
     for spec in gymnasium.registry.values():
         source, _, path = str(spec.entry_point).partition(".")
         family = path.removeprefix("envs.").partition(".")[0]
         if source in ("gymnasium", "hadamem") and _installed(_NEEDS.get(family)) and spec is _newest(spec):
-            source = spec.namespace or source  # Gymnasium's own tasks under a wrapper of ours have one
+            source = spec.namespace or source  # Gymnasium's tasks in a wrapper of hadamem have the namespace hadamem
             ours = spec.id in world_ids()
             rows.append(_world(spec.id, source) if ours else _task(spec.id, "", "", spec.max_episode_steps, source))
     return sorted(rows, key=lambda task: (task.source, task.name))
 
 
 def load(id: str) -> str:
-    """Import what registers an id, and return the id that Gymnasium then knows.
+    """Import the module that registers an id, and return the id under which Gymnasium then knows it.
 
-    An id is "module:Name-v0", or "Name-v0" where the module is POPGym or an installed package that needs Gymnasium (or can do
-    without it, if the id begins like its name, as with ale-py); or "module:name" for a class or a function of the module, which
-    makes an environment.
+    An id is "module:Name-v0"; or "Name-v0" if the module is POPGym or an installed package that requires Gymnasium (or has it
+    as an optional requirement, if the id begins like the package's name, as with ale-py); or "module:name" for a class or
+    function of the module that makes an environment.
 
     Raises:
-        ValueError: if there is no such module.
-        ModuleNotFoundError: if the module is there, but lacks one that it needs.
-        EnvironmentFailedError: if the module raises anything else.
+        ValueError: there is no such module.
+        ModuleNotFoundError: the module exists, but another module that it needs is missing.
+        EnvironmentFailedError: importing the module raised any other exception.
     """
     module, colon, name = id.rpartition(":")
     if id.startswith("popgym-"):
@@ -113,7 +113,7 @@ def load(id: str) -> str:
 
 
 def _import(module: str) -> None:
-    """Import a module, and remember which ids came with it."""
+    """Import a module, and remember which ids it registered."""
     before = set(gymnasium.registry)
     importlib.import_module(module)
     if module != "popgym":  # its ids are found without it
@@ -125,7 +125,7 @@ def _is_registered(name: str) -> bool:
         gymnasium.spec(name)
     except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound):
         return False
-    except gymnasium.error.Error:  # it is known, in other versions
+    except gymnasium.error.Error:  # registered, but in other versions
         pass
     return True
 
@@ -133,9 +133,9 @@ def _is_registered(name: str) -> bool:
 def _search(name: str) -> None:
     """Import installed packages that need Gymnasium until one of them registers `name`.
 
-    One that is known to have it is the first; the others follow, the most similarly named first. A package that can do without
-    Gymnasium, as ale-py can, is imported if `name` begins like it: among these are large ones that have nothing to do with
-    environments.
+    The package listed in _PACKAGES for the name is imported first, then the others, in the order of the similarity of their
+    names. A package for which Gymnasium is optional, such as ale-py, is only imported if `name` begins like the package's name,
+    since many such packages are large and unrelated to environments.
     """
     modules: list[str] = []
     first: list[str] = []
@@ -150,7 +150,7 @@ def _search(name: str) -> None:
     for module in first + modules:
         try:
             _import(module)
-        except Exception as error:  # whatever is wrong with a package that nobody asked for
+        except Exception as error:  # a broken package must not stop the search
             _FAILED[module] = f"{type(error).__name__}: {error}".partition("\n")[0]
             continue
         if _is_registered(name):
@@ -168,10 +168,10 @@ def parse_options(id: str, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def unknown(id: str) -> ValueError:
-    """Build the error for an id that nobody has registered, with the names that are nearest to it."""
+    """Build the error for an id that is not registered, with the most similar known names."""
     if id.startswith(HERE):
         return ValueError(
-            f"{id} was an object of the Python program that trained on it; only a program can give it again: "
+            f"{id} was an object of the Python program that trained on it, and has to be given again in Python: "
             "hadamem.load(path, env=...)"
         )
     known = {task.name for task in list_tasks()} | set(gymnasium.registry)
@@ -189,7 +189,7 @@ def unknown(id: str) -> ValueError:
 
 
 def _popgym_tasks() -> list[Task]:
-    importlib.import_module("popgym")  # registers its ids; slow, so not before they are asked for
+    importlib.import_module("popgym")  # registers its ids; imported here because it is slow
     rows = []
     for spec in list(gymnasium.registry.values()):
         if spec.id.startswith("popgym-"):
@@ -214,7 +214,7 @@ def _newest(spec: EnvSpec) -> EnvSpec:
 
 
 def _package_of(name: str) -> str | None:
-    """The package to install for an id, where it is one of those that are often asked for."""
+    """The package in _PACKAGES to install for an id; None if it is not listed there."""
     return next((package for start, package in _PACKAGES.items() if name.casefold().startswith(start)), None)
 
 
@@ -227,7 +227,7 @@ def _installed(module: str | None) -> bool:
 
 
 def _words(space: spaces.Space[Any]) -> str:
-    """Write a space in a few characters: "Discrete(4)", "MultiDiscrete(52 x 3)", "Box(96, 96, 3)"."""
+    """Describe a space in a few characters, such as "Discrete(4)", "MultiDiscrete(52 x 3)" or "Box(96, 96, 3)"."""
     name = type(space).__name__
     if isinstance(space, spaces.Tuple):
         return f"{name}({', '.join(map(_words, space.spaces))})"

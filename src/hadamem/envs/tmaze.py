@@ -15,15 +15,16 @@ class TMaze(FixedLength):
     The oracle is at x = 0, the start at x = `oracle_length`, the junction `corridor_length` further, the two goals above
     (y = 1) and below (y = -1) it. Observations are (0, side) at the first sight of the oracle, (0, 0) in the corridor, and
     (1, y) from the junction on. An episode takes as many steps as the best player needs. Its last step pays
-    `goal_reward` at the right goal; on every other step `penalty` is paid to who lags behind the best player.
+    `goal_reward` at the right goal; every other step pays `penalty` if the player is behind the best player.
 
     Args:
         num_envs: N.
         corridor_length: L, steps between start and junction.
-        oracle_length: steps between oracle and start. 0: passive, the oracle is seen at once; 1: active, one must go back.
-        goal_reward: for the right goal at the end.
-        penalty: of a step behind; none: -1 / L.
-        distract_reward: of every step but the last that ends at the oracle.
+        oracle_length: steps between oracle and start. 0: passive, the oracle is seen at once; 1: active, the player has to walk
+            back to it.
+        goal_reward: reward for the right goal at the last step.
+        penalty: reward (negative) of a step on which the player is behind the best player; None: -1 / L.
+        distract_reward: reward of every step, except the last, that ends at the oracle.
         render_mode: None or "rgb_array".
     """
 
@@ -52,7 +53,7 @@ class TMaze(FixedLength):
         self.side = np.zeros(num_envs, np.int64)
         self.x = np.zeros(num_envs, np.int64)
         self.y = np.zeros(num_envs, np.int64)
-        self.told = np.zeros(num_envs, np.bool_)  # the oracle has spoken, in an earlier observation
+        self.told = np.zeros(num_envs, np.bool_)  # whether an earlier observation has shown the oracle's sign
 
     def _draw(self) -> None:
         self.side[:] = [2 * generator.integers(2) - 1 for generator in self._generators]

@@ -1,4 +1,4 @@
-"""N copies of any Gymnasium environment as one machine: tensors of actions in, float tensors out."""
+"""N copies of any Gymnasium environment behind one interface: tensors of actions in, float tensors of observations out."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -22,13 +22,14 @@ from .workers import WorkerEnvironments
 
 INPUTS = ("obs", "action", "reward")
 
-# An observation is told to be wide above so many numbers; pictures, which are stored as bytes, up to so many channels are not.
+# A notice says that an observation is wide if it has more numbers than _WIDE; pictures with up to _CHANNELS channels, which are
+# stored as bytes, are exempt.
 _WIDE, _CHANNELS = 10_000, 16
 
 
 class Episode(NamedTuple):
-    """A finished episode: undiscounted sum of rewards, number of steps, and what the environment tells beside: success, and
-    the returns of inner episodes where there are several."""
+    """A finished episode: undiscounted sum of rewards, number of steps, whether it succeeded (None if the environment does not
+    say), and the returns of inner episodes if there are several."""
 
     return_: float
     length: int
@@ -37,18 +38,18 @@ class Episode(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """What one step of N environments gives. Every tensor is new: keep it as long as you like.
+    """The result of one step of N environments. All tensors are new, and later steps do not change them.
 
     Attributes:
-        obs: (N, D) float32, where an episode ended the first observation of the next one.
+        obs: (N, D) float32; where an episode ended, the first observation of the next one.
         reward: (N,) float32.
-        terminated: (N,) bool, the episode ended for good.
-        truncated: (N,) bool, the episode was cut: bootstrap from `final_obs`. Never true where `terminated` is.
+        terminated: (N,) bool, the episode reached a terminal state, after which the value is 0.
+        truncated: (N,) bool, the episode was cut off: bootstrap from `final_obs`. Never true where `terminated` is.
         start: (N,) bool, `obs` is the first of an episode: terminated or truncated.
         final_obs: (N, D) float32, the last observation of the episodes that were truncated, zeros in all other rows;
             its action and reward inputs are those of the step just made. None if nothing was truncated.
         episodes: the episodes that ended, in the order of the true entries of `start`.
-        at_goal: (N,) bool, where the info of this step says that it ended in the goal; all false if it says nothing.
+        at_goal: (N,) bool, whether the info of this step says that it ended in the goal; all false if the info says nothing.
     """
 
     obs: Tensor
@@ -62,20 +63,20 @@ class Transition(NamedTuple):
 
 
 class VectorEnvironment:
-    """N environments that begin anew by themselves, seen as float32 rows of D columns. Made by `make_vector`.
+    """N environments with automatic resets, whose observations are float32 rows of D columns. Made by `make_vector`.
 
     Attributes:
-        id: the id they were made from.
+        id: the id that the environments were made from.
         num_envs: N.
-        num_tasks: how many tasks `reset` can be asked for, None where the environment has no list of them.
-        interface: its spaces and columns alone, with which a policy can act without it.
+        num_tasks: number of tasks that `reset` can choose from; None if the environment has no list of tasks.
+        interface: the spaces and columns of the environments, with which a policy can act without the environments.
         described: see `Interface`.
-        layout: what the D columns of an observation mean. Where an environment gives an `action_mask`, they are among them.
-        observation_space: of a single environment, before it becomes columns, without the parts that have no fixed width.
-        action_space: of a single environment, as the agent plays it. It acts with (N,) or (N, 1) integers in 0..n-1 for
-            Discrete, (N, K) integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for Box, and with
-            all of these side by side for Tuple and Dict; a space's `start`, its shape and its bounds are taken care of here.
-        start: (N,) bool array, the current observation is the first of an episode. It is born here and nowhere else.
+        layout: meaning of the D columns of an observation. If an environment gives an `action_mask`, it is among the columns.
+        observation_space: space of the seen parts of a single environment's observation, without parts of no fixed width.
+        action_space: action space of a single environment, as the agent plays it. The agent acts with (N,) or (N, 1) integers
+            in 0..n-1 for Discrete, (N, K) integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for
+            Box, and with all of these side by side for Tuple and Dict; `step` handles a space's `start`, shape and bounds.
+        start: (N,) bool array, the current observation is the first of an episode. All other parts of hadamem get it from here.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class VectorEnvironment:
         self.start = np.ones(self.num_envs, np.bool_)
         self._env = env
         self._seed: int | None = int(seed)
-        # a stream of its own: from `seed` itself, random actions would be drawn like the first environment's cards
+        # a separate random stream: with `seed` itself, random actions would be correlated with the first environment's draws
         env.action_space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
 
         if inputs is None:
@@ -106,7 +107,7 @@ class VectorEnvironment:
         self.interface = Interface(seen, action, inputs, "none", joint_actions, channels)
         if self.interface.seen:
             _notice_of(id, self.interface.seen, left_out)
-        # whether there are masks is known after the first reset, whose result the first call of `reset` hands out
+        # only the first reset shows whether there are masks; its result is kept for the first call of `reset`
         self._first: tuple[Any, dict[str, Any]] | None = None
         if isinstance(env, Environments | WorkerEnvironments) and self.interface.actions.counts:
             self._first = env.reset(seed=self._seed)
@@ -122,10 +123,10 @@ class VectorEnvironment:
         self._lengths = np.zeros(self.num_envs, np.int64)
 
     def require(self, described: dict[str, str]) -> None:
-        """Check that a policy that was trained where `described` was this can play here.
+        """Check that a policy can play here that was trained in environments with this value of `described`.
 
         Raises:
-            ValueError: it names what differs.
+            ValueError: the spaces differ; the message names the differences.
         """
         here = self.described
         differing = [
@@ -139,13 +140,13 @@ class VectorEnvironment:
             raise ValueError(f"the policy was trained in other spaces than those of {self.id}: {'; '.join(differing)}")
 
     def reset(self, tasks: Sequence[int] | None = None) -> Tensor:
-        """Begin an episode everywhere: (N, D) float32. Seeds the first time; later calls go on with the streams.
+        """Begin an episode everywhere, and return the observations (N, D) float32. Only the first call seeds the environments.
 
         Args:
-            tasks: N numbers below `num_tasks`: which task each environment begins with.
+            tasks: N numbers below `num_tasks`: the task that each environment begins with.
 
         Raises:
-            ValueError: if the environment has no such tasks, or their number is wrong.
+            ValueError: the environment has no list of tasks, or the number of tasks is wrong.
         """
         if tasks is not None and (self.num_tasks is None or len(tasks) != self.num_envs):
             raise ValueError(
@@ -164,14 +165,14 @@ class VectorEnvironment:
         return self._obs
 
     def step(self, actions: Tensor | np.ndarray) -> Transition:
-        """Act once in every environment; those whose episode ends begin the next one at once.
+        """Act once in every environment; an environment whose episode ends begins the next one at once.
 
         Args:
             actions: (N,) or (N, K), see `action_space` above. On any device.
 
         Raises:
-            RuntimeError: before the first `reset`.
-            ValueError: if the actions have the wrong shape, kind or range.
+            RuntimeError: `reset` has not been called yet.
+            ValueError: the actions have the wrong shape, kind or range.
         """
         if self._obs is None:
             raise RuntimeError(f"call reset() before step() on {self.id}")
@@ -180,7 +181,7 @@ class VectorEnvironment:
         if actions.shape[:1] != (self.num_envs,):
             raise ValueError(f"actions have shape {actions.shape}, but there are {self.num_envs} environments")
         done_actions = self._actions.to_environment(actions)
-        # an environment may work on its actions in place
+        # a copy, since an environment may change its actions in place
         observation, reward, terminated, truncated, info = self._env.step(deepcopy(done_actions))
         start = terminated | truncated
         truncated = truncated & ~terminated
@@ -215,7 +216,7 @@ class VectorEnvironment:
         )
 
     def write_history(self, actions: np.ndarray, rewards: np.ndarray, rows: np.ndarray) -> None:
-        """Fill the columns of observations that tell of the previous step, for replaying what was stored without them.
+        """Fill the columns of the previous action and reward in observations that were stored without these columns.
 
         Args:
             actions: (M, K), as an agent gives them, for any M.
@@ -225,13 +226,13 @@ class VectorEnvironment:
         self.interface.write_previous(self._actions.to_environment(actions), rewards, rows)
 
     def as_done(self, actions: Tensor | np.ndarray) -> np.ndarray:
-        """Actions as the environments get them, a row (N, K) of numbers each: with their `start`, rounded and clipped."""
+        """Actions as the environments get them (with the space's `start` added, rounded and clipped), as rows (N, K)."""
         if isinstance(actions, Tensor):
             actions = actions.detach().cpu().numpy()
         return self._actions.rows(self._actions.to_environment(actions))
 
     def random_actions(self) -> Tensor:
-        """Legal actions drawn by a private generator, as an agent would give them: int64, or float32 with a Box."""
+        """Random legal actions, drawn by a separate generator, in the agent's form: int64, or float32 if a part is a Box."""
         actions = self._actions.from_environment(self._env.action_space.sample())
         if (leaf := self.layout.mask) is not None and self._obs is not None:
             legal = self._obs[:, leaf.columns].numpy()
@@ -241,7 +242,7 @@ class VectorEnvironment:
     def state_dict(self) -> dict[str, Any] | None:
         """The exact state, in tensors and integers only; None if these environments cannot be saved.
 
-        It can be read with `torch.load(weights_only=True)`. Where it is None, a resumed run has to seed anew.
+        A saved state can be read with `torch.load(weights_only=True)`. If it is None, a resumed run has to use a new seed.
         """
         if not isinstance(self._env, BatchedTask) or self._obs is None:
             return None
@@ -257,13 +258,13 @@ class VectorEnvironment:
         return _convert(state, np.ndarray, torch.tensor)
 
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
-        """Go on exactly where `state_dict` was called, instead of `reset`.
+        """Continue exactly from a state that `state_dict` returned, instead of calling `reset`.
 
         Returns:
-            The observation that was current then, (N, D) float32.
+            The observations at the time of saving, (N, D) float32.
 
         Raises:
-            ValueError: if these environments cannot be saved, or the state is of others.
+            ValueError: these environments cannot be saved, or the state belongs to other environments.
         """
         if not isinstance(self._env, BatchedTask):
             raise ValueError(f"{self.id} cannot be put into a saved state, only batched tasks can")
@@ -279,10 +280,10 @@ class VectorEnvironment:
         return self._obs
 
     def cut_endless(self, max_steps: int) -> bool:
-        """Truncate episodes after `max_steps` where neither the task nor a time limit of Gymnasium's does.
+        """Truncate episodes after `max_steps` if neither the task nor Gymnasium limits their length.
 
         Returns:
-            Whether that is so.
+            Whether this limit is now in force.
         """
         if not isinstance(self._env, Environments | WorkerEnvironments) or self._env.has_time_limit:
             return False
@@ -290,18 +291,18 @@ class VectorEnvironment:
         return True
 
     def render(self) -> tuple[Any, ...] | None:
-        """What each environment draws of itself, a picture for "rgb_array"; None without a `render_mode`."""
+        """The rendering of each environment, a picture for "rgb_array"; None without a `render_mode`."""
         return self._env.render()
 
     def close(self) -> None:
-        """Free what the environments hold."""
+        """Close the environments and free their resources."""
         self._env.close()
 
     def _encode(self, observation: Any, rows: np.ndarray, start: np.ndarray, numbers: np.ndarray | None = None) -> None:
         """Write observations (n, ...) into their columns of rows (n, D).
 
-        `start` (n,), whether they are the first of an episode, and `numbers` (n,), of which environments they are, say where a
-        wrong one came from.
+        `start` (n,) says which observations are the first of an episode, and `numbers` (n,) which environments they come from;
+        both are only used in error messages.
         """
         if self.interface.seen is None:
             return
@@ -313,7 +314,7 @@ class VectorEnvironment:
             raise ValueError(f"{where}: in the observation, {error}") from None
 
     def _write_mask(self, info: dict[str, Any], rows: np.ndarray, numbers: np.ndarray) -> None:
-        """Write the masks of the environments `numbers` (n,) into their columns of rows (n, D), zeros where there is none."""
+        """Write the masks of the environments `numbers` (n,) into the mask's columns of rows (n, D), or zeros if not given."""
         if (leaf := self.layout.mask) is not None:
             said = info.get(KEY, np.full(self.num_envs, None))
             for row, i in zip(rows, numbers, strict=True):
@@ -344,13 +345,13 @@ class VectorEnvironment:
 
 
 def _notice_of(id: str, encoder: Encoder, left_out: list[str]) -> None:
-    """Say what a user may want to choose otherwise about the observations."""
+    """Log notices about observations for which a user may want to set an option."""
     if left_out:
         notice(f"{id}: left out of the observation, because their width is not fixed: {', '.join(left_out)}")
     if encoder.unclear:
         notice(
             f"{id}: the shape of {', '.join(encoder.unclear)} does not tell whether the first or the last axis counts "
-            "channels; the first is taken for it. --channels last says otherwise"
+            "channels; the first is assumed to. Use --channels last if it is the last"
         )
     wide = [leaf for leaf in encoder.leaves if leaf.size > _WIDE and not (leaf.kind == "image" and leaf.shape[0] <= _CHANNELS)]
     if wide:
@@ -361,6 +362,6 @@ def _notice_of(id: str, encoder: Encoder, left_out: list[str]) -> None:
 
 
 def _convert(state: dict[str, Any], kind: type, convert: Callable[[Any], Any]) -> dict[str, Any]:
-    """Convert the values of one kind in a nested dict, keep the others."""
+    """Convert the values of type `kind` in a nested dict, and keep the other values."""
     nested = {key: _convert(value, kind, convert) for key, value in state.items() if isinstance(value, dict)}
     return {k: convert(v) if isinstance(v, kind) else v for k, v in state.items()} | nested

@@ -1,7 +1,7 @@
-"""Environments in worker processes, for those whose steps take long.
+"""Environments in worker processes, for environments whose steps take long.
 
 Each worker steps a share of the environments, one after the other, and writes their observations into memory that it shares
-with this process. Whatever is random is drawn as in one process, so that both give the same episodes.
+with this process. Seeds do not depend on the number of workers, and so the episodes do not either.
 """
 
 from __future__ import annotations
@@ -33,30 +33,29 @@ from .parts import seen_parts
 
 Make = Callable[[], gymnasium.Env[Any, Any]]
 
-#: A forked worker has all that this process has, functions and environments of a notebook included, and begins in milliseconds.
+#: A forked worker inherits all objects of this process, also functions defined in a notebook, and starts within milliseconds.
 _PROCESSES: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-_PATIENCE = 60.0  # seconds for which a worker may be silent before that is said
-_PROBE = 0.05, 20  # seconds, and steps, for which an environment is tried at the most
-_EXCHANGE = 2e-4  # seconds: what a step costs beside the environments' own time when it is shared out
-_GAIN = 0.7  # of the time in one process: workers must bring a step below it
+_PATIENCE = 60.0  # seconds without an answer from a worker after which a notice is logged
+_PROBE = 0.05, 20  # largest number of seconds, and of steps, for timing an environment
+_EXCHANGE = 2e-4  # seconds that the communication with workers adds to a step
+_GAIN = 0.7  # workers are used if they reduce the time of a step below this fraction of the time in one process
 
 
 class WorkerDiedError(ChildProcessError):
-    """A worker process ended: it was killed, or an environment ended it."""
+    """A worker process ended, because it was killed or because an environment ended it."""
 
 
 class _TheirTracebackError(Exception):
-    """What an environment raised in a worker, as text: a traceback cannot leave its process."""
+    """An environment's exception in a worker, as text, since a traceback cannot be sent to another process."""
 
 
 class Kind(NamedTuple):
-    """What is known of environments of a kind once one was tried.
+    """Properties of a kind of environment, found by making and stepping one.
 
     Attributes:
-        seconds: of a step.
-        waits: whether it waits for something in a step, such as another program, instead of computing.
-        observation_space, action_space, metadata, render_mode, has_time_limit, needed_inputs: as those of
-            `Environments`.
+        seconds: time of a step.
+        waits: whether a step waits for something, such as another program, instead of computing.
+        observation_space, action_space, metadata, render_mode, has_time_limit, needed_inputs: as in `Environments`.
     """
 
     seconds: float
@@ -70,20 +69,20 @@ class Kind(NamedTuple):
 
 
 class WorkerEnvironments(VectorEnv):
-    """N environments of one kind, shared out among worker processes; else like `Environments`.
+    """Like `Environments`, N environments of one kind, but divided among worker processes.
 
     Args:
-        id: what they are called in messages.
+        id: name of the environments in messages.
         num_envs: N.
         workers: number of processes, at most N.
         make: makes one environment.
-        kind: what `try_one` found of it.
+        kind: the result of `try_one` for these environments.
         observe: see `Environments`.
 
     Raises:
-        EnvironmentFailedError: here, in `reset` and `step`, when an environment raises an exception.
-        ValueError: here, in `reset` and `step`, when what an environment gives is not what its spaces say.
-        WorkerDiedError: in `reset` and `step`.
+        EnvironmentFailedError: in the constructor, `reset` and `step`: an environment raised an exception.
+        ValueError: in the constructor, `reset` and `step`: a result of an environment does not fit its spaces.
+        WorkerDiedError: in `reset` and `step`: a worker process ended.
     """
 
     def __init__(self, id: str, num_envs: int, workers: int, make: Make, kind: Kind, observe: Sequence[str] = ()) -> None:
@@ -141,7 +140,7 @@ class WorkerEnvironments(VectorEnv):
             worker.stop()
 
     def _merge(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
-        """Infos of all workers as one of all environments: beside each name stands for which of them it is said."""
+        """Merge the infos of all workers to one of all environments; `_name` says which environments have the entry `name`."""
         merged: dict[str, Any] = {}
         for name in dict.fromkeys(name for info in infos for name in info if not name.startswith("_")):
             there = [info.get(name) for info in infos]
@@ -161,7 +160,7 @@ class WorkerEnvironments(VectorEnv):
 
 
 class _Worker:
-    """This process's side of a worker: environments `begin` to `end` of a vector."""
+    """This process's handle of a worker, which steps the environments `begin` to `end` - 1 of a vector."""
 
     def __init__(self, id: str, begin: int, end: int, share: tuple[Any, ...]) -> None:
         self.id, self.begin, self.end = id, begin, end
@@ -169,15 +168,15 @@ class _Worker:
         self._process = _PROCESSES.Process(target=_work, args=(theirs, *share), daemon=True)
         self._process.start()
         theirs.close()  # so that the pipe ends when the worker does
-        self.stop = weakref.finalize(self, _end, self._process, self._pipe)  # at the latest before Python ends
+        self.stop = weakref.finalize(self, _end, self._process, self._pipe)  # called at the latest when Python exits
 
     def ask(self, method: str, *args: Any, **kwargs: Any) -> None:
-        """Have a method of its `Environments` called."""
+        """Ask the worker to call a method of its `Environments`."""
         with self._alive():
             self._pipe.send((method, args, kwargs))
 
     def answer(self) -> Any:
-        """What the method gave; what it raised is raised here."""
+        """The result of the method that the worker was asked to call; an exception of the method is raised here."""
         with self._alive():
             if not self._pipe.poll(_PATIENCE):
                 notice(f"{self._name()} have not answered for {_PATIENCE:.0f} seconds; still waiting")
@@ -203,13 +202,13 @@ class _Worker:
         code = self._process.exitcode
         how = f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with exit code {code}"
         raise WorkerDiedError(
-            f"{self._name()}: the worker process {how}; was it out of memory, or did the environment end it? "
+            f"{self._name()}: the worker process {how}; was memory exhausted, or did the environment exit? "
             "--env-workers 0 steps the environments in this process"
         ) from error
 
 
 def _end(process: Any, pipe: Connection) -> None:
-    """End a worker; one that does not end by itself is killed."""
+    """End a worker; if it does not end within two seconds, it is killed."""
     with contextlib.suppress(OSError):
         pipe.send(None)
     pipe.close()
@@ -230,12 +229,12 @@ def _work(
     begin: int,
     end: int,
 ) -> None:
-    """What a worker does: it calls the methods that it is told, until the pipe or its parent ends."""
-    end_with_parent()  # the pipe does not say it: forked workers that are younger hold its other end, too
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to all processes of a run: the parent answers, and ends this one
+    """The main function of a worker: it calls the methods that it is asked to, until the pipe is closed or its parent ends."""
+    end_with_parent()  # the pipe may stay open: workers forked later hold a copy of its other end
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to all processes of a run: the parent handles it, and ends this one
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    torch.set_num_threads(1)  # the team of threads that was there before a fork is not there after it
+    torch.set_num_threads(1)  # the threads of the parent's thread team do not exist after a fork
     envs: Environments | None = None
 
     def call(method: str, args: Any, kwargs: Any) -> Any:
@@ -262,7 +261,7 @@ def _work(
 
 
 def _portable(error: Exception) -> tuple[Exception, str | None]:
-    """An error as it can be sent, and the traceback in the environment's code if it is one of that."""
+    """An error in a form that can be sent to another process; for an environment's error, also its traceback as text."""
     if isinstance(error, EnvironmentFailedError):
         cause = error.__cause__
         return EnvironmentFailedError(str(error)), "" if cause is None else "".join(traceback.format_exception(cause))
@@ -271,8 +270,8 @@ def _portable(error: Exception) -> tuple[Exception, str | None]:
 
 
 def usual_workers(kind: Kind, num_envs: int) -> int:
-    """How many worker processes pay for so many environments of a kind; 0: none."""
-    # those that wait need no processor meanwhile
+    """The number of worker processes to use for `num_envs` environments of a kind; 0 if workers would not help enough."""
+    # an environment that waits needs no processor of its own
     workers = num_envs if kind.waits else min(num_envs, _free_processors())
     if workers < 2:
         return 0
@@ -281,22 +280,22 @@ def usual_workers(kind: Kind, num_envs: int) -> int:
 
 
 def _free_processors() -> int:
-    """Of those that this process may run on, how many others did not use in the last minute."""
+    """How many of the processors that this process may use were left free by other programs in the last minute, at least 1."""
     own = processors()
     others = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return own - min(own - 1, round(others))
 
 
 def try_one(key: str, id: str, make: Make) -> Kind | None:
-    """Make and step one environment for a moment, in a process of its own, so that nothing changes in this one.
+    """Make one environment and time some of its steps, in a separate process, so that nothing changes in this one.
 
     Args:
-        key: of the kind; what was found is remembered by it.
-        id: what it is called in messages.
-        make: makes it.
+        key: identifies the kind of environment; results are kept by this key.
+        id: name of the environment in messages.
+        make: makes the environment.
 
     Returns:
-        None where that fails, and where a function like `make` cannot be sent to another process.
+        The properties of the kind; None if that fails, such as when `make` cannot be sent to another process.
     """
     if key not in _tried:
         pipe, theirs = _PROCESSES.Pipe()
@@ -316,14 +315,14 @@ _tried: dict[str, Kind | None] = {}
 
 
 def _try(pipe: Connection, id: str, make: Make) -> None:
-    """Send the Kind of one environment, or nothing."""
+    """Make and time one environment, and send its `Kind` to the parent process, or nothing if that fails."""
     end_with_parent()
     with contextlib.suppress(BaseException), open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)  # what it has to say will be said again
+        os.dup2(nowhere.fileno(), 1)  # no output: it would be repeated when the actual environments are made
         os.dup2(nowhere.fileno(), 2)
         vector = Environments(id, 1, make)
         seconds, waits = 0.0, False
-        with contextlib.suppress(Exception):  # of the environment: it is told when it happens in a run
+        with contextlib.suppress(Exception):  # an error of the environment is reported when it occurs in the run
             seconds, waits = _time_of_step(vector.envs[0])
         pipe.send(
             Kind(
@@ -340,11 +339,11 @@ def _try(pipe: Connection, id: str, make: Make) -> None:
 
 
 def _time_of_step(env: gymnasium.Env[Any, Any]) -> tuple[float, bool]:
-    """Seconds of a step, and whether it waits for something meanwhile."""
+    """The mean time of a step in seconds, and whether a step waits for something instead of computing."""
     longest, most = _PROBE
     env.action_space.seed(0)
     env.reset(seed=0)
-    if any(env.step(env.action_space.sample())[2:4]):  # whatever is made at the first step is there now
+    if any(env.step(env.action_space.sample())[2:4]):  # not timed: the first step may do one-time work
         env.reset()
     begin, waited, steps, ended = time.perf_counter(), _waits(), 0, False
     while steps < most and not ended and time.perf_counter() - begin < longest:
@@ -354,7 +353,7 @@ def _time_of_step(env: gymnasium.Env[Any, Any]) -> tuple[float, bool]:
 
 
 def _waits() -> int:
-    """How often this thread has let others run because it had nothing to do."""
+    """How often this thread has given up its processor to wait for something (voluntary context switches)."""
     try:
         import resource
 

@@ -34,7 +34,7 @@ WITHOUT_VELOCITY = ("CartPole-v1", "Pendulum-v1", "MountainCarContinuous-v0", "L
 
 @cache
 def _added() -> dict[str, EntryPoint]:
-    """Batched tasks of installed packages, which name them by id in the group "hadamem.tasks" of their entry points."""
+    """Batched tasks of installed packages, by id, from the entry points in the group "hadamem.tasks"."""
     return {point.name: point for point in entry_points(group="hadamem.tasks") if point.name not in WORLDS}
 
 
@@ -44,7 +44,7 @@ def world_ids() -> list[str]:
 
 
 def world(id: str) -> Callable[..., BatchedTask] | None:
-    """What makes N environments of the task of that id, if it is one of `world_ids`."""
+    """The function or class that makes N environments of the batched task with this id; None if it is not in `world_ids`."""
     return _added()[id].load() if id in _added() else WORLDS.get(id)
 
 
@@ -75,7 +75,7 @@ for _id in WITHOUT_VELOCITY:
     _spec = gymnasium.spec(_id)
     gymnasium.register(
         f"hadamem/{_spec.name}NoVel-v0",
-        _spec.entry_point,  # a name: what it needs, such as Box2D, is imported when an environment is made
+        _spec.entry_point,  # a name, so that modules such as Box2D are only imported when an environment is made
         reward_threshold=_spec.reward_threshold,
         max_episode_steps=_spec.max_episode_steps,
         kwargs=_spec.kwargs,

@@ -1,4 +1,4 @@
-"""Wrappers that make a task of memory out of any Gymnasium environment."""
+"""Wrappers that turn a Gymnasium environment into a task that requires memory."""
 
 from collections.abc import Iterable
 from typing import Any, SupportsFloat
@@ -28,15 +28,15 @@ VELOCITIES: dict[str, tuple[int, ...]] = {
 
 
 class MaskVelocity(gymnasium.ObservationWrapper, gymnasium.utils.RecordConstructorArgs):
-    """Leaves velocities out of the observation: they have to be found out from positions seen before.
+    """Leaves velocities out of the observation, so that the agent has to infer them from previous positions.
 
     Args:
-        env: with a Box of one axis as observation space.
-        indices: the entries to leave out; none: the velocities of a known classic-control, Box2D or MuJoCo environment.
+        env: an environment whose observation space is a Box with one axis.
+        indices: the entries to leave out; None: the velocities of a known classic-control, Box2D or MuJoCo environment.
 
     Raises:
-        ValueError: another observation space, indices that it does not have or that are all it has, or none given for an
-            environment that is not known.
+        ValueError: the observation space is another one; or the indices are out of range, or all entries; or no indices are
+            given for an environment that is not in `VELOCITIES`.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], indices: Iterable[int] | None = None) -> None:
@@ -58,26 +58,28 @@ class MaskVelocity(gymnasium.ObservationWrapper, gymnasium.utils.RecordConstruct
         self.observation_space = spaces.Box(space.low[self._kept], space.high[self._kept], dtype=space.dtype.type)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        """The entries that are left."""
+        """The observation without the velocities."""
         return observation[self._kept]
 
 
 class RepeatTrials(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Several inner episodes with one task as one episode: what was learned in the first helps in the next (RL^2).
+    """Several inner episodes with one task as one episode, so that what was found out in the first helps in the next (RL^2).
 
-    At the end of an inner episode the next begins at once. The observation that comes then is its first, and the flag that
-    is appended to each observation is 1 there and in the last observation of all. The whole is terminated or truncated as
-    its last inner episode is. The last info holds `inner_returns`, and `success` if any inner episode had it.
+    At the end of an inner episode the next one begins at once, and the observation is the first of that next one. A flag is
+    appended to each observation; it is 1 in the first observation after an inner episode and in the very last observation. The
+    episode is terminated or truncated as its last inner episode is. Its last info holds `inner_returns`, and `success` (whether
+    any inner episode succeeded) if the inner episodes report success.
 
-    An environment that draws a task at reset names it in the info as `task` and is given it back as
-    `reset(options={"task": ...})`, as those of hadamem do; any other keeps only what it does not draw anew.
+    An environment that draws a task at reset has to give it in the info as `task` and accept it in
+    `reset(options={"task": ...})`, as the tasks of hadamem do. Otherwise the inner episodes share only what `reset` does not
+    draw anew.
 
     Args:
-        env: with a Box of one axis as observation space.
-        trials: inner episodes.
+        env: an environment whose observation space is a Box with one axis.
+        trials: number of inner episodes.
 
     Raises:
-        ValueError: another observation space, or fewer than one trial.
+        ValueError: the observation space is another one, or `trials` is less than 1.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], trials: int = 2) -> None:
@@ -95,7 +97,7 @@ class RepeatTrials(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._successes: list[bool] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin the first inner episode, with another task unless `options` say which."""
+        """Begin the first inner episode, with the task in `options` or a newly drawn one."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._options = {**(options or {}), "task": info["task"]} if "task" in info else options
         self._returns, self._successes = [0.0], []

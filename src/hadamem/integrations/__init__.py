@@ -1,1 +1,1 @@
-"""The memories of hadamem inside other people's libraries. Each module needs the library that it is named after."""
+"""The memories of hadamem inside other libraries. Each module needs the library that it is named after."""

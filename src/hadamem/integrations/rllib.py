@@ -1,11 +1,11 @@
-"""Any memory inside RLlib: an RLModule of its new API stack, for PPO and what else trains sequences.
+"""Any memory inside RLlib: an RLModule of its new API stack, for PPO and other algorithms that train on sequences.
 
     config = PPOConfig().environment("CartPole-v1").rl_module(
         rl_module_spec=RLModuleSpec(MemoryRLModule, model_config={"memory": "shm", "max_seq_len": 32})
     )
 
-RLlib keeps the state between steps, cuts episodes into sequences of `max_seq_len` steps and pads them; each begins with the
-state that the memory had there.
+RLlib keeps the state between steps, cuts episodes into sequences of `max_seq_len` steps and pads them; each sequence begins
+with the state that the memory had at its first step.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ..memory import make_memory
 
 
 class MemoryRLModule(TorchRLModule, ValueFunctionAPI):
-    """Observations, a memory, and behind it a head for the policy and one for values.
+    """An embedding of observations, a memory, and after it a head for the policy and one for values.
 
     `model_config` may hold:
-        memory: its name, one of those that `hadamem list memories` shows; "shm".
-        memory_size: in its own measure; None, its default.
-        memory_options: a dict of its options.
-        features: of the embedded observation and of the memory's output; 64.
-        max_seq_len: RLlib's own, steps of a sequence that is learned from.
+        memory: name of the memory (see `hadamem list memories`); default "shm".
+        memory_size: size of the memory, in its own unit; default None, the memory's own default.
+        memory_options: a dict of options of the memory.
+        features: number of features of the embedded observation and of the memory's output; default 64.
+        max_seq_len: RLlib's own option, number of steps of the sequences in training.
     """
 
     def setup(self) -> None:
@@ -43,12 +43,12 @@ class MemoryRLModule(TorchRLModule, ValueFunctionAPI):
         self.memory = make_memory(
             options.get("memory", "shm"), features, features, options.get("memory_size"), **options.get("memory_options", {})
         )
-        a_number = 2 if isinstance(self.action_space, spaces.Box) else 1  # mean and deviation
+        a_number = 2 if isinstance(self.action_space, spaces.Box) else 1  # parameters per number: mean and deviation, or logit
         self.policy = _head(features, a_number * spaces.flatdim(self.action_space))
         self.value = _head(features, 1)
 
     def get_initial_state(self) -> dict[str, Any]:
-        """Of one environment, without a batch."""
+        """The initial state of one environment, without a batch dimension."""
         return {name: leaf[0].cpu().numpy() for name, leaf in self.memory.initial_state(1).items()}
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""sb3-contrib's RecurrentPPO with any memory of hadamem in the place of its LSTM.
+"""sb3-contrib's RecurrentPPO with any memory of hadamem instead of its LSTM.
 
     from sb3_contrib import RecurrentPPO
     from hadamem.integrations.sb3 import MemoryPolicy
@@ -6,8 +6,8 @@
     model = RecurrentPPO(MemoryPolicy, "CartPole-v1", policy_kwargs={"memory": "shm", "memory_size": 16})
     model.learn(100_000)
 
-It needs sb3-contrib (hadamem[peers]), which is not changed. Sequences with resets inside run in one pass, without sb3-contrib's
-loop over their steps.
+It needs an unmodified sb3-contrib (hadamem[peers]). Sequences with resets inside are computed in one pass, without
+sb3-contrib's loop over their steps.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ LSTMStates = tuple[Tensor, Tensor]
 
 
 class MemoryAsLSTM(nn.Module):
-    """A memory with what sb3-contrib asks of an nn.LSTM: its sizes, and a state of two tensors (1, N, hidden_size).
+    """A memory with the interface of an nn.LSTM that sb3-contrib uses: its sizes, and two state tensors (1, N, hidden_size).
 
-    The leaves of the memory's state lie in these two side by side, as the float32 that their bytes spell, after a 1. So the
-    zeros with which sb3-contrib begins are told from every state, and stand for the beginning of an episode.
+    These two tensors together hold a 1, and then the leaves of the memory's state side by side, with their bytes reinterpreted
+    as float32. The leading 1 distinguishes a state from the zeros with which sb3-contrib starts; zeros mean that an episode
+    begins.
     """
 
     num_layers = 1
@@ -43,7 +44,7 @@ class MemoryAsLSTM(nn.Module):
         self.memory, self.input_size = memory, input_size
         state = memory.initial_state(1)
         if not state:
-            raise ValueError("a memory without a state needs no RecurrentPPO; take sb3's PPO")
+            raise ValueError("a memory without a state needs no RecurrentPPO; use the PPO of stable-baselines3")
         self.hidden_size = math.ceil((1 + sum(_as_floats(leaf).shape[1] for leaf in state.values())) / 2)
 
     def forward(self, x: Tensor, states: LSTMStates, start: Tensor) -> tuple[Tensor, LSTMStates]:
@@ -65,26 +66,26 @@ class MemoryAsLSTM(nn.Module):
         state, at = State(), 1
         for name, like in self.memory.initial_state(len(flat)).items():
             width = _as_floats(like).shape[1]
-            part = flat[:, at : at + width].clone()  # at the beginning of its storage, as views of other types must be
+            part = flat[:, at : at + width].clone()  # a copy: a view of another dtype needs its own storage
             state[name] = (part if like.dtype == torch.float32 else part.detach().view(like.dtype)).reshape(like.shape)
             at += width
         return state
 
 
 def _as_floats(leaf: Tensor) -> Tensor:
-    """(N, ...) of any type to (N, C) float32, of which those that are not float32 are the bytes."""
+    """(N, ...) of any dtype to (N, C) float32; the bytes of other dtypes are reinterpreted as float32."""
     flat = leaf.reshape(len(leaf), -1)
     return flat if flat.dtype == torch.float32 else flat.contiguous().view(torch.float32)
 
 
 class _WithMemory:
-    """What the policies below have in common. Their arguments are those of sb3-contrib's, and these.
+    """Base class of the policies below. They take the arguments of sb3-contrib's policies, and the following.
 
     Args:
-        memory: its name, one of those that `hadamem list memories` shows.
-        memory_size: in its own measure; None: its default.
+        memory: name of the memory (see `hadamem list memories`).
+        memory_size: size of the memory, in its own unit; None: the memory's default.
         memory_options: further options of the memory.
-        lstm_hidden_size: features that the memory gives.
+        lstm_hidden_size: number of features of the memory's output.
     """
 
     def __init__(
@@ -121,12 +122,12 @@ class _WithMemory:
 
 
 class MemoryPolicy(_WithMemory, RecurrentActorCriticPolicy):
-    """For vectors; the place of "MlpLstmPolicy". See `_WithMemory`."""
+    """Policy for vector observations, instead of "MlpLstmPolicy". Arguments: see `_WithMemory`."""
 
 
 class MemoryCnnPolicy(_WithMemory, RecurrentActorCriticCnnPolicy):
-    """For pictures; the place of "CnnLstmPolicy"."""
+    """Policy for pictures, instead of "CnnLstmPolicy". Arguments: see `_WithMemory`."""
 
 
 class MemoryMultiInputPolicy(_WithMemory, RecurrentMultiInputActorCriticPolicy):
-    """For Dict observations; the place of "MultiInputLstmPolicy"."""
+    """Policy for Dict observations, instead of "MultiInputLstmPolicy". Arguments: see `_WithMemory`."""

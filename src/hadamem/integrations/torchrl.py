@@ -1,11 +1,11 @@
-"""Any memory inside TorchRL: a TensorDict module in the place of its LSTMModule and GRUModule.
+"""Any memory inside TorchRL: a TensorDict module that replaces its LSTMModule and GRUModule.
 
     module = MemoryModule("shm", 64, 64, in_key="embed", out_key="features")
     env = TransformedEnv(GymEnv("CartPole-v1"), Compose(InitTracker(), module.make_tensordict_primer()))
 
-`InitTracker` says where episodes begin. Collectors play step by step, with the state in the tensordict. Under
-`torchrl.modules.set_recurrent_mode(True)`, as losses should run, a tensordict (B, T) is passed through in one go, from the
-state at its first steps, with resets where episodes begin within it.
+`InitTracker` marks the beginnings of episodes. Collectors act step by step, with the state in the tensordict. Under
+`torchrl.modules.set_recurrent_mode(True)`, which should be set for losses, whole sequences (B, T) are computed in one call,
+from the state at their first steps, with resets where episodes begin within them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from ..memory import make_memory
 class MemoryModule(TensorDictModuleBase):
     """A memory that keeps its state in a tensordict.
 
-    The clock of SHM's random rows begins at 0 in every episode, as all that a primer sets: the same step of every episode has
-    the same row.
+    The primer sets the whole state to 0 at the beginning of every episode, also the clock that chooses SHM's random rows. So
+    the same step of every episode uses the same row.
 
     Args:
-        memory: its name, one of those that `hadamem list memories` shows.
-        input_size: features of what is under `in_key`, (*batch, input_size).
-        output_size: features of what is put under `out_key`, (*batch, output_size).
-        size: of the memory, in its own measure; None for its default.
-        in_key, out_key: of input and output.
-        options: of the memory.
+        memory: name of the memory (see `hadamem list memories`).
+        input_size: number of features of the input under `in_key`, (*batch, input_size).
+        output_size: number of features of the output under `out_key`, (*batch, output_size).
+        size: size of the memory, in its own unit; None: the memory's default.
+        in_key: key of the input.
+        out_key: key of the output.
+        options: further options of the memory.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class MemoryModule(TensorDictModuleBase):
         super().__init__()
         self.memory = make_memory(memory, input_size, output_size, size, **options)
         leaves = self.memory.initial_state(1)
-        # the primer sets its clock back in every episode, and within a row it would run on
+        # whether the memory has a clock: the primer resets it in every episode, but within a row it would run on
         self._draws = self.memory.begin_at(leaves, torch.zeros(1, dtype=torch.int64)) is not leaves
         self._leaves = {name: ("memory_state", name.replace(".", "-")) for name in leaves}
         self._specs = {self._leaves[name]: _as_real(leaf)[0] for name, leaf in leaves.items()}
@@ -63,7 +64,7 @@ class MemoryModule(TensorDictModuleBase):
         self.out_keys = [out_key, *(("next", *key) for key in self._leaves.values())]
 
     def make_tensordict_primer(self) -> TensorDictPrimer:
-        """The transform that gives an environment the state before its first step."""
+        """The transform that adds the memory's initial state to the tensordicts of an environment."""
         specs = {unravel_key(key): Unbounded(leaf.shape, dtype=leaf.dtype) for key, leaf in self._specs.items()}
         return TensorDictPrimer(specs, default_value=0.0, expand_specs=True)
 
@@ -85,7 +86,7 @@ class MemoryModule(TensorDictModuleBase):
         return tensordict
 
     def _in_pieces(self, rows: TensorDictBase, start: Tensor) -> Tensor:
-        """What the memory gives for whole rows, each cut where an episode begins: its clock begins anew there."""
+        """The output of the memory for whole rows, each cut at the beginnings of episodes, where the clock starts again."""
         x, begins = rows[self.in_key], start.clone()
         begins[:, 0] = True
         piece, first = begins.flatten().cumsum(0) - 1, begins.flatten().nonzero().squeeze(-1)
@@ -101,5 +102,5 @@ class MemoryModule(TensorDictModuleBase):
 
 
 def _as_real(leaf: Tensor) -> Tensor:
-    """TorchRL's specs know no complex numbers."""
+    """Convert a complex tensor to pairs of real numbers, since TorchRL's specs have no complex numbers."""
     return torch.view_as_real(leaf) if leaf.is_complex() else leaf

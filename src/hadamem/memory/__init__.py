@@ -1,4 +1,4 @@
-"""Memories under one contract (`base.Memory`), found by name in `registry.MEMORIES`."""
+"""Memories with one interface (`base.Memory`), listed by name in `registry.MEMORIES`."""
 
 from .base import Memory, State
 from .delta_net import DeltaNet

@@ -1,4 +1,4 @@
-"""The contract that every memory obeys, and the little it shares."""
+"""The base class that defines the interface of all memories, and helpers that they share."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-#: What a memory carries from step to step: every tensor has the batch as its first dimension.
+#: The state that a memory carries from step to step: tensors by name, with the batch as their first dimension.
 State = dict[str, Tensor]
 
 
 class Memory(nn.Module, ABC):
-    """A sequence model with a state. Acting is a sequence of length one: there is no second code path.
+    """A sequence model with a state. Acting uses the same code as learning, with sequences of length one.
 
     Call it as `y, state = memory(x, state, start)`:
 
     * x: (B, T, input_size), float, T >= 1.
     * state: a `State`; default: `initial_state(B)`.
-    * start: (B, T) bool, true where x[b, t] is the first observation of an episode. What the state held is replaced by the
-      initial one before x[b, t] is used, by selection, so that not even NaN leaks. Default: no resets.
+    * start: (B, T) bool, true where x[b, t] is the first observation of an episode. The state is then replaced by the initial
+      state before x[b, t] is used. It is replaced by selection, so that not even NaN leaks. Default: no resets.
     * y: (B, T, output_size).
     """
 
-    #: Where it comes from: authors, year, arXiv number.
+    #: The source of the memory: authors, year, arXiv number.
     paper: ClassVar[str] = ""
-    #: The argument of its constructor that says how large it is.
+    #: The argument of the constructor that sets the memory's size.
     size_argument: ClassVar[str] = "hidden_size"
 
-    _state_shapes: dict[str, tuple[int, ...]] | None = None  # of every leaf without the batch, once they were asked for
+    _state_shapes: dict[str, tuple[int, ...]] | None = None  # of each leaf, without the batch; None until first needed
 
     def __init__(self, input_size: int, output_size: int) -> None:
         super().__init__()
@@ -45,32 +45,32 @@ class Memory(nn.Module, ABC):
         """The state before the first observation, on the device and in the dtype of the parameters."""
 
     def begin_at(self, state: State, clock: Tensor) -> State:
-        """A state whose random draws are those of a clock, so that an episode that is replayed meets the same ones.
+        """A state whose random draws are determined by a clock, so that a replayed episode has the same draws.
 
         Args:
-            state: of B rows, not changed.
-            clock: (B,) int64, the number of the first draw; every step counts on by one.
+            state: a state of B rows, which is not changed.
+            clock: (B,) int64, the number of the first draw; each step adds one.
 
         Returns:
-            The state to go on with. A memory that draws nothing has no use for a clock: the state as it is.
+            The state with that clock. Memories without random draws return the state unchanged.
         """
         return state
 
     @abstractmethod
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
-        """What a subclass defines: the outputs for all steps and the state after the last, from checked arguments."""
+        """The outputs for all steps and the state after the last one, from checked arguments; to be defined by subclasses."""
 
     def forward(self, x: Tensor, state: State | None = None, start: Tensor | None = None) -> tuple[Tensor, State]:
         """(B, T, input_size) -> (B, T, output_size) and the new state; see the class.
 
         Raises:
-            ValueError: a shape does not fit, or the state is of another memory; the message says what it must be.
-            TypeError: x is no tensor, or the state no dict of tensors.
+            ValueError: a shape does not fit, or the state belongs to another memory; the message says what is required.
+            TypeError: x is not a tensor, or the state not a dict of tensors.
         """
         if not isinstance(x, Tensor):
             raise TypeError(
                 f"x is a {type(x).__name__}; it must be a tensor (B, T, {self.input_size}). "
-                "Episodes of different lengths stand one after the other in a row, and start marks their first steps"
+                "Put episodes of different lengths one after the other in a row, and mark their first steps in start"
             )
         if x.dim() != 3 or x.shape[-1] != self.input_size:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (B, T, {self.input_size})")
@@ -87,14 +87,14 @@ class Memory(nn.Module, ABC):
             state = self.initial_state(B)
         else:
             self._check_state(state, B)
-        if B == 0:  # one row of zeros is computed and left out: all has its dtype, and parameters their gradient, which is zero
+        if B == 0:  # compute one row of zeros and drop it, so that dtypes are right and parameters get a gradient of zero
             x, start, state = _one_row(x), _one_row(start), {name: _one_row(leaf) for name, leaf in state.items()}
             y, state = self.sequence(x, state, start)
             return y[:0], {name: leaf[:0] for name, leaf in state.items()}
         return self.sequence(x, state, start)
 
     def initialise_orthogonal(self) -> None:
-        """Draw the weights of all linear maps and cells anew, orthogonal, and set their biases to 0."""
+        """Initialise all linear maps and recurrent cells again, with orthogonal weights and biases of 0."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.RNNBase):
                 for name, parameter in module.named_parameters(recurse=False):
@@ -104,10 +104,10 @@ class Memory(nn.Module, ABC):
                         nn.init.orthogonal_(parameter)
 
     def _check_state(self, state: State, batch_size: int) -> None:
-        """Raise unless it has the leaves of this memory, each for that many rows."""
+        """Raise an error unless the state has the leaves of this memory, each with `batch_size` rows."""
         shapes = self._state_shapes
         if shapes is None:
-            with torch._C._DisableFuncTorch():  # where torch.func.vmap allows no random numbers, not even none of them
+            with torch._C._DisableFuncTorch():  # torch.func.vmap may forbid random numbers, even a tensor of 0 of them
                 shapes = {name: tuple(leaf.shape[1:]) for name, leaf in self.initial_state(0).items()}
             if not torch.compiler.is_compiling():
                 self._state_shapes = shapes
@@ -125,7 +125,7 @@ class Memory(nn.Module, ABC):
         )
 
     def _any_parameter(self) -> Tensor:
-        """One of its parameters. A replica made by DataParallel has only copies of them, which `parameters` does not list."""
+        """Any parameter of the memory. A replica made by DataParallel has only copies, which `parameters` does not list."""
         for module in self.modules():
             for parameter in (*module._parameters.values(), *getattr(module, "_former_parameters", {}).values()):
                 if parameter is not None:
@@ -137,7 +137,7 @@ class Memory(nn.Module, ABC):
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
     def _wide_zeros(self, *shape: int) -> Tensor:
-        """At least float32: for what the recurrences sum over an episode."""
+        """Zeros in at least float32, for states in which recurrences sum over an episode."""
         return widened(self._zeros(*shape))[0]
 
     def _complex_zeros(self, *shape: int) -> Tensor:
@@ -146,7 +146,7 @@ class Memory(nn.Module, ABC):
 
 
 def _one_row(x: Tensor) -> Tensor:
-    """No rows -> one row of zeros."""
+    """Append a row of zeros to a tensor without rows."""
     return torch.cat([x, x.new_zeros(1, *x.shape[1:])])
 
 
@@ -155,14 +155,14 @@ def _described(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def current_weights(module: nn.Module, *names: str) -> list[Tensor]:
-    """Weights of a module that is not called itself, as they are after its hooks: pruning and weight norm set them there."""
+    """Weights of a module that is not called itself, after running its forward hooks, in which pruning sets its weights."""
     for hook in module._forward_pre_hooks.values():
         hook(module, ())
     return [getattr(module, name) for name in names]
 
 
 def clamped(parameter: Tensor, low: float, high: float) -> Tensor:
-    """A parameter kept within bounds. Beyond them it still has the gradient that leads back; torch.clamp has none there."""
+    """A parameter clamped to bounds. Unlike torch.clamp, a parameter beyond a bound keeps gradients that lead back inside."""
     return _Clamped.apply(parameter, low, high) if torch.is_grad_enabled() else parameter.clamp(low, high)
 
 
@@ -190,15 +190,15 @@ class _Clamped(torch.autograd.Function):
 
 
 def widened(*tensors: Tensor) -> list[Tensor]:
-    """Half types as float32, which the recurrences compute in; others as they are."""
+    """Convert half-precision tensors to float32, in which the recurrences compute; others are returned unchanged."""
     return [x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in tensors]
 
 
 def as_complex(x: Tensor) -> Tensor:
-    """(..., 2 N) -> (..., N): neighbours become real and imaginary part. Half types become complex64."""
+    """(..., 2 N) -> (..., N): neighbours become real and imaginary part. Half precision becomes complex64."""
     return torch.view_as_complex(widened(x)[0].unflatten(-1, (-1, 2)))
 
 
 def as_real(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(..., N) complex -> (..., 2 N) of `dtype`: the inverse."""
+    """(..., N) complex -> (..., 2 N) of `dtype`: the inverse of `as_complex`."""
     return torch.view_as_real(x).flatten(-2).to(dtype)

@@ -1,4 +1,4 @@
-"""A short causal convolution that stops at the beginning of an episode."""
+"""A short causal convolution that does not reach across the beginning of an episode."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .window import episode_steps
 
 
 class CausalConvolution(nn.Module):
-    """y_t = bias + sum_i w_i * x_{t-i}, each feature for itself, over the last `width` steps of the episode.
+    """y_t = bias + sum_i w_i * x_{t-i}, separately for each feature, over the last `width` steps of the episode.
 
-    It begins as the identity, but for small weights on the steps before.
+    It is initialised as the identity plus small random weights.
     """
 
     def __init__(self, features: int, width: int) -> None:
@@ -21,7 +21,7 @@ class CausalConvolution(nn.Module):
         self.width = width
         weight = torch.empty(width, features).uniform_(-1 / width, 1 / width)
         weight[0] += 1
-        self.weight = nn.Parameter(weight)  # of this step, the step before, ...
+        self.weight = nn.Parameter(weight)  # for the current step, the step before, ...
         self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor, before: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,11 +29,11 @@ class CausalConvolution(nn.Module):
 
         Args:
             x: (B, T, features).
-            before: the last width - 1 inputs, (B, width - 1, features), zeros where the episode had not begun.
-            start: (B, T) bool.
+            before: the last width - 1 inputs, (B, width - 1, features), zeros for steps before the episode.
+            start: (B, T) bool, the first steps of episodes.
         """
         T, lags = x.shape[1], torch.arange(self.width, device=x.device)
-        age = episode_steps(start, lags[-1:])  # what lies before in the state is of this episode, or zero
+        age = episode_steps(start, lags[-1:])  # inputs in the state belong to this episode, or are zero
         x = torch.cat([before, x], dim=1)
         y: Tensor = self.bias
         for lag in range(self.width):

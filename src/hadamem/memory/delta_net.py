@@ -1,4 +1,4 @@
-"""Gated delta net: a matrix memory that overwrites what it held at a key."""
+"""Gated delta net: a matrix memory that overwrites the value stored under a key."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class DeltaNet(Memory):
         k_t = unit(silu(W_k x_t)), q_t = unit(silu(W_q x_t)), v_t = silu(W_v x_t)
         y_t = W_o (norm(M_t q_t) * silu(W_z x_t))                   x after a layer norm, unit(a) = a / |a|
 
-    g_t forgets all, b_t replaces what is held at one key. At first g is about 0.99 (with several heads: spread from 0.9 to
-    0.999).
+    g_t makes the whole matrix decay, and b_t is how much of the value at the key k_t is replaced. At initialisation g is about
+    0.99 (with several heads: spread from 0.9 to 0.999).
 
-    The released blocks have a convolution in front, and g_t = sigmoid(-(w_g x_t + c_g))^A with A learned for each head, at
-    first uniform in (0, 16); here A is 1.
+    The released blocks have a convolution in front, and g_t = sigmoid(-(w_g x_t + c_g))^A with A learned for each head and
+    initialised uniformly in (0, 16); here A is 1.
 
     Args:
         input_size: features of x.
         output_size: features of the output.
         memory_size: H; M is (H, H) for each head.
-        heads: matrices side by side.
+        heads: number of matrices side by side.
 
     State: "memory" (B, heads, H, H).
     """
@@ -51,13 +51,13 @@ class DeltaNet(Memory):
         self.output = nn.Linear(heads * memory_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory."""
+        """A state with an empty memory."""
         return {"memory": self._wide_zeros(batch_size, self.heads, self.memory_size, self.memory_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
         H, heads = self.memory_size, self.heads
-        parts = self.project(self.norm(x)).unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)  # heads go with rows
+        parts = self.project(self.norm(x)).unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)  # heads become rows
         vkq, z, decay, beta = parts.split([3 * H, H, 1, 1], dim=-1)
         v, k, q = F.silu(vkq).chunk(3, dim=-1)
         h, memory = delta_memory(

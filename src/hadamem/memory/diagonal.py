@@ -1,4 +1,7 @@
-"""What LRU and S5 share: a constant complex diagonal between two dense maps. They differ in its parameters."""
+"""The base class of LRU and S5: a recurrence with a constant complex diagonal between two dense maps.
+
+LRU and S5 differ in the parameters of the diagonal.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from .base import Memory, State, as_complex, as_real
 class Diagonal(Memory):
     """h_t = decay * h_{t-1} + gain * (B x_t), y_t = Re(C h_t) + D x_t, with h, B, C, decay and gain complex.
 
-    All parameters are real: `write` holds B as (N, D, 2), `read` C as (output_size, 2 N), real parts beside negative imaginary
-    ones.
+    All parameters are real: `write` holds B as (N, D, 2), and `read` holds C as (output_size, 2 N), where each real part is
+    followed by the negative of its imaginary part.
     """
 
     size_argument = "state_size"
@@ -38,7 +41,7 @@ class Diagonal(Memory):
         """The decay, (N,) complex, and the gain, (N,) real or complex."""
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"hidden": self._complex_zeros(batch_size, self.state_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

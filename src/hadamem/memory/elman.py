@@ -17,7 +17,7 @@ class Elman(Memory):
     Args:
         input_size: features of x.
         output_size: features of the output.
-        hidden_size: of h; an output layer follows if it differs from output_size. Default: output_size.
+        hidden_size: size of h; an output layer follows if it differs from output_size. Default: output_size.
 
     State: "hidden" (B, hidden_size).
     """
@@ -32,7 +32,7 @@ class Elman(Memory):
         self.output = nn.Identity() if self.hidden_size == output_size else nn.Linear(self.hidden_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"hidden": self._zeros(batch_size, self.hidden_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from ..ops import linear_recurrence
 from .base import Memory, State, as_real, widened
 
-_FASTEST = 0.673  # the released rate of the trace that forgets first, per step
-_LEFT = 0.01  # what the trace that forgets last keeps over `horizon` steps
+_FASTEST = 0.673  # rate of the fastest trace in the released code, per step
+_LEFT = 0.01  # fraction that the slowest trace keeps over `horizon` steps
 
 
 class FFM(Memory):
@@ -22,17 +22,17 @@ class FFM(Memory):
         g_t = sigmoid(w_out(x_t))
         y_t = norm(r(Re S_t, Im S_t)) * g_t + through(x_t) * (1 - g_t)
 
-    Each of m traces of the input fades at its own rate a and is turned in c contexts, each at its own frequency b, so that S
-    knows what there was and how long ago. The released form divides by powers of the decay, hence double precision and a bound
-    on the length; here the recurrence is computed as it stands, and a = exp(.) stays positive.
+    Each of m traces of the input fades at its own rate a and is rotated in c contexts, each at its own frequency b, so that S
+    encodes the past inputs and how long ago they were. The released code divides by powers of the decay, which needs double
+    precision and limits the length; here the recurrence is computed directly, and a = exp(.) stays positive.
 
     Args:
         input_size: features of x.
         output_size: features of the output.
         trace_size: m.
         context_size: c.
-        horizon: steps; the slowest trace starts out forgetting to 1 % over them, and the slowest context turning once.
-        backend: of `hadamem.ops.linear_recurrence`.
+        horizon: steps over which, at initialisation, the slowest trace fades to 1 % and the slowest context turns once.
+        backend: backend of `hadamem.ops.linear_recurrence`.
 
     State: "traces" (B, m, c), complex.
     """
@@ -61,7 +61,7 @@ class FFM(Memory):
         self.read = nn.Linear(2 * trace_size * context_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"traces": self._complex_zeros(batch_size, self.trace_size, self.context_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

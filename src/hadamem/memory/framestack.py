@@ -1,4 +1,4 @@
-"""The last n inputs, side by side."""
+"""A memory of the last n inputs, side by side."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class FrameStack(Memory):
         z_t = W_c x_t                                                   H / n features
         y_t = relu(W_2 relu(W_1 [z_t, z_{t-1}, ..., z_{t-n+1}]))        zeros for steps before the episode
 
-    POPGym's has LeakyReLU(0.01) for relu, and a bias in W_c.
+    POPGym's frame stack has LeakyReLU(0.01) instead of relu, and a bias in W_c.
 
     Args:
         input_size: D, features of x.
         output_size: features of the output.
-        hidden_size: H, of the layer between. Default: output_size.
-        frames: n.
+        hidden_size: H, size of the hidden layer. Default: output_size.
+        frames: n, the number of inputs.
 
-    State: "frames" (B, n - 1, D), the inputs before, oldest first.
+    State: "frames" (B, n - 1, D), the previous inputs, oldest first.
     """
 
     paper: ClassVar[str] = "Mnih et al. 2015, doi:10.1038/nature14236"
@@ -42,14 +42,14 @@ class FrameStack(Memory):
         )
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"frames": self._zeros(batch_size, self.frames - 1, self.input_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
         n, T = self.frames, x.shape[1]
         age = torch.arange(n - 1, -1, -1, device=x.device)
-        step = episode_steps(start, age[:1])  # the state's frames of earlier episodes are zero already
+        step = episode_steps(start, age[:1])  # frames of earlier episodes are zero already in the state
         seen = age <= step[..., None]
         x = torch.cat([state["frames"], x], dim=1)
         z = self.compress(x).unfold(1, n, 1)  # (B, T, H / n, n)

@@ -23,15 +23,16 @@ class FWP(Memory):
         y_t = W_o (M_t q_t + W_s x_t)                                   x after a layer norm
         k_t = f(W_k x_t), q_t = f(W_q x_t), v_t = W_v x_t               f(a) = relu(a) / sum relu(a)
 
-    POPGym's has the sum rule and sends M_t q_t through a perceptron of two layers with ReLUs, to which it adds a linear map of
-    what comes out (and not of x).
+    POPGym's version has the sum rule and passes M_t q_t through a perceptron of two layers with ReLUs, to whose output it adds
+    a linear map of that output (and not of x).
 
     Args:
         input_size: features of x.
         output_size: features of the output.
         memory_size: H; M is (H, H).
         rule: "delta" (what the paper proposes) or "sum".
-        backend: of `hadamem.ops.hadamard_memory`, which runs the sum rule; the delta rule has one way only.
+        backend: backend of `hadamem.ops.hadamard_memory`, which computes the sum rule; the delta rule has no choice of
+            backends.
 
     State: "memory" (B, H, H).
     """
@@ -58,7 +59,7 @@ class FWP(Memory):
         self.output = nn.Linear(H, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory."""
+        """A state with an empty memory."""
         return {"memory": self._wide_zeros(batch_size, self.memory_size, self.memory_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

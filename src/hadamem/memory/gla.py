@@ -1,4 +1,4 @@
-"""Gated linear attention: linear attention that forgets, each key's column at its own rate."""
+"""Gated linear attention: linear attention that forgets, with a separate rate for each column of its matrix."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class GLA(MatrixMemory):
         input_size: features of x.
         output_size: features of the output.
         memory_size: H; M is (H, H).
-        rank: of the gate's map.
-        backend: of `hadamem.ops.hadamard_memory`.
+        rank: rank of the linear map that computes the gate.
+        backend: backend of `hadamem.ops.hadamard_memory`.
 
     State: "memory" (B, H, H).
     """

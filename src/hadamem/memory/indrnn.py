@@ -20,17 +20,18 @@ class IndRNN(Memory):
 
         h_t = activation(W x_t + u * h_{t-1} + b)       |u| <= 2^(1 / horizon)
 
-    A unit sees of the past only itself; the next of `layers` such layers mixes them. The bound on u (Section 4 of the paper)
-    keeps a ReLU from growing to more than twice its value over `horizon` steps. The forward pass keeps to it (the authors clip
-    u after each step of the optimiser), and a u beyond it has a gradient that leads back.
+    A unit depends only on its own past; the next of the `layers` layers mixes the units. The bound on u (Section 4 of the
+    paper) keeps a ReLU from growing to more than twice its value over `horizon` steps. Here u is clamped in the forward pass
+    (the authors clip it after each step of the optimiser), and a u beyond the bound still has the gradient that leads back
+    inside.
 
     Args:
         input_size: features of x.
         output_size: features of the output.
-        hidden_size: of h; an output layer follows if it differs from output_size. Default: output_size.
-        layers: one on top of the other; the default is POPGym's.
+        hidden_size: size of h; an output layer follows if it differs from output_size. Default: output_size.
+        layers: number of layers, one on top of the other; the default is POPGym's.
         activation: "relu" or "tanh".
-        horizon: steps.
+        horizon: number of steps in the bound on u.
 
     State: "hidden" (B, layers, hidden_size).
     """
@@ -61,7 +62,7 @@ class IndRNN(Memory):
         self.output = nn.Identity() if self.hidden_size == output_size else nn.Linear(self.hidden_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"hidden": self._zeros(batch_size, *self.recurrent.shape)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

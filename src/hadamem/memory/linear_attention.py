@@ -1,4 +1,4 @@
-"""Linear attention: attention whose softmax is a product of features, and so a memory that only grows."""
+"""Linear attention: attention with a product of features instead of the softmax, and so a sum that never forgets."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class LinearAttention(MatrixMemory):
         M_t = M_{t-1} + v_t f(k_t)^T,  z_t = z_{t-1} + f(k_t)       f(a) = elu(a) + 1
         y_t = W_o (M_t f(q_t) / (z_t f(q_t)))                       k_t, q_t, v_t = W_k x_t, W_q x_t, W_v x_t, x normed
 
-    POPGym's sends what was recalled through a perceptron of two layers with ReLUs in place of W_o, to which it adds a linear
-    map of what comes out.
+    In place of W_o, POPGym's version has a perceptron of two layers with ReLUs, to whose output it adds a linear map of that
+    output.
 
     Args:
         input_size: features of x.
         output_size: features of the output.
         memory_size: H; M is (H, H).
-        backend: of `hadamem.ops.hadamard_memory`.
+        backend: backend of `hadamem.ops.hadamard_memory`.
 
     State: "memory" (B, H + 1, H), M and below it z.
     """

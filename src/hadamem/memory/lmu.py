@@ -16,15 +16,15 @@ class LMU(Memory):
         m_t = A m_{t-1} + B u_t                              its last theta steps, as Legendre coefficients
         h_t = tanh(W_x x_t + W_h h_{t-1} + W_m m_t)
 
-    A and B are fixed: the delay of theta steps as a linear system of `memory_size` dimensions, held between steps (ZOH). All
-    that comes before the tanh is one linear map of x_t, h_{t-1} and m_{t-1}, and is computed as one.
+    A and B are fixed: they are the delay of theta steps as a linear system of `memory_size` dimensions, discretised by a
+    zero-order hold (ZOH). The argument of the tanh is one linear map of x_t, h_{t-1} and m_{t-1}, and is computed as one.
 
     Args:
         input_size: features of x.
         output_size: features of the output.
-        hidden_size: of h; an output layer follows if it differs from output_size. Default: output_size.
-        memory_size: of m, the order of the polynomials; more than theta is of no use.
-        theta: steps that m looks back.
+        hidden_size: size of h; an output layer follows if it differs from output_size. Default: output_size.
+        memory_size: size of m, which is the order of the polynomials; more than theta has no benefit.
+        theta: number of past steps that m represents.
 
     State: "hidden" (B, hidden_size) and "memory" (B, memory_size).
     """
@@ -52,23 +52,23 @@ class LMU(Memory):
         A, B = legendre_delay(M, theta)
         self.register_buffer("A", A.to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("B", B.to(torch.get_default_dtype()), persistent=False)
-        # columns: of x, h and m
+        # number of columns that belong to x, h and m
         self.sizes = [input_size, H, M]
         self.write = nn.Parameter(torch.cat([_lecun(1, input_size), _lecun(1, H), torch.zeros(1, M)], dim=1))
         self.hidden = nn.Parameter(torch.cat([_xavier(H, n) for n in self.sizes], dim=1))
         self.output = nn.Identity() if output_size == H else nn.Linear(H, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"hidden": self._zeros(batch_size, self.hidden_size), "memory": self._zeros(batch_size, self.memory_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """See Memory."""
         D, H, M = self.sizes
         keep = torch.cat([self.A.new_zeros(M, D + H), self.A], dim=1)
-        memory = keep + self.B[:, None] * self.write  # m_t of (x_t, h_{t-1}, m_{t-1})
+        memory = keep + self.B[:, None] * self.write  # matrix from (x_t, h_{t-1}, m_{t-1}) to m_t
         W_x, W_h, W_m = self.hidden.split(self.sizes, dim=1)
-        hidden = torch.cat([W_x, W_h, torch.zeros_like(W_m)], dim=1) + W_m @ memory  # h_t of them, before the tanh
+        hidden = torch.cat([W_x, W_h, torch.zeros_like(W_m)], dim=1) + W_m @ memory  # the same to h_t before the tanh
         both = torch.cat([hidden, memory]).T
         recurrent = both[D:]
 
@@ -81,14 +81,14 @@ class LMU(Memory):
 
 
 def legendre_delay(order: int, theta: float) -> tuple[Tensor, Tensor]:
-    """A (order, order) and B (order,) of the paper's Eqs. 1 and 2, held over one step, in float64."""
+    """A (order, order) and B (order,) of the paper's Eqs. 1 and 2, discretised by a zero-order hold, in float64."""
     n = torch.arange(order, dtype=torch.float64)
     row, column = n[:, None], n
     sign = torch.where(column > row, -1.0, torch.pow(-1.0, row - column + 1))
     system = torch.zeros(order + 1, order + 1, dtype=torch.float64)
     system[:order, :order] = (2 * row + 1) / theta * sign
     system[:order, order] = (2 * n + 1) / theta * torch.pow(-1.0, n)
-    held = torch.linalg.matrix_exp(system)  # B as one more column: its integral comes with A's exponential
+    held = torch.linalg.matrix_exp(system)  # with B as one more column, the exponential of A also gives B's integral
     return held[:order, :order], held[:order, order]
 
 

@@ -18,19 +18,19 @@ class LRU(Diagonal):
         h_t = lambda * h_{t-1} + exp(gamma) * (B x_t)       h, lambda, B complex
         y_t = Re(C h_t) + D x_t
 
-    lambda starts uniformly on a ring, r_min <= |lambda| <= r_max, at angles up to max_phase; exp(gamma) starts at
-    sqrt(1 - |lambda|^2), which keeps h as large as its input however slowly it decays. The layer is linear in x but for the
-    resets: what follows it must bring the nonlinearity. D is a full matrix; the paper's is diagonal, for as many features
-    out as in.
+    lambda is initialised uniformly on a ring, r_min <= |lambda| <= r_max, at angles up to max_phase; exp(gamma) starts at
+    sqrt(1 - |lambda|^2), which keeps h as large as its input however slowly it decays. Except for resets, the layer is linear
+    in x: a nonlinearity has to come from the layers after it. D is a full matrix; the paper's D is diagonal, with as many
+    output as input features.
 
     Args:
         input_size: features of x.
         output_size: features of the output.
         state_size: N, complex numbers in h.
         r_min: inner radius of the ring.
-        r_max: outer radius; a number at radius r is forgotten to a half in about log(2) / (1 - r) steps.
+        r_max: outer radius; a number at radius r decays to a half in about log(2) / (1 - r) steps.
         max_phase: the largest angle, in radians.
-        backend: of `hadamem.ops.linear_recurrence`.
+        backend: backend of `hadamem.ops.linear_recurrence`.
 
     State: "hidden" (B, state_size), complex.
     """

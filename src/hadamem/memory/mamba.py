@@ -21,21 +21,21 @@ class Mamba(Memory):
         M_t = M_{t-1} * exp(-d_t A) + (d_t * u_t) k_t^T     d_t = softplus(W_2 W_1 u_t + c), k_t = W_k u_t, q_t = W_q u_t
         y_t = W_o ((M_t q_t + D * u_t) * silu(W_z x_t))     row i of d_t A is d_t[i] A[i, :]
 
-    A is learned and positive, at first 1, 2, ..., N in each row.
+    A is learned and positive, and initialised as 1, 2, ..., N in each row.
 
-    Where the released block differs: inner_size is twice its features in and out; W_1 maps to ceil(features in / 16) numbers,
-    here to ceil(inner_size / 16); and its convolution starts with weights and biases uniform within +-1 / sqrt(width), here as
-    the identity (`CausalConvolution`).
+    Differences of the released block: its inner_size is twice the number of its input and output features; its W_1 maps to
+    ceil(input features / 16) numbers, here to ceil(inner_size / 16); and its convolution starts with weights and biases uniform
+    within +-1 / sqrt(width), here nearly as the identity (`CausalConvolution`).
 
     Args:
         input_size: features of x.
         output_size: features of the output.
-        inner_size: rows of M, features of u. Default: output_size.
-        state_size: N, columns of M.
-        width: of the convolution.
-        backend: of `hadamem.ops.hadamard_memory`.
+        inner_size: number of rows of M and of features of u. Default: output_size.
+        state_size: N, number of columns of M.
+        width: number of steps that the convolution covers.
+        backend: backend of `hadamem.ops.hadamard_memory`.
 
-    State: "memory" (B, inner_size, N) and "inputs" (B, width - 1, inner_size), what the convolution still looks at.
+    State: "memory" (B, inner_size, N) and "inputs" (B, width - 1, inner_size), the last inputs of the convolution.
     """
 
     paper: ClassVar[str] = "Gu & Dao 2023, arXiv:2312.00752"
@@ -63,7 +63,7 @@ class Mamba(Memory):
         self.sizes = [rank, state_size, state_size]
         self.select = nn.Linear(E, sum(self.sizes), bias=False)
         self.step = nn.Linear(rank, E)
-        # as released: the first steps are spread evenly, in logarithm, between 0.001 and 0.1
+        # as released: the initial step sizes d are log-uniform between 0.001 and 0.1
         first = torch.exp(torch.empty(E).uniform_(math.log(1e-3), math.log(1e-1)))
         self.step.bias.data = torch.log(torch.expm1(first))
         self.log_A = nn.Parameter(torch.log(torch.arange(1.0, state_size + 1)).repeat(E, 1))
@@ -71,7 +71,7 @@ class Mamba(Memory):
         self.output = nn.Linear(E, output_size, bias=False)
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory, and zeros."""
+        """An empty memory, and zeros as previous inputs of the convolution."""
         return {
             "memory": self._wide_zeros(batch_size, self.inner_size, self.state_size),
             "inputs": self._zeros(batch_size, self.convolution.width - 1, self.inner_size),

@@ -1,4 +1,4 @@
-"""What the matrix memories share that differ in little but their calibration."""
+"""The base class of matrix memories that differ mainly in their calibration."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .base import Memory, State
 
 
 class MatrixMemory(Memory):
-    """M_t = M_{t-1} * C_t + a_t k_t^T, read as M_t q_t, between a layer norm and one map in front, one map behind.
+    """M_t = M_{t-1} * C_t + a_t k_t^T, read as M_t q_t, with a layer norm and a linear map before it and a linear map after it.
 
     Args:
         input_size: D, features of x.
         output_size: features of the output.
-        memory_size: H, of the vectors that are written and read.
-        maps: how many features `project` makes of x.
-        extra_rows: rows of M beyond H.
-        backend: of `hadamem.ops.hadamard_memory`.
+        memory_size: H, size of the vectors that are written and read.
+        maps: number of features that `project` computes from x.
+        extra_rows: number of rows of M beyond H.
+        backend: backend of `hadamem.ops.hadamard_memory`.
     """
 
     size_argument = "memory_size"
@@ -36,13 +36,13 @@ class MatrixMemory(Memory):
         self.output = nn.Linear(memory_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory."""
+        """A state with an empty memory."""
         return {"memory": self._wide_zeros(batch_size, self.memory_size + self.extra_rows, self.memory_size)}
 
     def _recall(
         self, calibration: str, factors: Sequence[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, memory: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """`hadamard_memory`, in the dtype of `a` (under autocast, sums and exponentials are float32)."""
+        """Call `hadamard_memory` in the dtype of `a` (under autocast, sums and exponentials come as float32)."""
         k, q, *factors = (x.to(a.dtype) for x in (k, q, *factors))
         return hadamard_memory(
             a, k, q, calibration=calibration, factors=factors, start=start, state=memory, backend=self.backend

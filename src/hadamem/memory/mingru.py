@@ -15,13 +15,14 @@ class MinGRU(Memory):
         z_t = sigmoid(W_z x_t + b_z)              how much of it is new
         h_t = (1 - z_t) * h_{t-1} + z_t * (W_h x_t + b_h)
 
-    A GRU whose gate and candidate no longer look at h: the recurrence is linear in h, and all steps can be computed at once.
+    Unlike in a GRU, gate and candidate do not depend on h: the recurrence is linear in h, and all steps can be computed at
+    once.
 
     Args:
         input_size: features of x.
         output_size: features of the output.
-        hidden_size: of h; an output layer follows if it differs from output_size. Default: output_size.
-        backend: of `hadamem.ops.linear_recurrence`.
+        hidden_size: size of h; an output layer follows if it differs from output_size. Default: output_size.
+        backend: backend of `hadamem.ops.linear_recurrence`.
 
     State: "hidden" (B, hidden_size).
     """
@@ -36,7 +37,7 @@ class MinGRU(Memory):
         self.output = nn.Identity() if self.hidden_size == output_size else nn.Linear(self.hidden_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"hidden": self._wide_zeros(batch_size, self.hidden_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

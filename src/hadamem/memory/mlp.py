@@ -1,4 +1,4 @@
-"""No memory at all: the control in every comparison."""
+"""A network without memory, as the control in comparisons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class MLP(Memory):
     Args:
         input_size: features of x.
         output_size: features of the output.
-        hidden_size: of the layer between. Default: output_size.
+        hidden_size: size of the hidden layer. Default: output_size.
     """
 
     def __init__(self, input_size: int, output_size: int, hidden_size: int | None = None) -> None:
@@ -26,7 +26,7 @@ class MLP(Memory):
         )
 
     def initial_state(self, batch_size: int) -> State:
-        """Nothing."""
+        """An empty dict."""
         return {}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

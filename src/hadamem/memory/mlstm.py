@@ -19,14 +19,14 @@ class MLSTM(MatrixMemory):
         M_t = f_t M_{t-1} + i_t v_t k_t^T,  n_t = f_t n_{t-1} + i_t k_t   i_t = exp(w_i x_t + c_i), f_t = sigmoid(w_f x_t + c_f)
         y_t = W_o (sigmoid(W_r x_t) * M_t q_t / max(|n_t q_t|, 1))        k_t = W_k x_t / sqrt(H), q_t = W_q x_t, v_t = W_v x_t
 
-    x is taken after a layer norm. M and n are kept divided by exp(m_t), the largest weight in
+    x is taken after a layer norm. M and n are stored divided by exp(m_t), the largest weight in
     them, m_t = max(log f_t + m_{t-1}, log i_t), so that no exponential overflows.
 
     Args:
         input_size: features of x.
         output_size: features of the output.
         memory_size: H; M is (H, H).
-        backend: of `hadamem.ops.hadamard_memory`.
+        backend: backend of `hadamem.ops.hadamard_memory`.
 
     State: "memory" (B, H + 1, H), M and below it n, and "scale" (B,), m.
     """
@@ -36,10 +36,10 @@ class MLSTM(MatrixMemory):
     def __init__(self, input_size: int, output_size: int, memory_size: int = 32, *, backend: str = "auto") -> None:
         super().__init__(input_size, output_size, memory_size, 4 * memory_size + 2, extra_rows=1, backend=backend)
         self.sizes = [memory_size] * 4 + [1, 1]
-        self.gate_bias = nn.Parameter(torch.tensor([0.0, 4.0]))  # at first little is forgotten
+        self.gate_bias = nn.Parameter(torch.tensor([0.0, 4.0]))  # of i and f; with 4, little is forgotten at first
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory."""
+        """A state with an empty memory."""
         return super().initial_state(batch_size) | {"scale": self._wide_zeros(batch_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

@@ -1,4 +1,4 @@
-"""No memory but a clock: the control for tasks that can be solved by counting steps."""
+"""A network whose only memory is a step counter, as the control for tasks that can be solved by counting steps."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class PositionalMLP(Memory):
     Args:
         input_size: features of x.
         output_size: features of the output.
-        hidden_size: of the layer between. Default: output_size.
+        hidden_size: size of the hidden layer. Default: output_size.
 
-    State: "step" (B,) int64, how many steps the episode has had.
+    State: "step" (B,) int64, number of steps of the episode so far.
     """
 
     paper: ClassVar[str] = "Morad et al. 2023, arXiv:2303.01859"
@@ -33,7 +33,7 @@ class PositionalMLP(Memory):
         self.output = nn.Sequential(nn.ReLU(), nn.Linear(self.hidden_size, output_size), nn.ReLU())
 
     def initial_state(self, batch_size: int) -> State:
-        """No step yet."""
+        """Step counters of zero."""
         return {"step": torch.zeros(batch_size, dtype=torch.long, device=self.input.weight.device)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:

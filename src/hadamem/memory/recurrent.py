@@ -12,18 +12,18 @@ from ..ops.checks import values_known
 from .base import Memory, State, current_weights
 from .resets import gather_rows, guard_gradients, with_resets
 
-_SHUT = 1e4  # of a gate's bias: its sigmoid is exactly 0, or 1 with the other sign
+_SHUT = 1e4  # added to a gate's bias, makes its sigmoid exactly 1, and subtracted, exactly 0
 _LARGEST = (
-    1e2  # of the hidden state before the first step (after it, |h| <= 1 or less than that): more may open a gate that is shut
+    1e2  # bound on the hidden state before the first step (later |h| <= max(1, |h_0|)): a larger one could overrule _SHUT
 )
-_PIECE = 400_000  # numbers of the output in one call: with many more, oneDNN's LSTM costs up to 1.5 times as much a step
+_PIECE = 400_000  # numbers of the output in one call: with many more, oneDNN's LSTM takes up to 1.5 times as long per step
 
 
 class _Recurrent(Memory):
-    """What GRU and LSTM share. `names` are the leaves of the state, each (B, hidden_size), the first of which is the output.
+    """Base class of GRU and LSTM. `names` are the leaves of the state, each (B, hidden_size); the first leaf is the output.
 
-    `empty` and `keep` are the signs of what is added to the gates in a step that empties the state, and in one that keeps it
-    (the output may change).
+    `empty` and `keep` give, for each gate, the sign of _SHUT that is added to its bias in an inserted step that empties the
+    state, and in one that keeps it (such a step may change the output).
     """
 
     names: tuple[str, ...]
@@ -39,7 +39,7 @@ class _Recurrent(Memory):
         self.output = nn.Identity() if self.hidden_size == output_size else nn.Linear(self.hidden_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {name: self._zeros(batch_size, self.hidden_size) for name in self.names}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
@@ -81,12 +81,13 @@ class _Recurrent(Memory):
         return [y, *(s.clone() for s in last)]  # the caller may change them in place
 
     def _weights_with_kinds(self, of_x: Tensor, of_hidden: Tensor, bias: Tensor, hidden_bias: Tensor) -> list[Tensor]:
-        """Those for x with the kind of each step: steps that read x have the bias, the others shut or open gates."""
+        """The weights, where those for x also take the kind of a step: steps that read x get the bias, others force gates."""
         gates = (_SHUT * bias.new_tensor([self.empty, self.keep])).repeat_interleave(self.hidden_size, 1)
         return [torch.cat([of_x, bias[:, None], gates.T], 1), of_hidden, torch.zeros_like(bias), hidden_bias]
 
     def _step_by_step(self, x: Tensor, states: list[Tensor], weights: list[Tensor], start: Tensor) -> list[Tensor]:
-        """The definition, for what is not finite (`where` stops it in both directions) and what torch records or transforms."""
+        """One call per step, with resets by `where`: for values that are not finite, and for calls that torch records or
+        transforms."""
         ys = []
         for t in range(x.shape[1]):
             y, states = self._run(x[None, :, t], [torch.where(start[:, t, None], 0, s) for s in states], weights)
@@ -104,7 +105,7 @@ class GRU(_Recurrent):
     Args:
         input_size: features of x.
         output_size: features of the output.
-        hidden_size: of the cell; an output layer follows if it differs from output_size. Default: output_size.
+        hidden_size: size of the cell; an output layer follows if it differs from output_size. Default: output_size.
 
     State: "hidden" (B, hidden_size).
     """
@@ -113,7 +114,7 @@ class GRU(_Recurrent):
     names = ("hidden",)
     cell = nn.GRU
     fused = staticmethod(torch.gru)
-    empty = (-1, -1, 0)  # r, z, and no bias for the tanh
+    empty = (-1, -1, 0)  # r and z are 0, and the tanh gets no bias
     keep = (0, 0, 0)  # the output is the state
 
 
@@ -131,5 +132,5 @@ class LSTM(_Recurrent):
     names = ("hidden", "cell")
     cell = nn.LSTM
     fused = staticmethod(torch.lstm)
-    empty = (-1, -1, 0, 0)  # i, f
+    empty = (-1, -1, 0, 0)  # i and f are 0
     keep = (-1, 1, 0, 0)

@@ -61,15 +61,15 @@ MEMORIES: dict[str, type[Memory]] = {
 
 
 def memory_names() -> list[str]:
-    """Every memory that there is here: those of hadamem, then those of installed packages."""
+    """The names of all memories: those of hadamem, then those of installed packages."""
     return [*MEMORIES, *(name for name in _added() if name not in MEMORIES)]
 
 
 def memory_class(name: str) -> type[Memory]:
-    """The class of that name.
+    """The class of the memory with this name.
 
     Raises:
-        ValueError: there is none, or what another package has under this name is no memory.
+        ValueError: there is no such memory, or another package's entry point of this name is not a memory.
     """
     if name in MEMORIES:
         return MEMORIES[name]
@@ -95,12 +95,12 @@ def make_memory(name: str, input_size: int, output_size: int, size: int | None =
         name: one of `memory_names`.
         input_size: features of its input.
         output_size: features of its output.
-        size: how large it is, in its own measure (SHM: H of its H x H matrix; GRU: hidden units). Default: its own.
-        options: the other keyword arguments of its constructor, and `layers`: more than one makes it a `Stack` (those that
-            have layers of their own know best what these are).
+        size: size of the memory, in its own unit (SHM: H of its H x H matrix; GRU: hidden units). Default: the memory's own.
+        options: the other keyword arguments of its constructor, and `layers`: more than one layer makes a `Stack`, unless the
+            memory has an argument `layers` itself.
 
     Raises:
-        ValueError: an unknown name or option.
+        ValueError: a name or option is unknown, or `layers` is less than 1.
     """
     cls = memory_class(name)
     allowed = memory_options(name)
@@ -117,7 +117,7 @@ def make_memory(name: str, input_size: int, output_size: int, size: int | None =
 
 
 def memory_options(name: str) -> dict[str, inspect.Parameter]:
-    """The keyword arguments of a memory's constructor beside its sizes, and how many layers."""
+    """The keyword arguments of a memory's constructor except its sizes, and `layers`."""
     cls = memory_class(name)
     known = {"self", "input_size", "output_size", cls.size_argument}
     options = {n: p for n, p in inspect.signature(cls.__init__, eval_str=True).parameters.items() if n not in known}

@@ -1,7 +1,7 @@
-"""Resets for networks that know of none, such as torch's fused GRU and LSTM: before each, a step that empties the state.
+"""Resets for networks without them, such as torch's fused GRU and LSTM: a step that empties the state is inserted before each.
 
-One call runs all rows, whatever the resets, on at most twice the steps. The network must tell by features of the input what a
-step is for. It empties the state by gates that are shut, and so by a product with zero, which NaN survives: see
+One call computes all rows, whatever their resets, with at most twice the steps. Additional input features tell the network what
+a step is for. It empties the state by closing gates, which multiplies the state by zero; since NaN survives such a product, see
 `guard_gradients`.
 """
 
@@ -13,19 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: What a step is for: to read x, to empty the state, or to keep it until the other rows have ended too.
+#: Kinds of steps: read x, empty the state, or keep the state until the longer rows have ended, too.
 KINDS = READ, EMPTY, KEEP = range(3)
 
 
 def with_resets(x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Insert the steps that empty the state, and at the end of rows with fewer of them some that keep it.
+    """Insert steps that empty the state, and, at the end of rows with fewer resets, steps that keep it.
 
     Args:
         x: (B, T, D).
-        start: (B, T) bool. What it says of the first step is left to the caller.
+        start: (B, T) bool. A reset at the first step is left to the caller.
 
     Returns:
-        x (T', B, D + 3) with the kind of each step, one-hot, and where in (T' B) the steps of (B T) are.
+        x (T', B, D + 3) with the kind of each step, one-hot, and the places of the steps (B T) in (T' B).
     """
     B, T, _ = x.shape
     inserted = torch.nn.functional.pad(start[:, 1:].cumsum(1), (1, 0))
@@ -37,7 +37,7 @@ def with_resets(x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Put(torch.autograd.Function):
-    """Rows of x and their kind at their places, other rows zero but for their kind."""
+    """Put the rows of x, with their kind, at their places. All other rows are zero except for their kind."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, place: Tensor, kind: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class _Put(torch.autograd.Function):
 
 
 def gather_rows(rows: Tensor, place: Tensor) -> Tensor:
-    """rows[place], where no place is named twice: torch's own gradient provides for that, row by row."""
+    """rows[place] with a faster gradient than torch's own, for places that do not occur twice."""
     return _GatherRows.apply(rows, place)
 
 
@@ -79,7 +79,7 @@ def guard_gradients(slow: Callable[[], list[Tensor]], ys: list[Tensor], inputs: 
     Args:
         slow: computes `ys` from `inputs` step by step, selecting at resets, so that nothing passes them.
         ys: outputs of the fast path, which multiplies by zero at resets.
-        inputs: what gradients are wanted of.
+        inputs: tensors to which the gradients belong.
     """
     return list(_GuardedGradients.apply(slow, len(ys), *ys, *inputs))
 

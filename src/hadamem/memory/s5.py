@@ -18,22 +18,22 @@ class S5(Diagonal):
         h_t = exp(Lambda dt) * h_{t-1} + (exp(Lambda dt) - 1) / Lambda * (B x_t)
         y_t = 2 Re(C h_t) + D x_t
 
-    Lambda starts at the eigenvalues of HiPPO-N, the normal part of the matrix that projects the past on Legendre polynomials;
-    of each conjugate pair only one is kept. B and C start random in the coordinates of HiPPO-N, and mix all features (MIMO).
-    dt is learned, one for every number of h. Re(Lambda) = -exp(.) stays negative. The layer is linear in x but for the resets:
-    what follows it must bring the nonlinearity.
+    Lambda is initialised to the eigenvalues of HiPPO-N, the normal part of the matrix that projects the past on Legendre
+    polynomials; of each conjugate pair only one is kept. B and C start random in the coordinates of HiPPO-N, and mix all
+    features (MIMO). A step size dt is learned for every number of h. Re(Lambda) = -exp(.) stays negative. Except for resets,
+    the layer is linear in x: a nonlinearity has to come from the layers after it.
 
-    Where the released layer differs: D is diagonal, here a full matrix (input_size and output_size may differ). Before they
-    are brought to the eigenvectors, its B starts with a deviation of 1 / sqrt(2 N), here of 1 / sqrt(input_size); and its C
-    starts complex, with 1 / sqrt(2 N) for either part, here real, with 1 / sqrt(2 N).
+    Differences of the released layer: its D is diagonal, here D is a full matrix (input_size and output_size may differ).
+    Before the change to the basis of eigenvectors, its B starts with a standard deviation of 1 / sqrt(2 N), here with
+    1 / sqrt(input_size); and its C starts complex, with 1 / sqrt(2 N) for either part, here real, with 1 / sqrt(2 N).
 
     Args:
         input_size: features of x.
         output_size: features of the output.
-        state_size: N, complex numbers in h, one of each of N conjugate pairs.
-        dt_min: the smallest step size at the beginning, in units of the continuous system's time.
-        dt_max: the largest; log dt is uniform between them.
-        backend: of `hadamem.ops.linear_recurrence`.
+        state_size: N, number of complex numbers in h, one for each of N conjugate pairs.
+        dt_min: the smallest initial step size, in units of the continuous system's time.
+        dt_max: the largest initial step size; log dt is uniform between the two.
+        backend: backend of `hadamem.ops.linear_recurrence`.
 
     State: "hidden" (B, state_size), complex.
     """
@@ -75,7 +75,8 @@ class S5(Diagonal):
 def hippo_normal(size: int) -> tuple[Tensor, Tensor]:
     """The eigenvalues with positive imaginary part, (size / 2,), and eigenvectors, (size, size / 2), of HiPPO-N (paper, B.1.1).
 
-    HiPPO-LegS is a normal matrix less a matrix of rank one; the normal one is -1/2 and a skew-symmetric matrix.
+    HiPPO-LegS is a normal matrix minus a matrix of rank one; the normal matrix is -1/2 times the identity plus a skew-symmetric
+    matrix.
     """
     root = torch.sqrt(torch.arange(size, dtype=torch.float64) + 0.5)
     product = torch.outer(root, root)

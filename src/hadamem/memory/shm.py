@@ -22,9 +22,9 @@ _EPSILON = 1e-5
 
 
 def hashed_rows(clock: Tensor, rows: int) -> Tensor:
-    """A uniformly random number in [0, rows) for every value of the clock (int64), the same one whenever it is asked for.
+    """A uniformly distributed pseudorandom number in [0, rows) for every value of the clock (int64), as a fixed function of it.
 
-    Two rounds of a 32-bit finaliser (multiply, xor-shift): neighbouring clocks give unrelated rows.
+    Two rounds of a 32-bit finaliser (multiply, xor-shift), so that neighbouring clocks give unrelated rows.
     """
     mask = 0xFFFFFFFF
     x = (clock ^ (clock >> 32)) & mask
@@ -35,23 +35,23 @@ def hashed_rows(clock: Tensor, rows: int) -> Tensor:
 
 
 def turned(x: Tensor, position: Tensor) -> Tensor:
-    """Unit vectors whose pairs of numbers are turned by a position, each pair at a speed of its own.
+    """The unit vectors of x, with each pair of numbers rotated by an angle that is the position times the speed of the pair.
 
-    The speeds of the N pairs of all heads are (j + 1/2) pi / N, so that for two vectors that were equal before, the product
-    summed over the heads is largest where the positions are equal, and 0 wherever they differ by less than 2 N.
+    The speeds of the N pairs of all heads are (j + 1/2) pi / N. So for two vectors that are equal before the rotation, the
+    product, summed over the heads, is largest at equal positions, and 0 at positions that differ by 1 to 2 N - 1.
 
     Args:
         x: (B, heads, T, H).
         position: (B, T) int64.
 
     Returns:
-        (B, heads, T, H); of an odd H, the last number is not turned.
+        (B, heads, T, H); if H is odd, the last number is not rotated.
     """
     heads, pairs = x.shape[1], x.shape[-1] // 2
     if heads == 0:
         return x
     speed = 2 * torch.arange(heads * pairs, device=x.device).unflatten(0, (pairs, heads)).T + 1
-    period = 4 * heads * pairs  # of the position: angles are exact, however long an episode is
+    period = 4 * heads * pairs  # of position times speed, in integers: angles are exact, however long an episode is
     wide = torch.promote_types(x.dtype, torch.float32)
     angle = ((position[:, None, :, None] * speed[:, None]) % period).to(wide) * (2 * math.pi / period)
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
@@ -67,23 +67,22 @@ class SHM(Memory):
         U_t = eta(x_t) v(x_t) k(x_t)^T           what is written, behind a gate in (0, 1)
 
     theta_t is a random row of a learned table of `rows` rows, so that successive C_t are uncorrelated and their products
-    neither vanish nor explode (Proposition 4). The row is drawn by hashing a clock that is part of the state: replaying a
-    sequence from a stored state meets the same rows.
+    neither vanish nor explode (Proposition 4). The row is chosen by hashing a clock that is part of the state, so that
+    replaying a sequence from a stored state uses the same rows.
 
-    The table is learned, and so its rows may come to agree: then the same input, again and again, multiplies an entry by more
-    than 1 at each step. With u = theta_i v_c,j an entry of C is 1 + tanh(u) = exp(u) / cosh(u), whose logarithm is at most u.
-    theta = "centred" makes the mean of u over the rows 0, whatever x is and whatever was learned, so that in the long run no
-    typical entry grows. theta = "stable" bounds the mean, too, and lets calibration erase on purpose:
+    Since the table is learned, its rows may become similar: then the same input, repeated, can multiply an entry by more than 1
+    at each step. With u = theta_i v_c,j an entry of C is 1 + tanh(u) = exp(u) / cosh(u), whose logarithm is at most u.
+    theta = "centred" makes the mean of u over the rows 0, for any x and any learned weights, so that in the long run no typical
+    entry grows. theta = "stable" also bounds the mean of C, and allows calibration to erase on purpose:
 
         theta_t = s_t a_t - softplus(b),  v_c = relu(.)   of theta=stable: s_t is +-1 at random, a_t a random row, b learned
 
-    Since tanh is odd, the mean of C is at most 1, whatever x is and whatever was learned, and C is 1 where v_c is 0: the
-    products of C are a non-negative supermartingale, which exceeds a bound m with probability 1 / m at most, at any length
+    Since tanh is odd, the mean of C is at most 1, for any x and any learned weights, and C is 1 where v_c is 0: the products of
+    C are a non-negative supermartingale, which exceeds a bound m with probability 1 / m at most, at any length
     (docs/theory.md).
 
-    The defaults are the released arithmetic: layer norm on the input, k and q = relu(.) / sum relu(.), no bias in any
-    projection, an output layer. What the paper's text describes and the released code left undone (a row that is really
-    random) is on by default.
+    The defaults follow the arithmetic of the released code: layer norm on the input, k and q = relu(.) / sum relu(.), no bias
+    in any projection, an output layer. One default follows the paper's text, not the released code: the row of theta is random.
 
     Example:
         >>> memory = SHM(input_size=8, output_size=16, memory_size=24)
@@ -98,32 +97,32 @@ class SHM(Memory):
         memory_size: H; M is (H, H).
         calibration: "tanh" (the paper), or one of its ablation: "ones" (C = 1), "random" (entries of C_t uniform in (0, 2)),
             "fixed" (1 + tanh of a learned matrix, the same at every step) or "neural" (1 + tanh of a linear map of x to all
-            entries). theta and rows count only for "tanh". The last three hold C of all steps in main memory.
-        theta: "random" (the paper); "centred", the same less the mean of the table's rows, and "stable" (both above); "fixed"
-            (always the first row, which is what the released POPGym code computes); or "learned" (a linear map of x).
-        rows: L, rows of the table of theta.
-        table_scale: factor of the table's first entries, which are Xavier's, or, of a stable theta, of the map of v_c. Far
-            below 1 the memory begins with C near 1 and without the noise of random rows, and learns where to calibrate.
-        feature_map: of k and q, "relu_sum" (released) or "softmax".
-        input_norm: layer norm on the input (released). Without it, small changes of the input stay visible.
-        read_norm: layer norm on h; the released read-out is of order 1/H and learns slowly.
-        read_scale: first weight of that norm. Far below 1 the shortcut speaks first, and the memory as it proves useful.
-        shortcut: add a linear map of the (normalised) input to h, as the released agents do.
-        heads: matrices side by side, each with its own maps of x; 1 is the paper.
-        lag_heads: so many of the heads find what was written by how many steps ago that was: their k and q are unit vectors
-            turned with time (rotary positions, Su et al. 2021, arXiv:2104.09864), so that k_s . q_t depends on t - s, and tells
-            lags of less than lag_heads * H steps apart. 0 is the paper.
-        mirror_heads: so many more of them turn q the other way, so that k_s . q_t depends on t + s: they read backwards what
-            was written forwards. 0 is the paper.
-        convolution: width of a causal convolution over the normalised input, in front of the maps, with silu after it; 0 (the
-            paper) for none.
-        clamp: keep every entry of M within +-clamp, by clamping after each step; None (the paper) for no bound. The released
-            agents of Wind and Point Robot have 100. Without a fused kernel, and so with all C_t in main memory.
-        backend: of `hadamem.ops.hadamard_memory`.
+            entries). theta and rows are used only by "tanh". The last three hold C of all steps in main memory.
+        theta: "random" (the paper); "centred" (the same minus the mean of the table's rows) or "stable", both described above;
+            "fixed" (always the first row, as in the released POPGym code); or "learned" (a linear map of x).
+        rows: L, number of rows of the table of theta.
+        table_scale: factor of the initial entries of the table (which are Xavier's), or, with theta=stable, of the initial map
+            of v_c. Far below 1, the memory starts with C near 1 and without the noise of random rows, and learns to calibrate.
+        feature_map: feature map of k and q, "relu_sum" (released) or "softmax".
+        input_norm: whether there is a layer norm on the input (released). Without it, small changes of the input stay visible.
+        read_norm: whether there is a layer norm on h; without it (released), h is of order 1/H and learns slowly.
+        read_scale: initial weight of that norm. Far below 1, the shortcut dominates at first, until the memory is useful.
+        shortcut: whether a linear map of the (normalised) input is added to h, as in the released agents.
+        heads: number of matrices side by side, each with its own maps of x; 1 in the paper.
+        lag_heads: number of heads that read by how long ago a value was written: their k and q are unit vectors rotated by the
+            step (rotary positions, Su et al. 2021, arXiv:2104.09864), so that k_s . q_t depends on t - s, and distinguishes
+            lags of less than lag_heads * H steps. 0 in the paper.
+        mirror_heads: number of further heads in which q is rotated the opposite way, so that k_s . q_t depends on t + s: they
+            read backwards what was written forwards. 0 in the paper.
+        convolution: width of a causal convolution over the normalised input, before the maps, with silu after it; 0 (the
+            paper): no convolution.
+        clamp: bound of every entry of M, which is clamped to +-clamp after each step; None (the paper): no bound. The released
+            agents of Wind and Point Robot use 100. There is no fused kernel for it, so all C_t are held in main memory.
+        backend: backend of `hadamem.ops.hadamard_memory`.
 
-    State: "memory" (B, heads * H, H), one matrix below the other, and "clock" (B,) int64, which starts at a random draw and
-    never resets. With a convolution also "inputs" (B, convolution - 1, D); with lag_heads or mirror_heads also "steps" (B,)
-    int64, those of the episode so far.
+    State: "memory" (B, heads * H, H), one matrix below the other, and "clock" (B,) int64, which starts at a random number and
+    is never reset. With a convolution also "inputs" (B, convolution - 1, D); with lag_heads or mirror_heads also "steps" (B,)
+    int64, the number of steps of the episode so far.
     """
 
     paper: ClassVar[str] = "Le et al. 2025, arXiv:2410.10132"
@@ -175,16 +174,16 @@ class SHM(Memory):
         self.clamp = clamp
         self.memory_size, self.calibration, self.theta, self.rows = memory_size, calibration, theta, rows
         self.feature_map, self.heads, self.backend = feature_map, heads, backend
-        self.relations = [lag_heads, mirror_heads, heads - lag_heads - mirror_heads]  # heads by how k and q find each other
+        self.relations = [lag_heads, mirror_heads, heads - lag_heads - mirror_heads]  # numbers of lag, mirror and content heads
         H = memory_size
         self.norm = nn.LayerNorm(input_size) if input_norm else nn.Identity()
         self.convolution = CausalConvolution(input_size, convolution) if convolution else None
-        # k, q, v, the gate and what C is made of: every map of x in one matrix product
+        # all maps of x in one matrix product: k, q, v, the gate, and the factors of C
         of_calibration = {"tanh": [H] + [H] * (theta == "learned"), "neural": [H * H]}.get(calibration, [])
         self.sizes = [H, H, H, 1, *of_calibration]
         self.project = nn.Linear(input_size, heads * sum(self.sizes), bias=False)
         if calibration == "tanh" and theta != "learned":
-            # Xavier, over the whole table also when only its first row is used
+            # Xavier's bound for the whole table, also when only its first row is used
             bound = (1 if theta == "stable" else table_scale) * math.sqrt(6 / (rows + H))
             self.table = nn.Parameter(torch.empty(1 if theta == "fixed" else rows, heads * H).uniform_(-bound, bound))
         self.table_scale = table_scale
@@ -204,7 +203,7 @@ class SHM(Memory):
         return {**state, "clock": clock}
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory, and a clock at a random draw from torch's global generator."""
+        """An empty memory, and a random clock drawn by torch's global generator."""
         memory = self._wide_zeros(batch_size, self.heads * self.memory_size, self.memory_size)
         state = {"memory": memory, "clock": torch.randint(2**62, (batch_size,)).to(memory.device)}
         if self.relations[2] < self.heads:
@@ -225,7 +224,7 @@ class SHM(Memory):
 
     @torch.no_grad()
     def _scale_calibration(self) -> None:
-        """Scale the maps of v_c, the last of each head, by table_scale."""
+        """Multiply the maps of v_c, which are the last maps of each head, by table_scale."""
         self.project.weight.unflatten(0, (self.heads, -1))[:, -self.memory_size :] *= self.table_scale
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
@@ -269,7 +268,7 @@ class SHM(Memory):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1) if self.heads > 1 else x
 
     def _factors(self, maps: list[Tensor], clock: Tensor) -> tuple[str, list[Tensor]]:
-        """The calibration as `hadamard_memory` knows it, and its factors, from the maps of x and the clock (B, T)."""
+        """The name of the calibration in `hadamard_memory`, and its factors, from the maps of x and the clock (B, T)."""
         H, (B, T) = self.memory_size, clock.shape
         match self.calibration:
             case "tanh":
@@ -293,13 +292,13 @@ class SHM(Memory):
                 return F.embedding(torch.zeros_like(clock), self.table)
             case "centred":
                 return F.embedding(hashed_rows(clock, self.rows), self.table - self.table.mean(dim=0))
-            case "stable":  # a row with a random sign, and a step towards erasing
+            case "stable":  # a random row with a random sign, minus the learned erasure
                 both = torch.cat([self.table, -self.table])
                 return F.embedding(hashed_rows(clock, 2 * self.rows), both) - F.softplus(self.erasure)
         return F.embedding(hashed_rows(clock, self.rows), self.table)
 
     def _by_relation(self, x: Tensor, lag: Tensor, mirror: Tensor) -> Tensor:
-        """k or q, (B * heads, T, H), from its map; `lag` and `mirror` (B, T): positions for the heads that are turned."""
+        """k or q, (B * heads, T, H), from its map; `lag` and `mirror` (B, T): positions for the lag heads and mirror heads."""
         of_lag, of_mirror, of_content = x.unflatten(0, (-1, self.heads)).split(self.relations, dim=1)
         heads = [turned(of_lag, lag), turned(of_mirror, mirror), self._by_content(of_content)]
         return torch.cat(heads, dim=1).flatten(0, 1)

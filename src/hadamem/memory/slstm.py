@@ -25,15 +25,15 @@ class SLSTM(Memory):
         h_t = sigmoid(o_t) c_t / n_t
         (z, o, i', f')_t = W x_t + R h_{t-1} + b
 
-    R has one block for each head: heads do not read each other. c and n are kept divided by exp(m), m the largest exponent so
-    far (`hadamem.ops.slstm`). b starts at 0, but for f', where f rises from sigmoid(3) to sigmoid(6) over the features of a
-    head.
+    R has one block for each head: heads do not read each other. c and n are stored divided by exp(m), where m is the largest
+    exponent so far (`hadamem.ops.slstm`). b starts at 0, except for f', for which f rises from sigmoid(3) to sigmoid(6) over
+    the features of a head.
 
     Args:
         input_size: features of x.
         output_size: features of the output.
         hidden_size: H; an output layer follows if it differs from output_size. Default: output_size.
-        heads: they share H.
+        heads: number of heads, into which H is divided.
         forget_gate: "sigmoid" or "exponential".
 
     State: "hidden", "cell", "normaliser" and "stabiliser" (h, c, n, m), each (B, H); m is -inf before the first step.
@@ -67,7 +67,7 @@ class SLSTM(Memory):
         self.output = nn.Identity() if output_size == H else nn.Linear(H, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """An empty memory."""
+        """A state with an empty memory."""
         empty = slstm_empty(self.recurrent).flatten()
         return {name: value.repeat(batch_size, self.hidden_size) for name, value in zip(self.names, empty, strict=True)}
 

@@ -1,4 +1,4 @@
-"""Any memory, made deep."""
+"""Deep memories: several memories stacked in residual blocks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from .base import Memory, State
 
-_BETWEEN_CLOCKS = 2**40  # steps: more than an episode has
+_BETWEEN_CLOCKS = 2**40  # distance of the clocks of two layers, in steps: more than an episode has
 
 
 class GatedMLP(nn.Module):
-    """W_o (silu(W_g x) * W_u x) (Shazeer 2020, arXiv:2002.05202), with twice as many features between."""
+    """W_o (silu(W_g x) * W_u x) (Shazeer 2020, arXiv:2002.05202), with twice as many hidden features as x has."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -27,17 +27,17 @@ class GatedMLP(nn.Module):
 
 
 class Stack(Memory):
-    """Memories one on the other in residual blocks, each followed by a gated MLP, with a layer norm in front of both.
+    """Several memories on top of each other in residual blocks, each followed by a gated MLP, with layer norms before both.
 
         x = x + memory(norm(x))
         x = x + mlp(norm(x))
 
     Args:
-        input_size: features of x; a linear map brings them to output_size.
-        output_size: features of the output, and of all between.
-        memories: each from output_size to output_size.
+        input_size: features of x; a linear map converts them to output_size features.
+        output_size: features of the output and of all blocks.
+        memories: the memories, each with output_size input and output features.
 
-    State: that of every memory, its number and a dot before each name.
+    State: the states of all memories, with the number of the memory and a dot before each name.
     """
 
     def __init__(self, input_size: int, output_size: int, memories: Sequence[Memory]) -> None:
@@ -48,12 +48,12 @@ class Stack(Memory):
         self.mlps = nn.ModuleList(GatedMLP(output_size) for _ in memories)
 
     def initial_state(self, batch_size: int) -> State:
-        """That of every memory."""
+        """The initial states of all memories."""
         states = (memory.initial_state(batch_size) for memory in self.memories)  # type: ignore[operator]
         return {f"{n}.{name}": leaf for n, state in enumerate(states) for name, leaf in state.items()}
 
     def begin_at(self, state: State, clock: Tensor) -> State:
-        """See Memory; each memory has draws of its own."""
+        """See Memory; each memory gets different random draws."""
         began: State = {}
         for n, memory in enumerate(self.memories):
             own = memory.begin_at(self._own(state, n), clock + n * _BETWEEN_CLOCKS)  # type: ignore[operator]
@@ -65,7 +65,7 @@ class Stack(Memory):
         return {name.removeprefix(f"{n}."): leaf for name, leaf in state.items() if name.startswith(f"{n}.")}
 
     def initialise_orthogonal(self) -> None:
-        """See Memory; the memories do it their own way."""
+        """See Memory; each memory initialises itself by its own method."""
         super().initialise_orthogonal()
         for memory in self.memories:
             memory.initialise_orthogonal()  # type: ignore[operator]

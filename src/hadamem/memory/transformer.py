@@ -1,4 +1,4 @@
-"""GPT and GTrXL: transformers as memories, by way of a window of the steps before."""
+"""GPT and GTrXL: transformers as memories, with attention over a window of the previous steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POSITIONS = get_args(Positions)
 
 
 class _Layer(nn.Module):
-    """Attention, then an MLP, each behind a norm and joined to the stream x by a sum."""
+    """Attention, then an MLP, each after a layer norm and added to the residual stream x."""
 
     def __init__(self, attention: WindowAttention, activation: nn.Module) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Layer(nn.Module):
 
 
 class _Gate(nn.Module):
-    """GTrXL's g(x, relu(y)). At first it lets x through (b = 2)."""
+    """GTrXL's g(x, relu(y)). With the initial b = 2, its output is mostly x."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class _Gate(nn.Module):
 
 
 class _GatedLayer(_Layer):
-    """A layer with gates in the place of the sums."""
+    """A layer with gates instead of residual sums."""
 
     def __init__(self, attention: WindowAttention, activation: nn.Module) -> None:
         super().__init__(attention, activation)
@@ -61,7 +61,7 @@ class _GatedLayer(_Layer):
 
 
 class _Transformer(Memory):
-    """What GPT and GTrXL share: everything but the layers."""
+    """Base class of GPT and GTrXL, which differ only in their layers."""
 
     def __init__(self, input_size: int, output_size: int, hidden_size: int | None, layers: int, window: int) -> None:
         super().__init__(input_size, output_size)
@@ -75,7 +75,7 @@ class _Transformer(Memory):
         self.layers = nn.ModuleList()
 
     def initial_state(self, batch_size: int) -> State:
-        """No step yet."""
+        """An empty cache, and step counters of zero."""
         cache = self._zeros(batch_size, len(self.layers), self.window - 1, 2 * self.hidden_size)
         return {"cache": cache, "step": torch.zeros(batch_size, dtype=torch.long, device=cache.device)}
 
@@ -89,7 +89,7 @@ class _Transformer(Memory):
             after.append(cache)
         age = torch.arange(self.window - 2, -1, -1, device=x.device)[:, None]
         of_episode = age <= step[:, -1, None, None, None]
-        # all is finite, and a product takes a fifth of a selection's time
+        # the cache is finite, so a product is as good as a selection, and takes a fifth of the time
         return self.output(x), {"cache": torch.stack(after, dim=1) * of_episode, "step": step[:, -1] + 1}
 
     def embed(self, x: Tensor, step: Tensor) -> Tensor:
@@ -105,20 +105,20 @@ class GPT(_Transformer):
         x = x + mlp(norm(x))            D -> 4 D, GELU, -> D
         y = W_out norm(x)
 
-    The window is counted in steps: where a sequence is cut does not matter. Keys and values are kept, so a step of acting
-    costs O(W D) for each layer beside its maps of x.
+    The window is counted in steps, so it does not matter where a sequence is cut into calls. Keys and values are kept, so a
+    step of acting costs O(W D) for each layer, in addition to its maps of x.
 
     Args:
         input_size: features of x.
         output_size: features of the output.
         hidden_size: D. Default: output_size.
-        layers: pairs of attention and mlp.
-        heads: of each attention; they share D.
+        layers: number of pairs of attention and mlp.
+        heads: number of heads of each attention, into which D is divided.
         window: W.
-        positions: "sine" (added to the input) or "rotary" (keys and queries are turned).
+        positions: "sine" (a code is added to the input) or "rotary" (keys and queries are rotated).
 
-    State: "cache" (B, layers, W - 1, 2 D), keys and values, zero where the episode is younger; "step" (B,) int64, how many
-    steps it has had.
+    State: "cache" (B, layers, W - 1, 2 D), keys and values, zero for steps before the episode; "step" (B,) int64, number of
+    steps of the episode so far.
     """
 
     paper: ClassVar[str] = "Vaswani et al. 2017, arXiv:1706.03762"
@@ -143,7 +143,7 @@ class GPT(_Transformer):
             self.layers.append(_Layer(attention, nn.GELU()))
 
     def embed(self, x: Tensor, step: Tensor) -> Tensor:
-        """With the sine code, if positions are told by that."""
+        """See _Transformer; adds the sine code if positions="sine"."""
         x = self.input(x)
         return x + sine_code(step, self.hidden_size, x.dtype) if self.positions == "sine" else x
 
@@ -157,19 +157,20 @@ class GTrXL(_Transformer):
         y = W_out norm(x)
         g(x, y) = (1 - z) x + z tanh(W_h y + U_h (r x)),    r = sigmoid(W_r y + U_r x),    z = sigmoid(W_z y + U_z x - b)
 
-    Attention is told distances (`RelativeWindowAttention`). As in the paper, what is remembered is what the W - 1 steps before
-    gave each layer; it is kept as keys and values, so that acting need not map it again, and gradients flow through it.
+    Attention depends on distances (`RelativeWindowAttention`). As in the paper, each layer attends to its own inputs at the
+    W - 1 previous steps. They are kept as keys and values, so that acting need not compute these again, and gradients flow
+    through them.
 
     Args:
         input_size: features of x.
         output_size: features of the output.
         hidden_size: D. Default: output_size.
-        layers: pairs of attention and mlp.
-        heads: of each attention; they share D.
+        layers: number of pairs of attention and mlp.
+        heads: number of heads of each attention, into which D is divided.
         window: W.
 
-    State: "cache" (B, layers, W - 1, 2 D), keys and values, zero where the episode is younger; "step" (B,) int64, how many
-    steps it has had.
+    State: "cache" (B, layers, W - 1, 2 D), keys and values, zero for steps before the episode; "step" (B,) int64, number of
+    steps of the episode so far.
     """
 
     paper: ClassVar[str] = "Parisotto et al. 2019, arXiv:1910.06764"

@@ -1,4 +1,4 @@
-"""What memories with a window share: the step within the episode, its sine code, and attention to the steps just before."""
+"""Helpers of memories with a window: the step within the episode, its sine code, and attention to the latest steps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 
 def episode_steps(start: Tensor, before: Tensor) -> Tensor:
-    """How many steps of its episode lie before each step, (B, T) int64.
+    """For each step, how many earlier steps its episode has, (B, T) int64.
 
     Args:
-        start: (B, T) bool, the first step of an episode.
-        before: the same number for the first step, as far as it is not a start: (B,) or (1,), int64.
+        start: (B, T) bool, whether a step is the first of an episode.
+        before: that number for the first step, used if this step is not a start: (B,) or (1,), int64.
     """
     if start.shape[1] == 1:
         return torch.where(start, 0, before[:, None])
@@ -31,16 +31,17 @@ def sine_code(position: Tensor, size: int, dtype: torch.dtype) -> Tensor:
 
 
 def rotate(x: Tensor, position: Tensor) -> Tensor:
-    """Turn each pair of features by an angle that grows with the position (Su et al. 2021, arXiv:2104.09864).
+    """Rotate each pair of features by an angle that grows with the position (Su et al. 2021, arXiv:2104.09864).
 
-    x: (B, T, heads, d) with d even, position: (B, T). The product of two such vectors depends on their distance only.
+    x: (B, T, heads, d) with d even, position: (B, T). The inner product of two rotated vectors depends on the positions only by
+    their distance.
     """
     sin, cos = sine_code(position, x.shape[-1], x.dtype)[:, :, None].chunk(2, dim=-1)
     return turn_pairs(x, sin, cos)
 
 
 def turn_pairs(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
-    """Turn the pairs (x_i, x_{i + d/2}) of the last dimension d, each by its angle; sin and cos (..., d/2)."""
+    """Rotate the pairs (x_i, x_{i + d/2}) of the last dimension d, each by its own angle; sin and cos (..., d/2)."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
@@ -48,8 +49,9 @@ def turn_pairs(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
 def visible(step: Tensor, window: int) -> Tensor:
     """Which keys each query may see, (B n, 1, Q, Q + window - 1) bool, for T queries cut into n blocks of Q = min(T, window).
 
-    The keys of a block are those of the window - 1 steps before it and its own. A query sees a key that is no further back
-    than the window and than the beginning of its episode, which `step` (B, T) gives. Memory is O(T window), not O(T^2).
+    The keys of a block are its own and those of the window - 1 steps before it. A query sees the keys that lie inside the
+    window and not before the beginning of its episode, which is given by `step` (B, T). This takes O(T window) memory, not
+    O(T^2).
     """
     B, T = step.shape
     Q = min(T, window)
@@ -61,16 +63,17 @@ def visible(step: Tensor, window: int) -> Tensor:
 
 
 class WindowAttention(nn.Module):
-    """Causal attention (behind a layer norm) of each step to itself and the window - 1 steps of its episode before it.
+    """Causal attention (after a layer norm) of each step to itself and the window - 1 steps of its episode before it.
 
-    A step with NaN or inf in it, or a number whose square overflows in the norm, gets zero and is seen by others as zero: a
-    weight of 0 would still let NaN through to the next episode. In a residual network it remains in its own step.
+    The output of a step with NaN or inf, or with a number whose square overflows in the norm, is zero, and other steps see that
+    step as zeros: an attention weight of 0 would still let NaN through to the next episode. In a residual network, the NaN
+    then remains in its own step.
 
     Args:
-        size: D, features.
-        heads: D / heads features each.
+        size: D, number of features.
+        heads: number of heads, each with D / heads features.
         window: W.
-        rotary: turn keys and queries by their position.
+        rotary: rotate keys and queries by their position.
     """
 
     def __init__(self, size: int, heads: int, window: int, *, rotary: bool = False) -> None:
@@ -95,7 +98,7 @@ class WindowAttention(nn.Module):
             mask: `visible(step, W)`.
 
         Returns:
-            (B, T, D), and the keys and values of the last W - 1 steps, of whatever episode.
+            (B, T, D), and the keys and values of the last W - 1 steps, also of earlier episodes.
         """
         B, T, D = x.shape
         W, heads = self.window, self.heads
@@ -118,12 +121,12 @@ class WindowAttention(nn.Module):
         return torch.where(finite, self.output(y), 0), last
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        """Queries (N, heads, Q, d), keys and values (N, heads, Q + W - 1, d), the mask of `visible` -> as the queries."""
+        """Queries (N, heads, Q, d), keys and values (N, heads, Q + W - 1, d), mask of `visible` -> shape of the queries."""
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 class RelativeWindowAttention(WindowAttention):
-    """Attention that knows how far away a key is (Transformer-XL, Dai et al. 2019, arXiv:1901.02860, Section 3.3).
+    """Attention that depends on the distance of a key (Transformer-XL, Dai et al. 2019, arXiv:1901.02860, Section 3.3).
 
         score(i, j) = (q_i + u) k_j + (q_i + w) r_{i - j}       r: a linear map of the sine code of the distance
 
@@ -143,7 +146,7 @@ class RelativeWindowAttention(WindowAttention):
         distance = torch.arange(W - 1, -1, -1, device=q.device)
         r = self.relative(sine_code(distance, heads * d, self.distance_bias.dtype)).view(W, heads, d).permute(1, 2, 0)
         score = ((q + self.distance_bias) @ r) / math.sqrt(d)  # (N, heads, Q, W), by distance
-        # by key: row i moves i places to the right, which is reading it with rows one shorter
+        # from distances to keys: shift row i by i places to the right, by reading the padded array with rows one shorter
         score = F.pad(score, (0, Q)).flatten(2)[..., : Q * (Q + W - 1)].view(N, heads, Q, Q + W - 1)
         score = torch.where(mask, score, -torch.inf)
         return F.scaled_dot_product_attention(q + self.content_bias, k, v, attn_mask=score)

@@ -29,37 +29,39 @@ class NetworkConfig:
     hidden_size: int = 64
     """number of features fed to the memory, and of the hidden layers of the heads"""
     memory_input_activation: bool = True
-    """whether a ReLU stands before the memory (as in the code of the SHM paper); without it, positions stay linear in what the
-    memory is fed, and what it learns about one step carries over to others"""
+    """whether a ReLU precedes the memory (as in the code of the SHM paper); without it, the memory's input is linear in the
+    position code, and what the memory learns about one position carries over to others"""
     memory_output_size: int = 64
     """number of features of the memory's output (1024 in the code of the SHM paper)"""
     position_code: bool = True
     """whether a sine code of the step within the episode is mixed into the encoded observation"""
     start_code: bool = False
-    """whether the memory is told, by a learned vector, that an episode begins: without it, a memory whose gates see the input
-    alone (all but the recurrent networks) cannot tell the first observation from the others. Control suffers from it"""
+    """whether a learned vector is added to the memory's input at the first step of an episode: without it, a memory whose gates
+    depend on the input alone (all but the recurrent networks) cannot recognise the first observation. It makes control tasks
+    worse"""
     head_activation: bool = True
-    """whether a ReLU stands between the two linear layers of each head (none in the code of the SHM paper)"""
+    """whether there is a ReLU between the two linear layers of each head (none in the code of the SHM paper)"""
     normalise_observations: bool = True
-    """whether observations that are numbers with units are normalised by running statistics to mean 0 and deviation 1; PPO
-    takes them in the first half of a run"""
+    """whether observations that are numbers with units are normalised by running statistics to mean 0 and standard deviation 1;
+    PPO updates these statistics in the first half of a run"""
     normalise_values: bool = True
-    """whether values are learned in units of the deviation of their targets, so that the scale of rewards does not matter"""
+    """whether values are learned in units of the standard deviation of their targets, so that the scale of rewards does not
+    matter"""
 
     def __post_init__(self) -> None:
         check_fields(self, ("embed_size", "hidden_size", "memory_output_size"), at_least=1)
 
 
 class ActorCritic(Policy):
-    """obs, state, start -> action parameters, value, state.
+    """PPO's network: (obs, state, start) -> (action parameters, value, state).
 
     Args:
-        layout: of the observations.
-        action_space: of a single environment.
+        layout: layout of the observations.
+        action_space: action space of a single environment.
         memory: name of the memory.
-        memory_size: its size, in its own measure; None for its default.
+        memory_size: size of the memory, in its own unit; None: the memory's default.
         memory_options: further options of the memory.
-        config: sizes.
+        config: sizes and options of the network around the memory.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class ActorCritic(Policy):
         logits, self.value = nn.Linear(hidden, self.head.size), ValueHead(hidden, config.normalise_values)
         self.actor = nn.Sequential(nn.Linear(hidden, hidden), between, logits)
         self.critic = nn.Sequential(nn.Linear(hidden, hidden), between)
-        # orthogonal weights outside the memory (which knows best itself), nearly zero logits, zero values
+        # orthogonal weights outside the memory (which initialises itself), nearly zero logits, zero values
         for part in (self.encoder, self.before, self.after, self.actor, self.critic):
             for module in part.modules():
                 if isinstance(module, nn.Linear | nn.Conv2d):
@@ -107,7 +109,7 @@ class ActorCritic(Policy):
 
         Args:
             obs: (B, T, layout.size).
-            state: before the first step.
+            state: the state before the first step.
             start: (B, T) bool, see Memory.
 
         Returns:
@@ -122,7 +124,7 @@ class ActorCritic(Policy):
         return self.legal(self.actor(x), obs), state
 
     def _features(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
-        """What both heads see, (B, T, hidden_size), and the state after the last step."""
+        """The input of both heads, (B, T, hidden_size), and the state after the last step."""
         x = self.encoder(self.normaliser(obs))
         steps = episode_steps(start, state["position"])
         position = steps[:, -1] + 1

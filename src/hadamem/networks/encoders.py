@@ -1,4 +1,4 @@
-"""From a flat observation to an embedding, and the code for the step within an episode."""
+"""The encoder from flat observations to embeddings, and the sine code of the step within an episode."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _MEANINGS = 16  # features of each code of a grid
 
 
 class ObservationEncoder(nn.Module):
-    """Any observation layout to one embedding: linear for vectors, convolutions for images, their sum layer-normalised.
+    """Encodes observations of any layout: a linear map for vectors plus convolutions for images, then a layer norm.
 
     Args:
-        layout: which columns of the observation are vectors and which are images; others are not looked at.
-        size: of the embedding.
-        after: what comes after the sum instead of a layer norm.
+        layout: which columns of the observation are vectors and which are images; other columns are ignored.
+        size: number of features of the embedding.
+        after: module applied to the sum instead of a layer norm.
     """
 
     def __init__(self, layout: Layout, size: int, after: nn.Module | None = None) -> None:
         super().__init__()
         self.layout = layout
         if not layout.size:
-            raise ValueError("the observation space holds no numbers; an agent needs at least one, if only a constant")
+            raise ValueError("the observation space holds no numbers; an agent needs at least one, even if it is constant")
         vector_size = sum(leaf.size for leaf in layout.vectors)
         self.vector = nn.Linear(vector_size, size) if vector_size else None
         self.images = nn.ModuleList(_image_encoder(leaf, size) for leaf in layout.images)
@@ -45,13 +45,13 @@ class ObservationEncoder(nn.Module):
 
 
 class _Codes(nn.Module):
-    """Grids of codes, in which 6 is not more than 5 but something else: (N, C, H, W) -> (N, C + _MEANINGS, H, W).
+    """Embeds grids of codes, in which 6 is not more than 5 but another thing: (N, C, H, W) -> (N, C + _MEANINGS, H, W).
 
-    Beside the codes, as numbers in 0..1, stand learned features of what each of them means, summed over the channels.
+    The output has the codes, scaled to 0..1, and learned features of the codes, summed over the channels.
 
     Args:
         channels: C.
-        unit: of the codes, which are 0 to 255 units.
+        unit: unit of the values; codes are 0 to 255 units.
     """
 
     first: Tensor
@@ -93,8 +93,8 @@ class PositionCode(nn.Module):
     """Mix a sine code of the step within the episode into an embedding: (1 - s) x + s PE(t), s learned in [0, 1].
 
     Args:
-        size: of the embedding.
-        base: longest wavelength over 2 pi; POPGym's agents use the longest episode, 1024.
+        size: number of features of the embedding.
+        base: longest wavelength divided by 2 pi; POPGym's agents use the length of the longest episode, 1024.
     """
 
     frequency: Tensor

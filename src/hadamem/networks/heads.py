@@ -1,4 +1,4 @@
-"""Action distributions, as functions of one flat parameter vector. K is the number of numbers in one action."""
+"""Action distributions, as functions of one flat parameter vector. K: how many numbers one action has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..envs import Layout
 from ..envs.actions import action_counts, action_parts
 
-_ILLEGAL = -1e9  # as a logit: far enough that the probability is 0, and small enough that nothing becomes infinite
+_ILLEGAL = -1e9  # logit of illegal actions: so low that the probability is 0, but no result becomes infinite
 
 
 class Categorical(nn.Module):
@@ -32,7 +32,7 @@ class Categorical(nn.Module):
         return [torch.log_softmax(logits, dim=-1) for logits in parameters.split(self.counts, dim=-1)]
 
     def sample(self, parameters: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The logits disturbed by Gumbel noise are largest at a random draw. `noise` is for continuous actions."""
+        """Random actions (..., K): the largest logits after adding Gumbel noise. `noise` is only for continuous actions."""
         noisy = parameters - torch.empty_like(parameters).exponential_().log()
         return self.mode(noisy)
 
@@ -57,11 +57,11 @@ class Categorical(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """A diagonal normal distribution clipped to the bounds of a Box space, in whose units actions are.
+    """A diagonal normal distribution clipped to the bounds of a Box space. Actions are in the units of the space.
 
-    Means and deviations are in units of half the width of each range, so that a network output of +-1 reaches the bounds.
-    The standard deviation is a parameter of its own. What the normal distribution puts beyond a bound falls on the bound, and
-    the log-probability of an action there is that of this mass (Fujita and Maeda, 2018, arXiv:1802.07564).
+    Means and standard deviations are in units of half the width of each range, so that a network output of +-1 reaches the
+    bounds. The standard deviation is a separate learned parameter. The probability mass beyond a bound falls on the bound, and
+    the log-probability of an action at a bound is that of this mass (Fujita and Maeda, 2018, arXiv:1802.07564).
     """
 
     action_dtype = torch.float32
@@ -83,7 +83,7 @@ class Gaussian(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(self.size))
 
     def sample(self, parameters: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Random actions (..., K); `noise` (..., K) takes the place of fresh standard normal draws."""
+        """Random actions (..., K); `noise` (..., K), if given, replaces the standard normal draws."""
         noise = torch.randn_like(parameters) if noise is None else noise
         return self.mode(parameters + noise * self.log_std.exp())
 
@@ -92,15 +92,15 @@ class Gaussian(nn.Module):
         return (self.centre + self.scale * parameters).clamp(self.low, self.high)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """Log-density (...,) of actions (..., K), and at a bound log-probability.
+        """Log-density (...,) of actions (..., K); for actions at a bound the log-probability.
 
-        It lacks the constant of the scaling, which no gradient or ratio sees.
+        The constant for the scaling to the environment's units is left out, since it cancels in gradients and ratios.
         """
         z = ((action - self.centre) / self.scale - parameters) * torch.exp(-self.log_std)
         inside = -0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi)
         side = (action <= self.low).float() - (action >= self.high).float()
         log_prob = torch.where(side == 0, inside, torch.special.log_ndtr(side * z))
-        return torch.where(self.low < self.high, log_prob, 0).sum(-1)  # the only action of its range is certain
+        return torch.where(self.low < self.high, log_prob, 0).sum(-1)  # a range of one value has one action, which is certain
 
     def entropy(self, parameters: Tensor) -> Tensor:
         """Entropy (...,) in nats of the normal distribution before it is clipped."""
@@ -122,7 +122,7 @@ class Product(nn.Module):
         self.continuous = any(part.continuous for part in parts)
 
     def sample(self, parameters: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Random actions (..., K); `noise` (..., K) takes the place of fresh standard normal draws of continuous actions."""
+        """Random actions (..., K); `noise` (..., K), if given, replaces the standard normal draws of continuous actions."""
         own_noise = [None] * len(self.parts) if noise is None else noise.split(self._widths, dim=-1)
         draws = [part.sample(p, n) for part, p, n in zip(self.parts, self._split(parameters), own_noise, strict=True)]
         return torch.cat([draw.float() for draw in draws], dim=-1)
@@ -147,13 +147,13 @@ class Product(nn.Module):
 
 
 class LegalActions(nn.Module):
-    """Gives illegal actions, by the mask in an observation, the probability and the gradient 0 (Huang and Ontañón, 2022).
+    """Gives illegal actions, by the mask in an observation, the probability and gradient 0 (Huang and Ontañón, 2022).
 
-    Where a mask is zero for all choices (the last observation of an episode, after which nobody acts) all count as legal.
+    If a mask is zero for all choices (as in the last observation of an episode, when no action follows), all count as legal.
 
     Args:
-        layout: of the observations. Without a mask in it, parameters pass as they are.
-        head: whose parameters.
+        layout: layout of the observations. Without a mask in it, parameters are passed on unchanged.
+        head: the distribution to which the parameters belong.
     """
 
     logits: Tensor
@@ -183,7 +183,7 @@ class LegalActions(nn.Module):
         return parameters.masked_fill(illegal, _ILLEGAL)
 
     def legal(self, obs: Tensor) -> Tensor:
-        """(..., D) -> (..., number of logits) bool."""
+        """Which logits belong to legal actions: observations (..., D) -> (..., number of logits) bool."""
         assert self.mask is not None
         groups = (obs[..., self.mask.columns] > 0).split(self.counts, dim=-1)
         return torch.cat([group | ~group.any(-1, keepdim=True) for group in groups], dim=-1)
@@ -193,7 +193,7 @@ class SquashedGaussian(nn.Module):
     """A diagonal normal distribution squashed by tanh into the bounds of a Box space (Haarnoja et al., 2018, Appendix C).
 
     Its parameters are means, then log standard deviations, which are clamped to [-20, 2]. Densities are those of the action
-    between -1 and 1, so that an entropy means the same whatever the bounds are.
+    scaled to -1 to 1, so that entropies do not depend on the bounds.
     """
 
     action_dtype = torch.float32
@@ -216,7 +216,7 @@ class SquashedGaussian(nn.Module):
         log_std = log_std.clamp(-20, 2)
         noise = torch.randn_like(mean)
         z = mean + noise * log_std.exp()
-        # log (1 - tanh(z)^2), in the form that does not cancel
+        # log (1 - tanh(z)^2), in a form without cancellation
         log_slope = 2 * (math.log(2) - z - F.softplus(-2 * z))
         log_prob = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi) - log_slope
         return z.tanh(), log_prob.sum(-1)
@@ -230,15 +230,15 @@ class SquashedGaussian(nn.Module):
         return self.centre + self.scale * parameters.chunk(2, dim=-1)[0].tanh()
 
     def normalise(self, action: Tensor) -> Tensor:
-        """From the environment's units to -1 to 1."""
+        """Convert actions from the environment's units to the range -1 to 1."""
         return (action - self.centre) / self.scale
 
 
 def _centre_and_scale(space: spaces.Box) -> tuple[Tensor, Tensor]:
-    """Middle and half the width of each range of a Box, (K,); not finite where there is no bound.
+    """The middle and half the width of each range of a Box, (K,); not finite for ranges without bounds.
 
-    A range of a single value has the scale 1, so that nothing is divided by 0; one with a single bound begins or ends there and
-    has the scale 1 too. The largest float32 is no bound.
+    A range of a single value has the scale 1, to avoid a division by 0. A range with only one bound has the scale 1, too, and
+    its centre is 1 from that bound. The largest float32 does not count as a bound.
     """
     largest = torch.finfo(torch.float32).max
     low = torch.as_tensor(space.low.astype("float64")).flatten()
@@ -256,7 +256,7 @@ def make_head(space: spaces.Space[Any]) -> Categorical | Gaussian | Product:
     """The distribution for an action space: Discrete, MultiDiscrete, MultiBinary, Box, and Tuple and Dict of these.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: the action space is of any other kind.
     """
     parts = [
         Gaussian(part) if isinstance(part, spaces.Box) else Categorical(action_counts(part)) for part in action_parts(space)

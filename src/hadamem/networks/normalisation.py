@@ -1,9 +1,9 @@
-"""Running statistics inside a network, so that nobody scales observations or rewards by hand.
+"""Running statistics inside a network, so that observations and rewards need not be scaled by hand.
 
-They are buffers: saved and exported with the weights, and changed by `update` only, which learning algorithms call between
-rollouts. So a rollout and the updates on it see the same numbers. All of them are exact under powers of two: observations or
-rewards multiplied by 2^k give the same run. Of processes that train together, each gives what it has seen, and all have the
-statistics of everything.
+The statistics are buffers: they are saved and exported with the weights, and changed only by `update`, which learning
+algorithms call between rollouts. So a rollout and the updates on it use the same statistics. They are exact under powers of
+two: observations or rewards multiplied by 2^k give the same run. If several processes train together, the statistics cover the
+data of all processes.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor, nn
 from ..distributed import stacked
 from ..envs import Layout
 
-_LIMIT = 10.0  # deviations; what is further from the mean is cut
+_LIMIT = 10.0  # standard deviations from the mean to which values are clipped
 _RATE = 0.1  # weight of the latest targets in the statistics of values
 
 
 class Rows(Protocol):
-    """What gives tensors when it is indexed like one."""
+    """An object that can be indexed like a tensor, and then returns a tensor."""
 
     def __getitem__(self, index: Any, /) -> Tensor: ...
 
 
 class Moments(nn.Module):
-    """Running mean and deviation of some quantities, by the parallel form of Welford's algorithm (Chan et al., 1983).
+    """Running mean and standard deviation of quantities, by the parallel form of Welford's algorithm (Chan et al., 1983).
 
     Args:
-        size: how many quantities.
+        size: number of quantities.
     """
 
     count: Tensor
@@ -43,7 +43,7 @@ class Moments(nn.Module):
             self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
 
     def update(self, x: Tensor, quantity: Tensor) -> None:
-        """Take in x (N, C), whose column c is of the quantity `quantity[c]`."""
+        """Add the data x (N, C), whose column c belongs to the quantity `quantity[c]`."""
         zeros = torch.zeros_like(self.mean)
         count = len(x) * zeros.index_add(0, quantity, torch.ones_like(quantity, dtype=torch.float64))
         mean = zeros.index_add(0, quantity, x.sum(0)) / count
@@ -58,18 +58,18 @@ class Moments(nn.Module):
         self.count.copy_(total)
 
     def deviation(self) -> Tensor:
-        """(size,); 1 for what never changed, to rounding."""
+        """Standard deviations (size,); 1 for quantities that have not varied beyond rounding errors."""
         deviation = (self.squares / self.count.clamp(min=1)).sqrt()
         return torch.where(deviation > 1e-6 * self.mean.abs(), deviation, 1)
 
 
 class ObservationNormaliser(nn.Module):
-    """(x - mean) / deviation, cut to +-10, for the columns of an observation that have units; others pass as they are.
+    """(x - mean) / deviation, clipped to +-10, for the columns of measured leaves; other columns are passed on unchanged.
 
     Args:
-        layout: of the observation. Every column of a measured vector has statistics of its own, every channel of a measured
-            image its own.
-        enabled: without it, all columns pass as they are.
+        layout: layout of the observation. Every column of a measured vector has its own statistics, and so has every channel of
+            a measured image.
+        enabled: if false, all columns are passed on unchanged.
     """
 
     columns: Tensor
@@ -100,37 +100,37 @@ class ObservationNormaliser(nn.Module):
 
     @property
     def unknown(self) -> bool:
-        """Whether columns are to have statistics, and nothing has been seen yet."""
+        """Whether there are columns with statistics, but `update` has not been called yet."""
         return self.active and not self.moments.count.any()
 
     def forward(self, obs: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
+        """Normalise observations: (..., D) -> (..., D)."""
         if not self.active:
             return obs
         return ((obs - self.shift) * self.scale).clamp(-_LIMIT, _LIMIT)
 
     @torch.no_grad()
     def update(self, obs: Rows) -> None:
-        """Take in observations (..., D), a tensor or what is indexed like one."""
+        """Add observations (..., D), a tensor or an object that is indexed like one, to the statistics."""
         if self.active:
             self.moments.update(obs[..., self.columns].flatten(0, -2).double(), self.quantity)
             self._refresh()
 
     def _refresh(self) -> None:
-        """The float32 numbers that `forward` uses."""
+        """Compute the float32 numbers that `forward` uses."""
         self.shift[self.columns] = self.moments.mean[self.quantity].to(self.shift.dtype)
         self.scale[self.columns] = (1 / self.moments.deviation())[self.quantity].to(self.scale.dtype)
 
 
 class RewardScale(nn.Module):
-    """What rewards are divided by: the running deviation of the discounted sum of the rewards of B environments so far.
+    """The divisor of rewards: the running standard deviation of the discounted sum of past rewards, over B environments.
 
         R_t = r_t + gamma R_{t-1}, 0 before the first step of an episode
 
     Args:
         num_envs: B.
         gamma: discount per step.
-        enabled: without it, rewards are divided by 1.
+        enabled: if false, rewards are divided by 1.
     """
 
     running: Tensor
@@ -142,12 +142,12 @@ class RewardScale(nn.Module):
 
     @property
     def deviation(self) -> float:
-        """Of the discounted sums; 1 before anything is known."""
+        """Standard deviation of the discounted sums; 1 before the first update."""
         return self.moments.deviation().item() if self.enabled else 1.0
 
     @torch.no_grad()
     def update(self, reward: Tensor, end: Tensor) -> None:
-        """Take in rewards (B, T); `end` (B, T) bool, the episode ended with this step."""
+        """Add rewards (B, T) to the statistics; `end` (B, T) bool, whether the episode ended with this step."""
         sums = []
         for r, ended in zip(reward.double().unbind(1), end.unbind(1), strict=True):
             self.running = r + self.gamma * self.running
@@ -158,16 +158,16 @@ class RewardScale(nn.Module):
 
 
 class ValueHead(nn.Module):
-    """The last layer of a critic: values in the units of the rewards, learned in units of the deviation of their targets.
+    """The last layer of a critic: values in the units of rewards, learned in units of the standard deviation of their targets.
 
         V = mean + deviation (w x + b)
 
-    Before the first update all values are 0, and with it they become the mean of the targets. When the statistics change
-    after that, w and b change such that V stays what it was (PopArt: van Hasselt et al., 2016, arXiv:1602.07714).
+    Before the first update all values are 0; the first update makes them the mean of the targets. Whenever the statistics
+    change later, w and b are changed such that V stays the same (PopArt: van Hasselt et al., 2016, arXiv:1602.07714).
 
     Args:
-        features: of x.
-        enabled: without it, mean and deviation stay 0 and 1.
+        features: number of features of x.
+        enabled: if false, the mean stays 0 and the deviation 1.
     """
 
     mean: Tensor
@@ -182,19 +182,19 @@ class ValueHead(nn.Module):
         self.linear = nn.Linear(features, 1)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self.register_buffer("weight", torch.zeros((), dtype=torch.float64))  # of what was averaged so far
+        self.register_buffer("weight", torch.zeros((), dtype=torch.float64))  # total weight of the averages so far
         self.register_buffer("average", torch.zeros((), dtype=torch.float64))
         self.register_buffer("square", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., features) -> (...)."""
+        """The values: (..., features) -> (...)."""
         return self.mean + self.deviation * self.linear(x).squeeze(-1)
 
     @torch.no_grad()
     def update(self, targets: Tensor) -> None:
-        """Take in the targets of an update, of any shape."""
+        """Add the targets of an update, of any shape, to the statistics."""
         if not self.enabled:
             return
         targets, known = stacked(targets).double(), bool(self.weight > 0)

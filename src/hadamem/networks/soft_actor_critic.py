@@ -1,7 +1,8 @@
-"""The networks of soft actor-critic: an actor and a pair of critics, each around a memory of its own.
+"""The networks of soft actor-critic and R2D2: an actor, a pair of critics, and a network of action values.
 
-Actor and critics share their shape: embeddings of observation, previous action and previous reward side by side feed the
-memory; beside its output stands a second embedding of what is there now, and an MLP ends it.
+Actor and critics each have their own memory and the same structure: embeddings of observation, previous action and previous
+reward, concatenated, are the input of the memory. Its output is concatenated with a second embedding of the current observation
+(and, for critics, of the current action), and followed by an MLP.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .policy import Policy
 
 @dataclass
 class SACNetworkConfig:
-    """Sizes of the networks around the memories. The defaults are those released for the Wind task."""
+    """Sizes of the networks around the memories. The defaults are the released sizes for the Wind task."""
 
     observation_embed: int = 32
     """number of features of the embedded observation"""
@@ -39,10 +40,11 @@ class SACNetworkConfig:
     hidden_sizes: tuple[int, ...] = (128, 128)
     """sizes of the hidden layers of the MLP after the memory"""
     normalise_observations: bool = True
-    """whether observations that are numbers with units are normalised by running statistics to mean 0 and deviation 1"""
+    """whether observations that are numbers with units are normalised by running statistics to mean 0 and standard deviation
+    1"""
     released_initialisation: bool = False
-    """whether memories start with orthogonal weights and biases of 0, and the MLPs with hidden biases of 0.1 and hidden weights
-    within 1 / sqrt(number of features out), as in the code of the SHM paper"""
+    """whether memories start with orthogonal weights and biases of 0, and the hidden layers of the MLPs with biases of 0.1 and
+    weights uniform within +-1 / sqrt(number of output features), as in the code of the SHM paper"""
 
     def __post_init__(self) -> None:
         check_fields(self, ("observation_embed", "memory_output_size"), at_least=1)
@@ -52,14 +54,14 @@ class SACNetworkConfig:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the memories are fed, in the words of `make_vector`."""
+        """The inputs of the memories, by the names that `make_vector` uses."""
         sizes = {"action": self.action_embed, "reward": self.reward_embed}
         return ("obs", *(name for name, size in sizes.items() if size))
 
 
 @dataclass
 class MemoryChoice:
-    """Which memory, its size in its own measure (None: its default) and its further options."""
+    """The name of a memory, its size in its own unit (None: its default), and its further options."""
 
     name: str
     size: int | None = None
@@ -69,15 +71,15 @@ class MemoryChoice:
 class _MemoryEncoder(nn.Module):
     """Embeddings and memory: (B, T, D) rows of observations -> (B, T, size) features.
 
-    A linear map and a ReLU embed vectors. Images are embedded by convolutions without an activation after them, and since
-    these are costly, the same embedding stands beside the memory's output, too (as released).
+    Vectors are embedded by a linear map and a ReLU. Images are embedded by convolutions without a final activation; since these
+    are costly, the same embedding is also concatenated with the memory's output (as in the released code).
     """
 
     def __init__(self, layout: Layout, memory: MemoryChoice, config: SACNetworkConfig) -> None:
         super().__init__()
         obs, action, reward = (layout.part(name) for name in ("obs", "action", "reward"))
         if not obs.leaves:
-            raise ValueError("inputs do not hold 'obs'; SAC's networks look at the observation")
+            raise ValueError("inputs do not hold 'obs', which the networks of SAC and R2D2 need")
         self.sees_images = bool(obs.images)
         self.obs = ObservationEncoder(obs, config.observation_embed, nn.Identity() if self.sees_images else nn.ReLU())
         self.input_size = config.observation_embed
@@ -98,7 +100,7 @@ class _MemoryEncoder(nn.Module):
         self.size = config.memory_output_size + (config.observation_embed if self.sees_images else 0)
 
     def initial_state(self, batch_size: int, clock: Tensor | None = None) -> State:
-        """The memory's; its random draws, if it has any, are those of the clock (B,)."""
+        """The memory's initial state; with a clock (B,), the memory's random draws are those of that clock."""
         state = self.memory.initial_state(batch_size)
         return state if clock is None else self.memory.begin_at(state, clock)
 
@@ -110,13 +112,13 @@ class _MemoryEncoder(nn.Module):
 
 
 class SoftActor(Policy):
-    """obs, state, start -> parameters of a distribution over actions, state.
+    """SAC's actor: (obs, state, start) -> (parameters of a distribution over actions, state).
 
     Args:
-        layout: of the observations.
-        action_space: of a single environment, Box or Discrete.
-        memory: which one.
-        config: sizes.
+        layout: layout of the observations.
+        action_space: action space of a single environment, Box or Discrete.
+        memory: the memory to use.
+        config: sizes and options of the network around the memory.
     """
 
     head: Categorical | SquashedGaussian
@@ -135,12 +137,12 @@ class SoftActor(Policy):
         self.mlp = _mlp([size, *config.hidden_sizes, self.head.size], 1e-3, config.released_initialisation)
 
     def initial_state(self, batch_size: int, clock: Tensor | None = None) -> State:
-        """The memory's; its random draws, if it has any, are those of the clock (B,)."""
+        """The memory's initial state; with a clock (B,), the memory's random draws are those of that clock."""
         return self.encoder.initial_state(batch_size, clock)
 
     def forward(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """Observations (B, T, D) -> parameters (B, T, head.size), and the state after the last step."""
-        obs = self.normaliser(obs)  # a mask passes as it is
+        obs = self.normaliser(obs)  # which does not change masks
         features, state = self.encoder(obs, state, start)
         if self.beside is not None:
             features = torch.cat([features, self.beside(obs)], dim=-1)
@@ -148,9 +150,10 @@ class SoftActor(Policy):
 
 
 class QNetwork(SoftActor):
-    """obs, state, start -> the values of all discrete actions, as if they were logits; illegal ones are as low as can be.
+    """R2D2's network: (obs, state, start) -> (values of all discrete actions, state). Illegal actions have very low values.
 
-    A random action is the best one but once in `1 / epsilon` steps, when it is any legal one.
+    The values take the place of logits. With `greedy=False`, `act` chooses a random legal action with probability `epsilon`,
+    and otherwise the best one.
     """
 
     head: Categorical
@@ -159,7 +162,7 @@ class QNetwork(SoftActor):
     def __init__(self, layout: Layout, action_space: spaces.Space[Any], memory: MemoryChoice, config: SACNetworkConfig) -> None:
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(
-                f"action space {action_space} is not supported by R2D2; it must be Discrete; --agent ppo can do more"
+                f"action space {action_space} is not supported by R2D2; it must be Discrete; --agent ppo supports more"
             )
         super().__init__(layout, action_space, memory, config)
 
@@ -176,13 +179,14 @@ class QNetwork(SoftActor):
 
 
 class TwinCritic(nn.Module):
-    """Two action values from one memory. What depends on the action comes after the memory. Observations come normalised.
+    """Two estimates of action values from one memory. Only layers after the memory depend on the action. Observations have to
+    be normalised by the caller.
 
     Args:
-        layout: of the observations.
-        head: the actor's distribution: of a Categorical, all values are given at once.
-        memory: which one.
-        config: sizes.
+        layout: layout of the observations.
+        head: the actor's distribution; for a Categorical, the values of all actions are computed at once.
+        memory: the memory to use.
+        config: sizes and options of the network around the memory.
     """
 
     def __init__(
@@ -200,7 +204,7 @@ class TwinCritic(nn.Module):
         self.heads = nn.ModuleList(_mlp(sizes, 3e-3, config.released_initialisation) for _ in range(2))
 
     def features(self, obs: Tensor, clock: Tensor) -> Tensor:
-        """What the values are made from: sequences (B, T, D) that begin with the clock (B,) -> (B, T, F)."""
+        """The features from which values are computed: sequences (B, T, D) that begin with the clock (B,) -> (B, T, F)."""
         B, T, _ = obs.shape
         start = torch.zeros(B, T, dtype=torch.bool, device=obs.device)
         return self.encoder(obs, self.encoder.initial_state(B, clock), start)[0]
@@ -215,18 +219,18 @@ class TwinCritic(nn.Module):
 
 
 def soft_head(space: spaces.Space[Any]) -> Categorical | SquashedGaussian:
-    """The distribution of SAC for an action space: Discrete or a bounded Box; anything else is a ValueError."""
+    """SAC's distribution for an action space: Discrete or a bounded Box; raises a ValueError for any other space."""
     if isinstance(space, spaces.Box):
         return SquashedGaussian(space)
     if isinstance(space, spaces.Discrete):
         head = make_head(space)
         assert isinstance(head, Categorical)
         return head
-    raise ValueError(f"action space {space} is not supported by SAC; it must be Discrete or Box; --agent ppo can do more")
+    raise ValueError(f"action space {space} is not supported by SAC; it must be Discrete or Box; --agent ppo supports more")
 
 
 def _mlp(sizes: list[int], last: float, released: bool) -> nn.Sequential:
-    """Linear layers with ReLUs between them; the last one begins within +-last, nearly at zero (Lillicrap et al., 2016)."""
+    """Linear layers with ReLUs between them. The last one starts uniform within +-last, near zero (Lillicrap et al., 2016)."""
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
         linear = nn.Linear(before, after)

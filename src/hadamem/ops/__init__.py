@@ -1,6 +1,6 @@
-"""Recurrences as pure functions of tensors, each with one definition and several backends that agree with it.
+"""Recurrences as pure functions of tensors, each with a reference definition and several backends with the same results.
 
-Dimension letters: B batch, T time, V rows of the memory (value axis, H_v), K its columns (key axis, H_k).
+Dimension letters: B batch, T time, V rows of the memory (value axis, H_v), K columns of the memory (key axis, H_k).
 """
 
 from .checks import BACKENDS

@@ -1,7 +1,7 @@
-"""What a native kernel is called with: one array of whole numbers, some of which are addresses of tensors.
+"""The argument of a native kernel: one array of integers, some of which are addresses of tensors.
 
-Plain numbers cost nothing to hand over to a thread, and need no lock of Python's there. Each has a name, in one list for a
-kernel, which those who pack a call and the kernel that reads it share.
+Plain integers can be passed to a thread at no cost, and read there without Python's global lock. Each number has a name, in one
+list per kernel, which is shared by the code that packs a call and the kernel that reads it.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch import Tensor
 from .simd import as_pointer
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
-_ANY_SIZE = 2**40  # kernels count places themselves; these arrays never check
+_ANY_SIZE = 2**40  # size of arrays over memory of unknown length; kernels compute valid indices, which are not checked
 
 
 def places(*names: str) -> Any:
-    """A named tuple of numbers: where in a call the number or the tensor of that name stands. Kernels read it as constants."""
+    """A named tuple with the index of each number or tensor in a call. Kernels use its fields as constants."""
     return namedtuple("Places", names)(*range(len(names)))
 
 
 def pack(names: Sequence[str], numbers: dict[str, int], tensors: dict[str, Tensor | None]) -> tuple[np.ndarray, list[Tensor]]:
-    """A call, and what must live as long as it.
+    """Pack a call; returns it, and the tensors that must be kept alive as long as the call is used.
 
     Args:
-        names: the fields of `places`, in their order.
-        numbers: by name; those that are missing are 0, as counters begin.
-        tensors: by name, of any strides (one that is written to must be contiguous); None is address 0.
+        names: the fields of `places`, in order.
+        numbers: numbers by name; missing ones are 0, the initial value of counters.
+        tensors: tensors by name, with any strides (tensors that a kernel writes to must be contiguous); None is address 0.
     """
     held = {name: _plain(x) for name, x in tensors.items() if x is not None}
     values = numbers | {name: x.data_ptr() for name, x in held.items()}
@@ -45,23 +45,23 @@ def _plain(x: Tensor) -> Tensor:
 
 @njit(**_OPTIONS)
 def floats_from(address: int) -> Any:
-    """What is in memory from an address on, as a flat array of float32."""
+    """The memory from an address on, as a flat array of float32."""
     return carray(as_pointer(address), (_ANY_SIZE,), np.float32)
 
 
 @njit(**_OPTIONS)
 def floats(call: Any, place: int) -> Any:
-    """The tensor at a place of a call, as a flat array of float32."""
+    """The tensor at index `place` of a call, as a flat array of float32."""
     return floats_from(call[place])
 
 
 @njit(**_OPTIONS)
 def flags(call: Any, place: int) -> Any:
-    """The tensor at a place of a call, bool, as a flat array of bytes."""
+    """The bool tensor at index `place` of a call, as a flat array of bytes."""
     return carray(as_pointer(call[place]), (_ANY_SIZE,), np.uint8)
 
 
 @njit(**_OPTIONS)
 def counters(call: Any, place: int) -> Any:
-    """The counters at a place of a call, as a flat array of int64."""
+    """The counters at index `place` of a call, as a flat array of int64."""
     return carray(as_pointer(call[place]), (_ANY_SIZE,), np.int64)

@@ -1,4 +1,4 @@
-"""What the public functions ask of their arguments, which backend they pick, and which tensors its kernels may read."""
+"""Checks of the arguments of the public functions, the choice of a backend, and which tensors its kernels may read."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch.autograd import forward_ad
 
 BACKENDS = ("auto", "reference", "parallel", "cpu", "gpu")
 
-#: Half types are computed in these.
+#: The wider dtypes in which half-precision tensors are computed.
 WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 _FUSED = {"cpu": "cpu"} | ({"cuda": "gpu"} if importlib.util.find_spec("triton") else {})  # by type of device
-_SINGLE = (torch.float32, torch.complex64)  # what the fused kernels compute in
+_SINGLE = (torch.float32, torch.complex64)  # dtypes that the fused kernels compute in
 
-_TRANSFORMED = ("Batched", "FuncTorchBatched", "FuncTorchGradWrapper", "Functionalize")  # what a transform has wrapped
-_WITHOUT_MEMORY = ("Python", "ZeroTensor", "Negative")  # no memory at all, or another value in it than the tensor has
+_TRANSFORMED = ("Batched", "FuncTorchBatched", "FuncTorchGradWrapper", "Functionalize")  # wrapped by a transform
+_WITHOUT_MEMORY = ("Python", "ZeroTensor", "Negative")  # without memory, or with other values in memory than the tensor has
 
 
 def _keys(*names: str) -> int:
-    """Dispatch keys as a set of bits."""
+    """A bit mask of dispatch keys."""
     keys = (torch._C.DispatchKeySet(torch._C._parse_dispatch_key(name)).raw_repr() for name in names)  # type: ignore[arg-type]
     return functools.reduce(operator.or_, keys)
 
@@ -39,19 +39,19 @@ _fitted: set[tuple[Any, ...]] = set()
 
 
 def signature(*arguments: Tensor | str | None) -> tuple[Any, ...] | None:
-    """All of the arguments that a check looks at. None where calls are recorded: sizes may be symbols there."""
+    """All properties of the arguments that a check depends on. None if calls are recorded, since sizes may be symbols then."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return None
     return tuple((x.shape, x.dtype, x.device) if isinstance(x, Tensor) else x for x in arguments)
 
 
 def seen(key: tuple[Any, ...] | None) -> bool:
-    """Whether arguments of this signature fitted before: looking them over takes longer than a small kernel."""
+    """Whether arguments with this signature passed the checks before: the checks take longer than a small kernel."""
     return key is not None and key in _fitted
 
 
 def remember(key: tuple[Any, ...] | None) -> None:
-    """These fitted."""
+    """Remember that arguments with this signature have passed the checks."""
     if key is None:
         return
     if len(_fitted) > 1000:
@@ -60,19 +60,19 @@ def remember(key: tuple[Any, ...] | None) -> None:
 
 
 def check_backend(backend: str) -> None:
-    """A ValueError unless it is one of BACKENDS."""
+    """Raise a ValueError unless `backend` is in BACKENDS."""
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; it must be one of {', '.join(BACKENDS)}")
 
 
 def check_tensors(tensors: Mapping[str, tuple[Tensor, str]], sizes: Mapping[str, int], kind: str = "floating point") -> None:
-    """A ValueError unless all have the shape, device and dtype that they must have.
+    """Raise a ValueError unless all tensors have the required shape, device and dtype.
 
     Args:
-        tensors: tensors by name, each with the letters of its dimensions. The first says device and dtype. "start" is of
-            bool, and "state" may be wider or narrower than the others.
-        sizes: of the letters.
-        kind: of numbers, "floating point" or "complex".
+        tensors: tensors by name, each with the letters of its dimensions. The first one determines device and dtype. "start"
+            must be bool, and "state" may be wider or narrower than the others.
+        sizes: the sizes of the dimensions, by letter.
+        kind: the required kind of numbers, "floating point" or "complex".
     """
     first, (like, _) = next(iter(tensors.items()))
     for name, (tensor, dims) in tensors.items():
@@ -91,7 +91,7 @@ def check_tensors(tensors: Mapping[str, tuple[Tensor, str]], sizes: Mapping[str,
 
 
 def check_fused(backend: str, name: str, tensor: Tensor) -> None:
-    """A ValueError if the backend is a fused one that does not compute on that device, or in that dtype."""
+    """Raise a ValueError if the backend is a fused one that does not support the tensor's device or dtype."""
     device = {"cpu": "cpu", "gpu": "cuda"}.get(backend)
     if device and (tensor.device.type != device or WIDER.get(tensor.dtype, tensor.dtype) not in _SINGLE):
         raise ValueError(
@@ -102,8 +102,8 @@ def check_fused(backend: str, name: str, tensor: Tensor) -> None:
 
 @contextlib.contextmanager
 def plain_operators() -> Iterator[None]:
-    """Inside, the fused backends give way to "parallel": what records the call then finds torch's operators only, which other
-    runtimes know. Other threads take the longer way, too, for so long."""
+    """Within this context, the fused backends are replaced by "parallel", so that a recording of a call has only torch's own
+    operators, which other runtimes support. This also affects other threads meanwhile."""
     global _plain  # a number, which TorchDynamo can read
     with _plain_lock:
         _plain += 1
@@ -115,13 +115,14 @@ def plain_operators() -> Iterator[None]:
 
 
 def wide_arithmetic(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Inside, autocast is off for tensors on its device. Where it is off already this is nothing, which exports understand."""
+    """A context in which autocast is off for the tensor's device. If it is off already, the context does nothing, which exports
+    need."""
     kind = tensor.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()
 
 
 def pick(backend: str, tensor: Tensor) -> str:
-    """The backend that "auto" means for such tensors (half types already widened); any other name as it is."""
+    """The backend that "auto" stands for with such a tensor (half precision already widened); other names are unchanged."""
     if _plain and backend != "reference":
         return "parallel"
     if backend != "auto":
@@ -130,13 +131,13 @@ def pick(backend: str, tensor: Tensor) -> str:
 
 
 def route(*tensors: Tensor) -> Literal["kernels", "operator", "reference"]:
-    """How a fused backend may be run on these tensors, all of which have the dtype and the device that it computes on.
+    """How a fused backend may be run on these tensors, all of which have a dtype and device that it supports.
 
     Returns:
-        "kernels": all are plain eager tensors, whose memory the kernels may read at its address. "operator": the call is
+        "kernels": all tensors are plain eager tensors, whose memory the kernels may read directly. "operator": the call is
         recorded or redirected (torch.compile, torch.export, torch.jit.trace, a dispatch mode, fake tensors, subclasses), which
-        happens to operators of torch only. "reference": inside a transform of torch.func or a level of forward-mode
-        differentiation, which know only how torch's own operators are transformed.
+        only works for torch operators. "reference": the call is inside a transform of torch.func or forward-mode
+        differentiation, which can only transform torch's own operators.
     """
     if torch.compiler.is_compiling():
         return "operator"
@@ -151,6 +152,6 @@ def route(*tensors: Tensor) -> Literal["kernels", "operator", "reference"]:
 
 
 def values_known(*tensors: Tensor) -> bool:
-    """Whether Python may look at the numbers in these tensors to decide what to do: where a call is recorded or transformed
-    there are none yet, or only an example's. (TorchDynamo can break its graph to see them.)"""
+    """Whether Python code may depend on the values in these tensors. If a call is recorded or transformed, there are no values
+    yet, or only those of an example. (TorchDynamo can break its graph to get them.)"""
     return torch.compiler.is_dynamo_compiling() or route(*tensors) == "kernels"

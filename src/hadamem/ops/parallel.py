@@ -1,7 +1,7 @@
-"""The same recurrences by a prefix scan: log2(T) dependent steps instead of T, in plain torch, for any dtype and device.
+"""The recurrences as a prefix scan: log2(T) dependent steps instead of T, in plain torch, for any dtype and device.
 
-All C_t and writes are held in memory at once, O(B T H_v H_k): this backend is what the SHM paper describes, and the one that
-shows what parallelism alone is worth.
+All C_t and writes are in memory at the same time, O(B T H_v H_k). The SHM paper describes this method; comparisons with this
+backend show the effect of parallelism without fused kernels.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def hadamard_memory(
     calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     """See reference.hadamard_memory."""
-    if a.shape[1] == 1:  # acting: a single operator more would be felt
+    if a.shape[1] == 1:  # acting, where every additional operator costs noticeable time
         M = torch.where(start[..., None], 0, state)[:, None] * calibration_matrix(calibration, factors)
         M = M + a[..., :, None] * k[..., None, :]
-        last = M.squeeze(1)  # gradients need it as it is now
+        last = M.squeeze(1)  # copied below if gradients need its current values
         return (M @ q[..., None]).squeeze(-1), last.clone() if torch.is_grad_enabled() else last
     M = _states(calibration_matrix(calibration, factors), a[..., :, None] * k[..., None, :], start[:, :, None, None], state)
     return torch.einsum("btvk,btk->btv", M, q), M[:, -1].clone()
@@ -31,7 +31,7 @@ def hadamard_memory(
 def clamped_hadamard_memory(
     calibration: str, factors: list[Tensor], a: Tensor, k: Tensor, q: Tensor, start: Tensor, state: Tensor, clamp: float
 ) -> tuple[Tensor, Tensor]:
-    """See reference.hadamard_memory. A clamp is not associative: steps follow one another, but only in three operators each."""
+    """See reference.hadamard_memory. Clamping is not associative, so steps are computed in order, with few operators each."""
     C = torch.where(start[:, :, None, None], 0, calibration_matrix(calibration, factors) * a.new_ones(()))
     write, M, states = a[..., :, None] * k[..., None, :], state, []
     for t, (C_t, write_t) in enumerate(zip(C.expand_as(write).unbind(1), write.unbind(1), strict=True)):
@@ -48,7 +48,7 @@ def linear_recurrence(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) ->
 
 
 def _states(C: Tensor | float, write: Tensor, reset: Tensor, state: Tensor) -> Tensor:
-    """M_t = M_{t-1} * C_t + write_t for all t; M_{t-1} is zero where reset[:, t]. All (B, T, ...), or what broadcasts to it."""
+    """M_t = M_{t-1} * C_t + write_t for all t; M_{t-1} is zero where reset[:, t]. All are (B, T, ...), or broadcast to it."""
     C = torch.where(reset, 0, C * torch.ones_like(write))
     first = torch.where(reset[:, 0], 0, state) * C[:, 0] + write[:, 0]
     return scan(_combine, (reset, C, torch.cat([first[:, None], write[:, 1:]], dim=1)))[2]
@@ -71,18 +71,18 @@ def decaying_max(log_decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> 
     return scan(combine, (start, log_decay, x))[2]
 
 
-Element = tuple[Tensor, Tensor, Tensor]  # (reset since the beginning?, product of C, memory), each (B, T, ...)
+Element = tuple[Tensor, Tensor, Tensor]  # (whether there was a reset, product of C, memory), each (B, T, ...)
 
 
 def _combine(earlier: Element, later: Element) -> Element:
-    """The associative operator. A reset in `later` selects zero in place of what came before, so that NaN cannot pass."""
+    """The associative operator of the scan. A reset in `later` selects zero instead of `earlier`, so that NaN cannot pass."""
     reset, C, M = later
     before_C, before_M = torch.where(reset, 0, earlier[1]), torch.where(reset, 0, earlier[2])
     return reset | earlier[0], C * before_C, C * before_M + M
 
 
 def scan(combine: Callable[[Element, Element], Element], element: Element) -> Element:
-    """All prefixes along dimension 1: combine neighbours, scan the half as long sequence, fill in the places between."""
+    """All prefixes along dimension 1: combine neighbours, scan the sequence of half the length, fill in the other places."""
     T = element[0].shape[1]
     if T == 1:
         return element

@@ -1,4 +1,4 @@
-"""The recurrences as their definition: a loop over time, for any dtype and device. Every backend is held to it."""
+"""Reference definitions of the recurrences: loops over time, for any dtype and device. All backends must agree with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-#: The calibrations and the factors each takes, by name and dimensions.
+#: The calibrations by name, each with the names and dimensions of its factors.
 CALIBRATIONS: dict[str, dict[str, str]] = {
     "ones": {},
     "scalar": {"f": "BT"},
@@ -19,7 +19,7 @@ CALIBRATIONS: dict[str, dict[str, str]] = {
 
 
 def calibration_matrix(calibration: str, factors: list[Tensor]) -> Tensor | float:
-    """C, or what broadcasts to it, as (..., V, K) from factors with any leading dimensions (paper: Section 3, Eq. 4)."""
+    """C (..., V, K), or a tensor that broadcasts to it, from factors with any leading dimensions (paper: Section 3, Eq. 4)."""
     match calibration:
         case "ones":
             return 1.0
@@ -46,7 +46,7 @@ def hadamard_memory(
     state: Tensor,
     clamp: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """M_t = M_{t-1} * C_t + a_t k_t^T, clamped; h_t = M_t q_t; M_{t-1} is zero where start[t]. As in the public function."""
+    """M_t = M_{t-1} * C_t + a_t k_t^T, clamped; h_t = M_t q_t; M_{t-1} is zero where start[t]. See the public function."""
     M, h, dims = state, [], CALIBRATIONS[calibration].values()
     for t in range(a.shape[1]):
         M = torch.where(start[:, t, None, None], 0, M)
@@ -55,7 +55,7 @@ def hadamard_memory(
         if clamp is not None:
             M = M.clamp(-clamp, clamp)
         h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
-    return torch.stack(h, dim=1), M.clone()  # what the last M was needed for stays right when the state is changed in place
+    return torch.stack(h, dim=1), M.clone()  # a copy that may be changed in place: gradients need the last M
 
 
 def linear_recurrence(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def delta_memory(
         u = beta[:, t, None] * (v[:, t] - torch.einsum("bvk,bk->bv", M, k[:, t]))
         M = M + u[:, :, None] * k[:, t, None, :]
         h.append(torch.einsum("bvk,bk->bv", M, q[:, t]))
-    return torch.stack(h, dim=1), M.clone()  # what the last M was needed for stays right when the state is changed in place
+    return torch.stack(h, dim=1), M.clone()  # a copy that may be changed in place: gradients need the last M
 
 
 def slstm_empty(like: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def slstm_empty(like: Tensor) -> Tensor:
 
 
 def slstm(x: Tensor, recurrent: Tensor, start: Tensor, state: Tensor, exponential_forget: bool) -> tuple[Tensor, Tensor]:
-    """The equations of `ops.slstm`, shapes as there."""
+    """The equations of `ops.slstm`, with the same shapes as there."""
     outputs = []
     for t in range(x.shape[1]):
         h, c, n, m = torch.where(start[:, t, None, None, None], slstm_empty(state), state).unbind(1)
@@ -105,7 +105,7 @@ def slstm(x: Tensor, recurrent: Tensor, start: Tensor, state: Tensor, exponentia
 def gradients(
     function: Callable[..., Tensor | tuple[Tensor, ...]], inputs: Sequence[Tensor], d_outputs: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """The gradients of all inputs of a function, from those of its outputs, which may be batched by a transform."""
+    """The gradients of all inputs of a function, from the gradients of its outputs, which may be batched by a transform."""
     with torch.enable_grad():
         leaves = [x.detach().requires_grad_() for x in inputs]
         outputs = function(*leaves)

@@ -1,9 +1,9 @@
-"""Vectors of float32 as a Numba type, so that kernels say what the processor does instead of hoping for it.
+"""Vectors of float32 as a Numba type, so that kernels are vectorised explicitly instead of by the compiler's guesses.
 
-LLVM's own vectoriser must prove that rows do not overlap, guesses trip counts and runs a scalar loop over what is left of a
-short row; at H = 24 that costs more than the arithmetic. `Vector` is one LLVM vector `<LANES x float>`: `+ - * /` work lane by
-lane (with fused multiply-add where the processor has it) and mix with float32 scalars. LLVM splits it into whatever
-registers there are: one on AVX-512, two on AVX2, four on NEON.
+LLVM's own vectoriser must prove that rows do not overlap, guesses trip counts and runs a scalar loop over the rest of a
+short row; at H = 24 that costs more than the arithmetic. `vector` is one LLVM vector `<LANES x float>`: `+ - * /` work lane by
+lane (with fused multiply-add if the processor has it) and mix with float32 scalars. LLVM splits a vector into the registers
+that the processor has: with 16 lanes one on AVX-512, with 8 lanes one on AVX2 and two on NEON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 
 def _make_cache_writable() -> None:
-    """Numba refuses to work where it can keep its cache neither beside the code nor at home: then give it a folder."""
+    """Give Numba a temporary folder for its cache if it can write neither beside the code nor in the home folder, since it
+    refuses to work without a cache."""
     here = pathlib.Path(__file__).parent / "__pycache__"
     homes = (here if here.exists() else here.parent, pathlib.Path.home() if "HOME" in os.environ else here)
     if not numba.config.CACHE_DIR and not any(os.access(folder, os.W_OK) for folder in homes):
@@ -36,24 +37,24 @@ _make_cache_writable()
 
 
 def stamp(*files: str | None) -> int:
-    """A number that changes with what this file and `files` say.
+    """A checksum of the contents of this file and `files`.
 
-    Numba's cache knows a kernel again by the age of its own file and by the values it is closed over. So a kernel made of parts
-    from several files closes over this, and over nothing but numbers: no other function is the same from one process to the
-    next. The parts themselves are not cached.
+    Numba's cache identifies a kernel by the modification time of its own file and by the values in its closure. So a kernel
+    that is made of parts from several files has this number in its closure, and otherwise only numbers, since functions in a
+    closure differ from process to process. The parts themselves are not cached.
     """
     return zlib.crc32(b"".join(pathlib.Path(str(file)).read_bytes() for file in (__file__, *files)))
 
 
 LANES = 16 if llvm.get_host_cpu_features().get("avx512f", False) else 8
 
-_FLAGS = ("contract",)  # a * b + c may become one fused operation; nothing else is relaxed, NaN and inf stay themselves
+_FLAGS = ("contract",)  # a * b + c may become one fused operation; nothing else is relaxed, also not for NaN and inf
 _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 
 
 class VectorType(types.Type):
-    """Numba's name for `<LANES x float>`."""
+    """The Numba type of `<LANES x float>`."""
 
     def __init__(self) -> None:
         super().__init__(name=f"float32x{LANES}")
@@ -77,7 +78,7 @@ def _splat(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 
 def _define_operator(function: Callable[..., Any], emit: str) -> None:
-    """Teach Numba one arithmetic operator, between vectors and between a vector and a float32."""
+    """Define one arithmetic operator for Numba, between vectors and between a vector and a float32."""
     pairs = [(vector, vector), (vector, types.float32), (types.float32, vector)]
 
     @infer_global(function)
@@ -105,7 +106,7 @@ def _pointer(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Val
 
 @intrinsic
 def at(typing_context: Any, array: Any, index: Any) -> Any:
-    """array[index] without what Numba's own indexing does for negative numbers, which is more work than a small step."""
+    """array[index] without Numba's handling of negative indices, which takes longer than a small step."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
@@ -150,7 +151,7 @@ _MASK = ir.VectorType(ir.IntType(1), LANES)
 
 @intrinsic
 def load_first(typing_context: Any, array: Any, index: Any, count: Any) -> Any:
-    """The first `count` floats from `index` on, zeros in the other lanes, whose memory is not touched."""
+    """The first `count` floats from `index` on, and zeros in the other lanes, whose memory is not accessed."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         pointer = _pointer(context, builder, sig.args[0], *args[:2])
@@ -178,7 +179,7 @@ def store_first(typing_context: Any, array: Any, index: Any, value: Any, count: 
 
 @intrinsic
 def splat(typing_context: Any, value: Any) -> Any:
-    """The same float32 in every lane; a vector stays itself."""
+    """A vector with the same float32 in every lane; a vector is returned unchanged."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return _splat(builder, args[0])
@@ -188,7 +189,7 @@ def splat(typing_context: Any, value: Any) -> Any:
 
 @intrinsic
 def load_pair(typing_context: Any, array: Any, index: Any) -> Any:
-    """Two consecutive floats, the first in all even lanes, the second in all odd ones."""
+    """Two consecutive floats, the first in all even lanes, the second in all odd lanes."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         pair = ir.VectorType(_FLOAT, 2)
@@ -201,7 +202,7 @@ def load_pair(typing_context: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def interleave(typing_context: Any, x: Any, y: Any) -> Any:
-    """The first half of the lanes of x into the even lanes, that of y into the odd ones."""
+    """A vector with the first half of the lanes of x in its even lanes, and the first half of y in its odd lanes."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return _shuffle(builder, args[0], args[1], [n // 2 + n % 2 * LANES for n in range(LANES)])
@@ -231,7 +232,7 @@ def odds(typing_context: Any, value: Any) -> Any:
 
 @intrinsic
 def two_to_the(typing_context: Any, value: Any) -> Any:
-    """2^x of lanes that hold whole numbers from -126 to 127, by writing x into the exponent."""
+    """2^x for lanes that hold integers from -126 to 127, by writing x into the exponent bits."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         whole = ir.VectorType(ir.IntType(32), LANES)
@@ -243,7 +244,7 @@ def two_to_the(typing_context: Any, value: Any) -> Any:
 
 @intrinsic
 def nearest(typing_context: Any, value: Any) -> Any:
-    """Each lane rounded to the nearest whole number."""
+    """Each lane rounded to the nearest integer."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         kind = ir.FunctionType(_VECTOR, [_VECTOR])
@@ -254,7 +255,7 @@ def nearest(typing_context: Any, value: Any) -> Any:
 
 @intrinsic
 def fetch_add(typing_context: Any, array: Any, index: Any) -> Any:
-    """Count array[index] up by one and return what it was, as one step that no other thread can come between."""
+    """Add one to array[index] and return its value before, as one atomic operation."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
@@ -265,7 +266,7 @@ def fetch_add(typing_context: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def wait_for(typing_context: Any, array: Any, index: Any, count: Any) -> Any:
-    """Wait until others have counted array[index] up to `count`; then what they wrote before can be read."""
+    """Wait until other threads have increased array[index] to `count`; their earlier writes are visible then."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
@@ -282,7 +283,7 @@ def wait_for(typing_context: Any, array: Any, index: Any, count: Any) -> Any:
 
 @intrinsic
 def as_pointer(typing_context: Any, address: Any) -> Any:
-    """An address in memory, given as a number, as the pointer that numba.carray takes."""
+    """Convert an address, given as an integer, to the pointer that numba.carray takes."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
@@ -292,7 +293,7 @@ def as_pointer(typing_context: Any, address: Any) -> Any:
 
 @intrinsic
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line around array[index]; nothing happens if it lies outside."""
+    """Prefetch the cache line around array[index]; an index outside the array is harmless."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         pointer = _pointer(context, builder, sig.args[0], *args)
@@ -314,8 +315,8 @@ def _shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: list[int]) 
 def store_totals(typing_context: Any, array: Any, index: Any, a: Any, b: Any, c: Any, d: Any, ab: Any, cd: Any) -> Any:
     """Write the sums over the lanes of four vectors to a flat array, from `index` on.
 
-    All four are added up together, half of the lanes at a time: a third of the instructions of four sums. To those of a and b
-    the even and the odd lanes of ab are added, to those of c and d the lanes of cd.
+    The four sums are computed together, halving the lanes each time, with a third of the instructions of four separate sums.
+    The even lanes of ab are added to the sum of a and its odd lanes to the sum of b; the lanes of cd likewise to c and d.
     """
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -323,7 +324,7 @@ def store_totals(typing_context: Any, array: Any, index: Any, a: Any, b: Any, c:
             return builder.fadd(x, y, flags=_FLAGS)
 
         def merge(x: ir.Value, y: ir.Value, low: tuple[int, ...], high: tuple[int, ...]) -> ir.Value:
-            """Within every four lanes, put some of x beside some of y (numbers from 4 on mean y), add the rest."""
+            """Within each block of four lanes, add the lanes `low` and `high` of x and y (numbers from 4 on are lanes of y)."""
             halves = []
             for pattern in (low, high):
                 lanes = [n % 4 + block + LANES * (n // 4) for block in range(0, LANES, 4) for n in pattern]
@@ -360,7 +361,7 @@ def clamp(typing_context: Any, value: Any, limit: Any) -> Any:
 
 
 def _multiply_pairs(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, conjugate: bool) -> ir.Value:
-    """Re(a) b -+ Im(a) swap(b): the sign is minus in the real lanes of a product, in the imaginary ones of a conjugate's."""
+    """Re(a) b -+ Im(a) swap(b); the sign is minus in the real lanes for a b, and in the imaginary lanes for conj(a) b."""
     real = _shuffle(builder, a, a, [n - n % 2 for n in range(LANES)])
     imaginary = _shuffle(builder, a, a, [n - n % 2 + 1 for n in range(LANES)])
     swapped = _shuffle(builder, b, b, [n + 1 - 2 * (n % 2) for n in range(LANES)])
@@ -372,7 +373,7 @@ def _multiply_pairs(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, conjugate: 
 
 @intrinsic
 def multiply_complex(typing_context: Any, a: Any, b: Any) -> Any:
-    """a b, of vectors that hold complex numbers as pairs (real, imaginary)."""
+    """a b, for vectors that hold complex numbers as pairs (real, imaginary)."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return _multiply_pairs(builder, args[0], args[1], False)
@@ -382,7 +383,7 @@ def multiply_complex(typing_context: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def multiply_conjugate(typing_context: Any, a: Any, b: Any) -> Any:
-    """conj(a) b, of vectors that hold complex numbers as pairs (real, imaginary)."""
+    """conj(a) b, for vectors that hold complex numbers as pairs (real, imaginary)."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return _multiply_pairs(builder, args[0], args[1], True)

@@ -1,4 +1,4 @@
-"""The recurrence of xLSTM's scalar memory: one step after the other, with a backward pass of its own. Plain torch."""
+"""The recurrence of xLSTM's scalar memory: a loop over steps with a hand-written backward pass, in plain torch."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def slstm(
     """xLSTM's scalar memory (Beck et al. 2024, arXiv:2405.04517, Section 2.2).
 
         z, o, i, f = x_t + R h_{t-1}
-        f = log sigmoid(f), or f itself: an exponential forget gate
+        f = log sigmoid(f), or f itself for an exponential forget gate
         m_t = max(f + m_{t-1}, i)
         c_t = exp(f + m_{t-1} - m_t) c_{t-1} + exp(i - m_t) tanh(z)
         n_t = exp(f + m_{t-1} - m_t) n_{t-1} + exp(i - m_t)
         h_t = sigmoid(o) c_t / n_t
 
-    All are vectors of N heads of d features, and R has one block a head. An empty memory has m = -inf: its first c / n is
-    tanh(z), whatever i is.
+    All are vectors of N heads with d features each, and R has one block for each head. An empty memory has m = -inf, so that
+    the first c / n is tanh(z) for any i.
 
     Args:
-        x: what the input gives to z, o, i, f, (B, T, N, 4, d).
+        x: the contribution of the input to z, o, i, f, (B, T, N, 4, d).
         recurrent: R, (N, d, 4 d).
-        start: (B, T) bool, where the state is replaced by the empty one before step t (by selection).
+        start: (B, T) bool, where the state is replaced by the empty state before step t (by selection).
         state: h, c, n, m before the first step, (B, 4, N, d).
-        exponential_forget: see above.
+        exponential_forget: whether the forget gate is exp(f) instead of sigmoid(f).
 
     Returns:
         h (B, T, N, d), and h, c, n, m after the last step. Computed in the dtype of `state`; h in that of `x`.
@@ -44,13 +44,14 @@ def slstm(
 
 
 class _SLSTM(torch.autograd.Function):
-    """Inside, heads come before rows, (N, B, d), for one batched product a step. The loops hold only what must be in them."""
+    """The recurrence with its gradient. Internally, heads come before rows, (N, B, d), for one batched product per step. All
+    operations that do not depend on the previous step are outside the loops."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, recurrent: Tensor, start: Tensor, state: Tensor, exponential_forget: bool) -> Any:
         B, T, N, _, d = x.shape
-        gates = x.new_empty(T, N, B, 4, d)  # tanh(z), sigmoid(o), and what multiplies: exp(i - m), exp(f + m_{t-1} - m)
-        slope = x.new_empty(T, N, B, d)  # of log sigmoid, at f
+        gates = x.new_empty(T, N, B, 4, d)  # tanh(z), sigmoid(o), exp(i - m) and exp(f + m_{t-1} - m)
+        slope = x.new_empty(T, N, B, d)  # derivative of log sigmoid at f
         states = x.new_empty(T + 1, 4, N, B, d)
         states[0] = state.permute(1, 2, 0, 3)
         empty, resets = slstm_empty(x)[..., None], start.any(dim=0).tolist()
@@ -82,7 +83,7 @@ class _SLSTM(torch.autograd.Function):
         T = gates.shape[0]
         before = states[:-1]
         if any(ctx.resets):
-            before = torch.where(start.T[:, None, None, :, None], 0, before)  # what stands for m is not used
+            before = torch.where(start.T[:, None, None, :, None], 0, before)  # the value for m is not used
         z, o, i, f = gates.unbind(3)
         h, _, n, _ = states[1:].unbind(1)
         # the factors of each step's chain rule, for all steps at once

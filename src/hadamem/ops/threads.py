@@ -1,13 +1,13 @@
-"""Sharing kernel work over processor threads.
+"""Distribution of kernel work over processor threads.
 
-The kernels release the GIL. They run on the threads of torch's own OpenMP team where that can be reached: between two operators
-those threads spin for some milliseconds, waiting for more, and any other thread would have to share a core with them. Elsewhere
-(another OpenMP, a forked child, whose team is gone) a small pool of Python threads does the same. Numba's own parallel layer
-would abort the process when two Python threads enter it at once.
+The kernels run without the GIL, if possible on the threads of torch's own OpenMP team: between two operators, those threads
+spin for some milliseconds, waiting for work, and any other thread would have to share a core with them. Otherwise (another
+OpenMP library, or a forked child, in which the team does not exist) a small pool of Python threads is used. Numba's own
+parallel layer would abort the process if two Python threads entered it at the same time.
 
-As many threads are used as torch uses. Within `adapting`, kernels have a number of their own, and each kind of call finds out
-whether one thread or all are faster just now: on a machine with other work to do, a shared call waits for the thread that the
-other work interrupts.
+Kernels use as many threads as torch. Within `adapting`, they have a limit of their own, and each kind of call measures whether
+one thread or all threads are faster: on a machine with other work, a parallel call has to wait for the thread that the other
+work interrupts.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-_SMALL = 1e5  # elements of work under which another thread costs more than it saves
+_SMALL = 1e5  # elements of work below which another thread costs more than it saves
 _RETRY = 32  # calls after which the slower number of threads is tried again
 _LATEST = 0.2  # weight of the latest call in the mean time of calls
 
-_REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # what an OpenMP parallel region is compiled to
+_REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # type of the function that a compiler makes of an OpenMP parallel region
 _pool: ThreadPoolExecutor | None = None
 _lock = threading.Lock()
 _scratch = threading.local()
 
 
 class _Choice:
-    """Whether a kind of call is faster on one thread or on all, from the mean times of the latest calls of either."""
+    """Whether a kind of call is faster on one thread or on all threads, judged by the mean times of the latest calls."""
 
     def __init__(self) -> None:
         self.calls = 0
         self.seconds: dict[bool, float] = {}
 
     def shared(self) -> bool:
-        """Whether the next call should be shared among all threads."""
+        """Whether the next call should run on all threads."""
         self.calls += 1
-        if len(self.seconds) < 2:  # each is called once more before it counts: the first call is slow
+        if len(self.seconds) < 2:  # the first two calls are not counted: a first call is slow
             return bool(self.calls % 2)
         faster = self.seconds[True] < self.seconds[False]
         return faster != (self.calls % _RETRY == 0)
 
     def took(self, shared: bool, seconds: float) -> None:
-        """Learn from a call."""
+        """Record the time of a call."""
         if self.calls > 2:
             before = self.seconds.get(shared, seconds)
             self.seconds[shared] = before + _LATEST * (seconds - before)
 
 
 class _Adapting:
-    """The number of threads within `adapting`, and the choices that calls have made there, by kernel and amount of work."""
+    """The limit on threads within `adapting`, and the choice for each kernel and amount of work."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -71,8 +71,8 @@ _adapting: _Adapting | None = None
 
 @contextmanager
 def adapting(threads: int) -> Iterator[None]:
-    """Within, kernels use one thread or up to `threads`, whichever was faster for the latest calls of their kind. Results are
-    those of one thread, to the bit, whatever is chosen. Not meant for several Python threads at once."""
+    """Context in which kernels use one thread or up to `threads`, whichever was faster in the latest calls of their kind. The
+    choice does not change a bit of the results. Not meant for calls from several Python threads at once."""
     global _adapting
     before, _adapting = _adapting, _Adapting(threads) if threads > 1 else None
     try:
@@ -82,7 +82,7 @@ def adapting(threads: int) -> Iterator[None]:
 
 
 def _find_openmp() -> ctypes.CDLL | None:
-    """The OpenMP that torch is linked to, found through torch itself, so that it is not a second one."""
+    """The OpenMP library that torch is linked to, loaded by way of torch's library, so that no second OpenMP is loaded."""
     try:
         library = ctypes.CDLL(str(next((pathlib.Path(torch.__file__).parent / "lib").glob("libtorch_cpu.so"))))
         library.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
@@ -94,13 +94,13 @@ def _find_openmp() -> ctypes.CDLL | None:
 
 _openmp = _find_openmp()
 
-# Freeing one large block raises glibc's mmap threshold, so that later buffers are reused instead of given back to the system
-# and taken again, a page fault every 4 KiB. Kernels of some hundred microseconds should not wait for that.
+# Freeing one large block raises glibc's mmap threshold, so that later buffers are reused instead of returned to the system and
+# allocated again, with a page fault every 4 KiB. Kernels that take some hundred microseconds should not wait for that.
 torch.empty(30 * 2**20, dtype=torch.uint8)
 
 
 def _after_fork() -> None:
-    """A child inherits the pool and the team as objects, but none of their threads."""
+    """Reset the pool and the team in a forked child, which inherits these objects, but none of their threads."""
     global _pool, _lock, _openmp
     _pool, _lock, _openmp = None, threading.Lock(), None
 
@@ -110,13 +110,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def run(region: int, arguments: np.ndarray, threads: int, work: float) -> None:
-    """Run a native function void(int64*) on several threads at once, this one included, and wait for all.
+    """Run a native function void(int64*) on several threads at once, including this one, and wait for all of them.
 
     Args:
-        region: its address. It must share out the work itself and cope with any number of threads from one on.
-        arguments: what each is called with.
-        threads: how many at most, see `threads_for`.
-        work: elements that it touches.
+        region: address of the function. It must divide the work itself, for any number of threads from one on.
+        arguments: the array with which each thread calls the function.
+        threads: largest number of threads, see `threads_for`.
+        work: number of elements that the function accesses.
     """
     if _adapting is None or threads == 1:
         _run(region, arguments, threads)
@@ -142,15 +142,15 @@ def _run(region: int, arguments: np.ndarray, threads: int) -> None:
 
 
 def threads_for(units: int, work: float) -> int:
-    """How many threads to use at most for so many units, which together touch `work` elements."""
+    """The largest number of threads to use for `units` units of work, which together access `work` elements."""
     most = torch.get_num_threads() if _adapting is None else _adapting.threads
     return min(most, units) if work >= _SMALL else 1
 
 
 def splits_for(rows: int, parts: int, work: float) -> int:
-    """Into how many shares each of so many rows, of `parts` parts, is cut, so that every thread gets the same number of units.
+    """The number of shares into which each of `rows` rows of `parts` parts is divided, so that threads get equally many units.
 
-    Within `adapting` rows stay whole: sums over the shares of a row would depend on their number, in their last digits.
+    Within `adapting`, rows are not divided: the last digits of sums over the shares of a row depend on the number of shares.
     """
     if _adapting is not None:
         return 1
@@ -167,13 +167,13 @@ def _get_pool(workers: int) -> ThreadPoolExecutor:
 
 
 def work_space(threads: int, size: int) -> np.ndarray:
-    """(threads, at least size) floats, kept for this thread's next call.
+    """Scratch memory of (threads, at least size) floats, kept for the next call from this thread.
 
-    A fresh large allocation costs a page fault every 4 KiB, which would be paid again in every call.
+    A new large allocation would cost a page fault every 4 KiB in every call.
     """
     space = getattr(_scratch, "space", None)
     if space is None or space.shape[0] < threads or space.shape[1] < size:
         space = _scratch.space = torch.empty(
             threads, -(-size // 16) * 16, dtype=torch.float32, device="cpu"
-        ).numpy()  # torch aligns to 64 bytes, and so every row
+        ).numpy()  # torch aligns it to 64 bytes, and so every row is aligned
     return space

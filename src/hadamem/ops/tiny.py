@@ -1,4 +1,4 @@
-"""Numbers too small to matter, and how a kernel keeps the processor from spending its time on them."""
+"""Treatment of denormal numbers as 0 in kernels, because x86 processors compute with them very slowly."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-_TINY_IS_ZERO = 0x8040  # of x86's control word MXCSR: results, and operands, below 1.2e-38 count as 0
+_TINY_IS_ZERO = 0x8040  # bits of x86's control word MXCSR: results, and operands, below 1.2e-38 count as 0
 _HAS_MXCSR = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def _exchange_mode(builder: ir.IRBuilder, function: str, value: ir.Value | None) -> ir.Value:
-    """Store this thread's MXCSR to memory, or load it from there; its value."""
+    """Store this thread's MXCSR to memory (`stmxcsr`), or load it from there (`ldmxcsr`), and return its value."""
     number = ir.IntType(32)
     with builder.goto_entry_block():
         place = builder.alloca(number)
@@ -27,10 +27,10 @@ def _exchange_mode(builder: ir.IRBuilder, function: str, value: ir.Value | None)
 
 @intrinsic
 def count_as_zero(typing_context: Any) -> Any:
-    """From here on, numbers below 1.2e-38 are 0 in this thread; returns how it was, for `restore`.
+    """Let numbers below 1.2e-38 count as 0 in this thread from now on; returns the mode before, for `restore`.
 
-    A memory that forgets multiplies by numbers below 1 until there is nothing left, and x86 takes ten times as long for numbers
-    that are almost nothing (denormals). Other processors do not: nothing happens there.
+    A memory that forgets multiplies by numbers below 1 until the result is a denormal number, and x86 takes ten times as long
+    to compute with those. Other processors do not, and this function does nothing there.
     """
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -46,7 +46,7 @@ def count_as_zero(typing_context: Any) -> Any:
 
 @intrinsic
 def restore(typing_context: Any, mode: Any) -> Any:
-    """See `count_as_zero`."""
+    """Restore the mode that `count_as_zero` returned."""
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         if _HAS_MXCSR:

@@ -1,1 +1,1 @@
-"""Presets of options, recipe files, and the words of `hadamem train`."""
+"""Presets of options, recipe files, and the command-line arguments of `hadamem train`."""

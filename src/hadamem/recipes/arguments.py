@@ -1,4 +1,4 @@
-"""From the words of a command line to the configuration of a training."""
+"""Parses the command-line arguments of a training into its configuration."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ class Train:
     config: Annotated[TrainConfig, tyro.conf.OmitArgPrefixes]
     preset: str | None = None
     """recipe that sets the defaults of the other options: fast, popgym-fast, meta-fast, credit-fast or popgym-paper for ppo;
-    sac-fast, meta-paper or credit-paper for sac; r2d2-fast for r2d2; None: the first of its agent"""
+    sac-fast, meta-paper or credit-paper for sac; r2d2-fast for r2d2; None: the first of these for the agent"""
     recipe: pathlib.Path | None = None
-    """file of defaults, as `hadamem tune` writes it; it takes the place of --preset, and names its task and its memory, too"""
+    """file of defaults, as `hadamem tune` writes it; it is used instead of --preset, and also names a task and a memory"""
     out: pathlib.Path | None = None
     """folder that the run is written to; None: runs/TASK/MEMORY-AGENT-sSEED-TIME"""
     resume: pathlib.Path | None = None
     """continue the run in this folder with the configuration it was started with; only --steps, --device and --processes can be
     changed"""
     ray: str | None = None
-    """train on the Ray cluster at this address (auto, or HOST:PORT of its head), by --processes processes wherever it has room;
-    its machines must see --out under the same path, and have hadamem[ray] installed"""
+    """train on the Ray cluster at this address (auto, or HOST:PORT of its head), with --processes processes on any of its
+    machines; they must see --out under the same path, and have hadamem[ray] installed"""
 
 
 def read_train(arguments: Sequence[str], prog: str = "hadamem train") -> Train:
-    """What `hadamem train` is asked for. Defaults are those of the preset for this task and memory, or of a recipe file; an
-    option of the memory takes the place of the default one of that name.
+    """Parse the arguments of `hadamem train`. Defaults are those of the preset for this task and memory, or of a recipe file;
+    an option of the memory replaces the default option of the same name.
 
     Raises:
-        ValueError: no memory or no preset has such a name, a value is out of range, or the recipe file is at fault.
+        ValueError: there is no memory or preset of such a name, a value is out of range, or the recipe file is wrong.
         FileNotFoundError: there is no such recipe file.
-        SystemExit: the words cannot be understood, or ask for help.
+        SystemExit: the arguments cannot be parsed, or ask for help.
     """
-    # what the defaults of the other options depend on
+    # options on which the defaults of the other options depend
     chosen = dict[str, Any](env=None, memory=None, agent=None, preset=None, recipe=None, steps=None)
     for i, word in enumerate(arguments):
         name, equals, value = word.removeprefix("--").partition("=")
@@ -56,21 +56,21 @@ def read_train(arguments: Sequence[str], prog: str = "hadamem train") -> Train:
     recipe = read_recipe(pathlib.Path(chosen["recipe"])) if chosen["recipe"] else None
     if recipe is not None:
         if chosen["preset"] is not None:
-            raise ValueError(f"--recipe and --preset were both given; leave --preset out: {recipe.path} says which it adds to")
+            raise ValueError(f"--recipe and --preset were both given; leave --preset out: {recipe.path} names its preset")
         if chosen["agent"] not in (None, recipe.agent):
             raise ValueError(f"recipe {recipe.path} is for the agent {recipe.agent}, not {chosen['agent']}; leave --agent out")
         named = {**recipe.values, "agent": recipe.agent, "preset": recipe.preset}
         chosen = {name: named.get(name) if value is None else value for name, value in chosen.items()}
     env, memory = chosen["env"] or TrainConfig.env, chosen["memory"] or TrainConfig.memory
-    memory_class(memory)  # a mistyped name is answered before anything else
-    steps = int(chosen["steps"]) if str(chosen["steps"]).isdecimal() else None  # what is no number, tyro answers
+    memory_class(memory)  # report a mistyped name before doing anything else
+    steps = int(chosen["steps"]) if str(chosen["steps"]).isdecimal() else None  # tyro reports a value that is no number
     preset = default_preset(chosen["agent"], chosen["preset"])
     default = preset_config(preset, env, memory, steps or None)
     if recipe is not None:
         default = recipe.apply(default)
     if {"-h", "--help", "--help-all"} & set(arguments):
         show_help(Train(default, preset), prog, show_all="--help-all" in arguments)
-    # of the options of all agents, only the chosen one's are there
+    # only the chosen agent has options here
     shown = Train(replace(default, memory_options=()))
     parsed = tyro.cli(Train, args=arguments, default=shown, prog=prog, config=(tyro.conf.AvoidSubcommands,))
     options = merge_options(default.memory_options, parsed.config.memory_options)
@@ -78,13 +78,13 @@ def read_train(arguments: Sequence[str], prog: str = "hadamem train") -> Train:
 
 
 def task_words(text: str) -> list[str]:
-    """A task as one text, "ID option=value ...", as words of `hadamem train`."""
+    """Convert a task given as one text, "ID option=value ...", to arguments of `hadamem train`."""
     name, *options = text.split() or [""]
     return ["--env", name, *(["--env-options", *options] if options else [])]
 
 
 def memory_words(text: str) -> list[str]:
-    """A memory as one text, "NAME[:SIZE] option=value ...", as words of `hadamem train`."""
+    """Convert a memory given as one text, "NAME[:SIZE] option=value ...", to arguments of `hadamem train`."""
     first, *options = text.split() or [""]
     name, _, size = first.partition(":")
     words = ["--memory", name, *(["--memory-size", size] if size else [])]
@@ -92,5 +92,5 @@ def memory_words(text: str) -> list[str]:
 
 
 def file_name(text: str) -> str:
-    """A task or a memory as a part of a path."""
+    """Convert the text of a task or a memory to a name for a file or folder."""
     return re.sub(r"[^\w.=,+-]", ".", re.sub(r"\s+", "-", text.strip()))

@@ -1,4 +1,4 @@
-"""From a configuration back to the command line that trains it."""
+"""Converts a configuration back to a command line that trains it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .presets import PRESETS, default_preset, preset_config
 
 
 def train_command(config: TrainConfig) -> str:
-    """The `hadamem train` of a configuration: what differs from the preset of its agent that is nearest to it, on a machine of
-    one's own."""
+    """A `hadamem train` command for a configuration: it names the most similar preset of the agent and all options that differ
+    from it, without the settings of the machine."""
     usual = default_preset(config.agent, None)
     presets = [usual, *(name for name, recipe in PRESETS.items() if recipe["agent"] == config.agent and name != usual)]
     nearest: list[str] = min((_words(config, preset, preset == usual) for preset in presets), key=len)
@@ -24,8 +24,8 @@ def _words(config: TrainConfig, preset: str, usual: bool) -> list[str]:
     words = ["hadamem", "train", "--env", config.env, "--memory", config.memory, "--agent", config.agent]
     words += [] if usual else ["--preset", preset]
     default = preset_config(preset, config.env, config.memory, config.steps)
-    default = replace(default, steps=preset_config(preset, config.env, config.memory).steps)  # so that others are named
-    # what the preset says of an option stays in force unless another value is given, be it the memory's own default
+    default = replace(default, steps=preset_config(preset, config.env, config.memory).steps)  # so that other steps are shown
+    # a memory option of the preset applies unless another value is given, even if that is the memory's own default
     names = {option.partition("=")[0] for option in config.memory_options}
     of_memory = memory_options(config.memory)
     unsaid = [name for option in default.memory_options if (name := option.partition("=")[0]) not in names]

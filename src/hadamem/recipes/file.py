@@ -1,8 +1,8 @@
-"""Recipe files: the defaults of a training as TOML, which `hadamem train --recipe FILE` takes and a person can read.
+"""Recipe files: the defaults of a training as readable TOML, for `hadamem train --recipe FILE`.
 
-The keys are the fields of TrainConfig, and "preset", which gives whatever the file leaves out; a table of the agent's name, as
-[ppo], and one of its network, as [ppo.network], hold the fields of their configurations. A value that may be absent is written
-"none".
+The keys are the fields of TrainConfig, and "preset", which sets all values that the file leaves out. A table with the agent's
+name, such as [ppo], and one for its network, such as [ppo.network], hold the fields of their configurations. The value None is
+written as "none".
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ..agents.config import ALGORITHMS, OF_THE_MACHINE, TrainConfig
 from ..run import write_whole
 from .presets import PRESETS, default_preset, preset_config
 
-#: fields of one machine or of one run, not of what is learned
+#: fields that belong to a machine or to a single run, and are not part of a recipe
 _NOT_WRITTEN = OF_THE_MACHINE | {"seed", "evaluate_every", "evaluate_episodes"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a recipe file says.
+    """The content of a recipe file.
 
     Attributes:
         path: the file.
-        preset: the preset that gives whatever the file leaves out.
+        preset: the preset that sets all values that the file leaves out.
         agent: the learning algorithm.
         values: other fields of TrainConfig by name, without the agent's configuration.
-        algorithm: fields of the agent's configuration by name, without its network's.
-        network: fields of its network's configuration by name.
+        algorithm: fields of the agent's configuration by name, without those of its network.
+        network: fields of the configuration of the agent's network, by name.
     """
 
     path: pathlib.Path
@@ -46,8 +46,8 @@ class Recipe:
     network: Mapping[str, Any]
 
     def apply(self, config: TrainConfig) -> TrainConfig:
-        """The configuration with the values of the recipe. Options of the task count for the recipe's own task only, and the
-        size and the options of the memory for its own memory only.
+        """The configuration with the values of the recipe. Options of the task are only used for the recipe's own task, and the
+        size and options of the memory only for the recipe's own memory.
 
         Raises:
             ValueError: a value is out of range.
@@ -69,7 +69,7 @@ class Recipe:
 
 
 def merge_options(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
-    """Options as name=value; one of the second takes the place of the first's of that name."""
+    """Merge options given as name=value; an option in `second` replaces one of the same name in `first`."""
     names = {option.partition("=")[0] for option in second}
     return (*(option for option in first if option.partition("=")[0] not in names), *second)
 
@@ -79,7 +79,7 @@ def read_recipe(path: pathlib.Path) -> Recipe:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not TOML, a key is unknown, or a value is not of its type.
+        ValueError: the file is not TOML, a key is unknown, or a value has the wrong type.
     """
     if not path.is_file():
         raise FileNotFoundError(f"recipe is {str(path)!r}, which is no file; `hadamem tune` writes recipes")
@@ -116,14 +116,14 @@ def read_recipe(path: pathlib.Path) -> Recipe:
 def write_recipe(
     path: pathlib.Path, config: TrainConfig, preset: str, always: Collection[str], comments: Sequence[str]
 ) -> None:
-    """Write the configuration as a recipe file: what differs from the preset, for its task and its memory.
+    """Write a configuration as a recipe file: the values that differ from the preset, with the task and the memory.
 
     Args:
         path: the file.
-        config: with which to train.
-        preset: gives whatever the file leaves out.
+        config: the configuration to write.
+        preset: preset that sets all values that the file leaves out.
         always: fields of the agent's configuration to write even where they equal the preset's.
-        comments: lines at the head of the file.
+        comments: lines of comment at the beginning of the file.
     """
     base = preset_config(preset, config.env, config.memory, config.steps)
     lines = [f"# {line}".rstrip() for line in comments] + [""]
@@ -164,7 +164,7 @@ def _table(path: pathlib.Path, name: str, value: Any) -> dict[str, Any]:
 def _checked(
     path: pathlib.Path, table: str, values: Mapping[str, Any], config: type, more: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The values of a table as the types of the configuration's fields ask for them."""
+    """The values of a table, checked and converted to the types of the configuration's fields."""
     hints = {name: hint for name, hint in typing.get_type_hints(config).items() if name not in (*ALGORITHMS, "network")}
     checked = {}
     for name, value in values.items():

@@ -1,9 +1,9 @@
-"""Training recipes: data, not code. A preset is a set of defaults; whatever the command line says wins over it.
+"""Training recipes, as data. A preset is a set of defaults; options on the command line override it.
 
-Keys: "agent" names the learning algorithm; "algorithm" and "network" override the fields of its configuration (PPOConfig, ...)
-and of its network's; "memory" gives a memory its size and options, and what it needs of both; "train" overrides the fields of
-TrainConfig; "rollout_by_steps" says whether `rollout_size` chooses the rollout; "tasks" holds further overrides for task names
-that match a pattern (the first that matches).
+Keys: "agent" names the learning algorithm; "algorithm" and "network" override fields of its configuration (PPOConfig, ...) and
+of its network's configuration; "memory" gives, for some memories, their size and options and further overrides of "algorithm"
+and "network"; "train" overrides fields of TrainConfig; "rollout_by_steps" says whether `rollout_size` chooses the rollout;
+"tasks" holds further overrides for tasks whose name matches a pattern (the first pattern that matches).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 
 from ..agents.config import ALGORITHMS, TrainConfig
 
-#: The preset of an agent for which none is named.
+#: The preset of each agent that is used if none is named.
 DEFAULTS = {"ppo": "fast", "sac": "sac-fast", "r2d2": "r2d2-fast"}
 
 _SMALLEST_ROLLOUT, _LARGEST_ROLLOUT = 256, 65_536  # environment steps
 
 
 def rollout_size(steps: int) -> dict[str, int]:
-    """Environments, steps and minibatches of a rollout for a run of so many environment steps.
+    """Numbers of environments, steps and minibatches of a rollout, for a run of `steps` environment steps.
 
-    A run needs many updates before it can profit from large ones: a rollout is at most a fiftieth of the run. The longer the
-    run, the harder the task may be, and the more episodes the noise of a gradient is averaged over.
+    A run needs many updates before it can profit from large rollouts, so a rollout is at most a fiftieth of the run (but at
+    least 256 steps). Longer runs are for harder tasks, where gradients are noisier and have to be averaged over more episodes.
     """
     size = 2 ** math.floor(math.log2(min(max(steps / 50, _SMALLEST_ROLLOUT), _LARGEST_ROLLOUT)))
     num_steps = 32 if size < 2048 else 64 if size < 4096 else 128
@@ -37,8 +37,8 @@ _NOT_NORMALISED = {"normalise_observations": False, "normalise_values": False}
 
 
 def _episodes(num_envs: int, num_steps: int, **algorithm: Any) -> dict[str, Any]:
-    """For rewards that answer an action soon, but whose cause is tens of steps back: many whole episodes a gradient step, since
-    noise otherwise uses up the entropy before anything is learned."""
+    """Overrides for tasks whose rewards follow at once on an action, but depend on observations tens of steps earlier: many
+    whole episodes in each gradient step, since otherwise noise reduces the entropy before anything is learned."""
     batch = {"num_envs": num_envs, "num_steps": num_steps, "minibatches": 8, "schedule": "constant"}
     return {"algorithm": batch | {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.02} | algorithm}
 
@@ -46,13 +46,13 @@ def _episodes(num_envs: int, num_steps: int, **algorithm: Any) -> dict[str, Any]
 _ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 32}
 _SHM = {
     "size": 32,
-    "algorithm": {"learning_rate": 5e-4},  # at 1e-3, what was learned is lost again on CartPole
+    "algorithm": {"learning_rate": 5e-4},  # at 1e-3, CartPole is learned and then unlearned again
     "options": (
-        "heads=6",  # two that find by content, two by how long ago, two backwards; without the first, nothing is held for long
+        "heads=6",  # two that read by content, two by lag, two backwards; without the first two, nothing is kept for long
         "lag_heads=2",
         "mirror_heads=2",
         "feature_map=softmax",
-        "theta=stable",  # erases on purpose, and never strengthens on average: docs/theory.md
+        "theta=stable",  # can erase on purpose, and never strengthens on average: see docs/theory.md
         "table_scale=0.1",
         "input_norm=false",
         "read_norm=true",
@@ -68,7 +68,8 @@ _FAST: dict[str, dict[str, Any]] = {
     "gru": {"size": 128},
     "lstm": {"size": 128},
 }
-# of SAC where a reward is far from its cause: a long horizon, and a low temperature, which leaves the reward in sight
+# for SAC on tasks with a long delay between an action and its reward: a long horizon, and a low temperature, with which the
+# entropy bonus does not outweigh the reward
 _CREDIT = {
     "algorithm": {"gamma": 0.99, "temperature": 0.03, "tune_temperature": False, "normalise_rewards": False},
     "train": {"steps": 1_000_000, "evaluate_episodes": 100},
@@ -87,8 +88,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "kl_stop": 0.1,
             "noise_correlation": 0.9,
         },
-        # from the step within the episode a critic would read when episodes like this one end, and no advantage would be left;
-        # with start_code, which was tried, control became worse, too
+        # with the step within the episode as an input, a critic could predict when the episode ends, and no advantage would be
+        # left; start_code made control tasks worse, too
         "network": {"memory_input_activation": False, "position_code": False},
         "memory": {"shm": _SHM, "gru": {"size": 128}, "lstm": {"size": 128}},
     },
@@ -99,7 +100,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": {"memory_input_activation": False},
         "memory": _FAST | {"shm": {"size": 64, "options": _FAST["shm"]["options"]}},
         "tasks": {
-            # every reward answers one action, at once: no credit horizon, and curiosity at each step of its own
+            # every reward depends on the latest action only: no horizon for credit, and an entropy bonus at each step by itself
             "popgym-RepeatPreviousEasy-v0": {"algorithm": _ONE_STEP},
             "popgym-RepeatPreviousMedium-v0": _episodes(512, 103, entropy_coefficient=0.03),
             "popgym-RepeatPreviousHard-v0": _episodes(320, 155, entropy_coefficient=0.03),
@@ -208,10 +209,10 @@ PRESETS: dict[str, dict[str, Any]] = {
             "minibatches": 16,
             "gamma": 0.98,
             "entropy_coefficient": 0.003,
-            "schedule": "linear",  # a constant rate reaches as much and loses it again
+            "schedule": "linear",  # with a constant learning rate, the same return is reached and lost again
         },
         "network": {"memory_input_activation": False},
-        # a hand that aims needs the present position as it is, beside what is remembered
+        # to aim, the policy needs the current position directly (by the shortcut), in addition to the memory
         "memory": _FAST | {"shm": {"size": 64, "options": (*_FAST["shm"]["options"], "shortcut=true")}},
         "train": {"steps": 5_000_000},
         "tasks": {
@@ -227,9 +228,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "memory": _FAST,
         "train": {"steps": 5_000_000},
         "tasks": {
-            # walking on is learned first, and surely: some entropy must be left at the junction
+            # walking on is learned first, and with certainty: some entropy must be left for the choice at the junction
             "hadamem/TMaze*": {"algorithm": {"entropy_coefficient": 0.03}},
-            # what is remembered matters for the next few steps only: a short horizon keeps the apples out of it
+            # the remembered colour matters for the next few steps only: with a short horizon, apples do not add noise
             "hadamem/VisualMatch-v0": {"algorithm": {"num_steps": 125, "entropy_coefficient": 0.03}},
             "hadamem/KeyToDoor-v0": {"algorithm": {"num_steps": 113, "gamma": 0.995, "gae_lambda": 0.98}},
         },
@@ -241,7 +242,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "memory": _FAST,
         "train": {"steps": 300_000, "evaluate_every": 20_000},
         "tasks": {
-            # at random, one episode in some hundred meets the goal: many of them first, and little reward for entropy
+            # random play reaches the goal in one of some hundred episodes: begin with many such episodes, at a low temperature
             "hadamem/Wind-v0": {
                 "algorithm": {"num_envs": 100, "warmup_steps": 300_000, "temperature": 0.01},
                 "train": {"steps": 1_000_000, "evaluate_every": 50_000, **_UNSEEN},
@@ -264,7 +265,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset_config(preset: str, env: str, memory: str, steps: int | None = None) -> TrainConfig:
-    """The defaults of a preset for a task, a memory and a number of environment steps (None: the preset's).
+    """The defaults of a preset for a task, a memory and a number of environment steps (None: the preset's own number).
 
     Raises:
         ValueError: there is no such preset.
@@ -299,10 +300,10 @@ def preset_config(preset: str, env: str, memory: str, steps: int | None = None) 
 
 
 def default_preset(agent: str | None, preset: str | None) -> str:
-    """The preset that is meant, by an agent, a preset, or neither.
+    """The preset for a given agent, preset name, or neither (None).
 
     Raises:
-        ValueError: there is none of that name, or it is another agent's.
+        ValueError: there is no preset of that name, or it is for another agent.
     """
     if preset is None:
         return DEFAULTS.get(agent or "ppo", DEFAULTS["ppo"])

@@ -1,4 +1,4 @@
-"""The help of `hadamem train`: in a few groups the options that matter first, and all of them on request."""
+"""The help of `hadamem train`: the most important options in a few groups, and all options on request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 import tyro
 
-# The options that --help shows, by group. Of the algorithm's options, each agent has six: those of its own are marked.
+# The options that --help shows, by group. Options that only some agents have are marked with the names of these agents.
 GROUPS = {
     "task": ("env", "env_options", "inputs"),
     "agent": ("agent", "preset", "memory", "memory_size", "memory_options"),
@@ -48,15 +48,15 @@ def show_help(default: Any, prog: str, show_all: bool) -> NoReturn:
 
     Args:
         default: a dataclass whose fields are options or dataclasses of options; its values are shown as the defaults.
-        prog: how the command is called.
-        show_all: show every option, not only those of GROUPS.
+        prog: the command, as it is shown in the help.
+        show_all: show all options, not only those in GROUPS.
     """
     options = {option.name: option for option in list_options(default)}
     groups = {title: [options.pop(name) for name in names if name in options] for title, names in GROUPS.items()}
     if show_all:
         for option in options.values():
             groups.setdefault(option.owner.__name__.removesuffix("Config"), []).append(option)
-    boxes = [(title, _box(title, group)) for title, group in groups.items()]  # tyro draws one around every nested dataclass
+    boxes = [(title, _box(title, group)) for title, group in groups.items()]  # tyro draws a box around every nested dataclass
     help_all = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="show all options and exit")]
     page = make_dataclass("Page", [("help_all", help_all), *((title, type(box)) for title, box in boxes)])
     about = f"{type(default).__doc__}\n\nDefaults are those for the task, memory, agent and preset on this command line."
@@ -73,7 +73,7 @@ def list_options(config: Any) -> Iterator[Option]:
         value = getattr(config, field.name)
         if is_dataclass(value):
             yield from list_options(value)
-        elif not any(is_dataclass(part) for part in get_args(types[field.name])):  # None there: an agent that is not chosen
+        elif not any(is_dataclass(part) for part in get_args(types[field.name])):  # else: an agent not chosen
             yield Option(field.name, owner, types[field.name], helps[field.name], value)
 
 
@@ -86,7 +86,7 @@ def _box(title: str, options: list[Option]) -> Any:
 
 
 def _field_docstrings(owner: type) -> dict[str, str]:
-    """The strings below the fields of a dataclass and of those that it extends, each on one line."""
+    """The docstrings of the fields of a dataclass and of its base classes, by field name, each on one line."""
     texts = dict[str, str]()
     for base in owner.__bases__:
         if is_dataclass(base):

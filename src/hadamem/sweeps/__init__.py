@@ -1,1 +1,1 @@
-"""Many runs: grids of tasks, memories and seeds, in processes and on clusters, and the experiments made of them."""
+"""Many runs: grids of tasks, memories and seeds, in processes or on clusters, and experiments that consist of such runs."""

@@ -1,5 +1,7 @@
-"""Runs on the machines of a Ray cluster: those of a sweep as trials of Ray Tune, the processes of one training by Ray Train.
-The machines share a file system, where the run folders are."""
+"""Runs on a Ray cluster: the runs of a sweep as trials of Ray Tune, or one training of several processes with Ray Train.
+
+The machines of the cluster must share the file system with the run folders.
+"""
 
 from __future__ import annotations
 
@@ -27,25 +29,25 @@ def run_on_ray(
     finished: Callable[[SweepRun], None],
     look: Callable[[], None],
 ) -> None:
-    """Train every waiting run wherever the cluster has as many free processors as it has threads (and a GPU, if it needs one).
+    """Train every waiting run on any machine with enough free processors for the run's threads (and a GPU, if it needs one).
 
     Args:
-        cells: of the sweep.
-        address: of the cluster: "auto", or HOST:PORT of its head.
-        jobs: runs side by side; None: as many as there is room for.
-        out: where Tune may write; what it wrote is removed.
+        cells: the runs of the sweep.
+        address: address of the cluster: "auto", or HOST:PORT of its head.
+        jobs: number of runs in parallel; None: as many as the cluster has room for.
+        out: folder for the files of Tune, which are removed at the end.
         finished, look: see `run_here`.
 
     Raises:
         ModuleNotFoundError: Ray Tune is not installed.
-        KeyboardInterrupt: the user stopped it; every run goes on from its checkpoint, which may be 20 seconds old.
+        KeyboardInterrupt: the user stopped the sweep; every run can continue from its checkpoint, which may be 20 seconds old.
     """
     check_installed("ray", "ray")
     import ray
     from ray import tune
 
     class Told(tune.Callback):
-        """Tune's events as those of the sweep."""
+        """Passes Tune's events on to the sweep."""
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             waiting[trial.config["number"]].state = "running"
@@ -53,7 +55,7 @@ def run_on_ray(
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             finished(waiting[trial.config["number"]])
 
-        on_trial_error = on_trial_complete  # what became of it is in its folder and its log
+        on_trial_error = on_trial_complete  # the run's folder and log show whether it failed
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
             look()
@@ -86,12 +88,12 @@ def run_on_ray(
     finally:
         ray.shutdown()
         shutil.rmtree(storage, ignore_errors=True)
-    if any(cell.state in ("waiting", "running") for cell in waiting):  # Tune takes a Ctrl-C for itself, and returns
+    if any(cell.state in ("waiting", "running") for cell in waiting):  # Tune handles a Ctrl-C itself, and returns
         raise KeyboardInterrupt
 
 
 def _trial(payload: dict[str, Any]) -> None:
-    """A run, as Tune begins it on some machine: the same process as without a cluster."""
+    """A run of the sweep, as Tune starts it on some machine; it uses the same process as without a cluster."""
     cell = SweepRun("", "", config_from_dict(json.loads(payload["config"])), pathlib.Path(payload["path"]))
     process = start(cell, payload["here"])
     try:
@@ -101,16 +103,16 @@ def _trial(payload: dict[str, Any]) -> None:
 
 
 def train_on_ray(config: TrainConfig, path: pathlib.Path, address: str, resume: bool = False) -> bool:
-    """Train one run by as many processes as its configuration says, wherever the cluster has room for them; see `train`.
+    """Train one run with the number of processes in its configuration, on any machines of the cluster; see `train`.
 
-    A process that ends, with its machine or without, ends all; they begin again from the last checkpoint, on the machines that
-    are left, or that join, until the run is complete.
+    If a process or its machine fails, all processes end and start again from the last checkpoint, on the machines that are left
+    or have joined, until the run is complete.
 
     Args:
-        config: what to train; each process has as many processors as it has threads, and a GPU if the device is cuda.
+        config: the configuration; each process gets one processor per thread, and a GPU if the device is cuda.
         path: folder of the run, under the same path on all machines.
         address: see `run_on_ray`.
-        resume: go on with the run that is there.
+        resume: continue the run in that folder.
 
     Returns:
         Whether the run is complete.
@@ -147,11 +149,11 @@ def train_on_ray(config: TrainConfig, path: pathlib.Path, address: str, resume: 
 
 
 def _process(payload: dict[str, Any]) -> None:
-    """What each process of a training does, as Ray Train begins it on some machine, in a group of torch.distributed."""
+    """The training in each process, as Ray Train starts it on some machine, in a group of torch.distributed."""
     os.chdir(payload["here"])
     path = pathlib.Path(payload["path"])
     begun = payload["resume"] or has_checkpoint(path)
     try:
         train(config_from_dict(json.loads(payload["config"])), path, begun)
-    except (ValueError, FloatingPointError) as error:  # it would be the same at the next try
+    except (ValueError, FloatingPointError) as error:  # trying again would lead to the same error
         pathlib.Path(payload["refused"]).write_text(str(error))

@@ -1,4 +1,4 @@
-"""How long runs will take: from the results of such runs, or from a short measurement."""
+"""Estimates how long runs will take, from the results of similar runs, or from a short measurement."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ..agents.making import Agent, make_agent, make_environment
 from ..report.results import config_key, find_results
 from .sweep import SweepRun
 
-_STEPS = 2048  # of an iteration that is measured, so that 30 epochs of it take seconds, not minutes
-_UPDATES = 4  # of SAC in it
+_STEPS = 2048  # largest number of steps of a measured iteration of PPO, so that 30 epochs take seconds, not minutes
+_UPDATES = 4  # number of updates in a measured iteration of SAC or R2D2
 _OF_TASKS = ("env", "env_options", "evaluate_options")
 
 
 @dataclass(frozen=True)
 class Duration:
-    """Of the runs that are waiting.
+    """The estimated duration of the runs that are waiting.
 
     Attributes:
-        seconds: of all of them together, one after the other.
-        results: how many results it is taken from.
-        measured: how many short measurements it is taken from.
+        seconds: total time of these runs, one after the other.
+        results: number of results that the estimate is based on.
+        measured: number of short measurements that the estimate is based on.
     """
 
     seconds: float
@@ -37,13 +37,14 @@ class Duration:
 
 
 def expected(cells: Sequence[SweepRun], data: pathlib.Path | None, on_progress: Callable[[str], None]) -> Duration:
-    """The duration of the waiting runs: by the results of runs with the same settings (any seed, any number of steps), else of
-    those that differ in the task only, else by measuring an iteration on the first task with these settings.
+    """Estimate the duration of the waiting runs: from results of runs with the same settings (any seed, any number of steps);
+    otherwise from results that differ only in the task; otherwise by measuring an iteration on the first task with these
+    settings.
 
     Args:
-        cells: of a sweep.
-        data: folder of results.
-        on_progress: called with what is measured.
+        cells: the runs of a sweep.
+        data: folder of results; None: no folder.
+        on_progress: called with the name of each measurement.
     """
     found = find_results([data]) if data is not None and data.exists() else []
     there = {result.key for result in found}
@@ -71,7 +72,7 @@ def expected(cells: Sequence[SweepRun], data: pathlib.Path | None, on_progress: 
 
 
 def measure(config: TrainConfig) -> float:
-    """Seconds per environment step of an iteration that acts and learns, with less of both than the training has."""
+    """Seconds per environment step, measured in a shorter iteration of acting and learning than the training has."""
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads or threads)
     if config.ppo is not None:
@@ -85,7 +86,7 @@ def measure(config: TrainConfig) -> float:
     env = make_environment(config, config.algorithm.num_envs, 0)
     agent = make_agent(config, env)
     try:
-        while not _learns(agent):  # nothing to learn from before an episode has ended
+        while not _learns(agent):  # with a replay, learning begins when the first episode has ended
             pass
         before, begin = agent.step, time.perf_counter()
         _learns(agent)
@@ -96,7 +97,7 @@ def measure(config: TrainConfig) -> float:
 
 
 def _learns(agent: Agent) -> bool:
-    """One iteration. That its loss may not be finite is for the run to tell: it takes as long."""
+    """Make one iteration, and return whether it learned. A loss that is not finite is ignored, since it takes as long."""
     try:
         return bool({"policy_loss", "actor_loss", "q_loss"} & agent.iterate().keys())
     except FloatingPointError:
@@ -104,7 +105,7 @@ def _learns(agent: Agent) -> bool:
 
 
 def _keys(config: dict[str, Any]) -> list[str]:
-    """What decides how long a step takes: with its task, and without."""
+    """Two keys of the settings that determine how long a step takes: with the task, and without it."""
     fields = {name: value for name, value in json.loads(config_key(config)).items() if name not in ("seed", "steps")}
     without = {name: value for name, value in fields.items() if name not in _OF_TASKS}
     return [json.dumps(fields), json.dumps(without)]

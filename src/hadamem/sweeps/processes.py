@@ -1,10 +1,10 @@
-"""Runs side by side on this machine, each in a process of its own.
+"""Parallel runs on this machine, each in its own process.
 
     python -m hadamem.sweeps.processes CONFIG FOLDER
 
-trains one run, CONFIG being its configuration as JSON. The process holds a lock while it trains, so that a second one for the
-same folder waits, and then finds it complete. It ends, with a checkpoint, when its standard input does: whether it was closed
-or whoever held the other end is gone.
+trains one run, where CONFIG is its configuration as JSON. The process holds a lock while it trains, so that a second process
+for the same folder waits, and then finds the run complete. The process ends, with a checkpoint, when its standard input is
+closed, either by the sweep or because the sweep has ended.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def run_here(cells: Iterable[SweepRun], jobs: int, finished: Callable[[SweepRun]
     """Train every waiting run, `jobs` at a time.
 
     Args:
-        cells: the runs; the next one is asked for when there is room for it.
-        jobs: processes side by side.
-        finished: told of every run whose process has ended.
-        look: called again and again meanwhile.
+        cells: the runs; the next run is taken from here when a process is free.
+        jobs: number of processes in parallel.
+        finished: called with every run whose process has ended.
+        look: called repeatedly while the runs are trained.
 
     Raises:
-        KeyboardInterrupt: the user stopped it; every run has written its checkpoint.
+        KeyboardInterrupt: the user stopped the runs; every run has written its checkpoint.
     """
     waiting, running = (cell for cell in cells if cell.state == "waiting"), dict[SweepRun, subprocess.Popen[bytes]]()
     try:
@@ -57,19 +57,19 @@ def run_here(cells: Iterable[SweepRun], jobs: int, finished: Callable[[SweepRun]
                 _ask_to_stop(process)
             time.sleep(0.2)
     except KeyboardInterrupt:
-        _log.warning("stopping every run after its iteration, with a checkpoint; once more: at once")
+        _log.warning("stopping every run after its iteration, with a checkpoint; press Ctrl-C again to stop at once")
         raise
-    finally:  # of a display that failed, too
+    finally:  # also if `look` or `finished` has raised an exception
         stop(running.values())
 
 
 def start(cell: SweepRun, folder: str | None = None) -> subprocess.Popen[bytes]:
-    """Begin or go on with a run in a process of its own, in the folder where modules of tasks are (none: the current one)."""
+    """Start or continue a run in its own process, whose working folder may hold modules of tasks (None: the current folder)."""
     cell.state = "running"
     cell.log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", __name__, json.dumps(asdict(cell.config)), str(cell.path)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(cell.config.threads or processors())}
-    with cell.log.open("ab") as log:  # in a session of its own: Ctrl-C is for the sweep, which ends it by closing stdin
+    with cell.log.open("ab") as log:  # in a separate session, so that Ctrl-C only reaches the sweep, which then closes stdin
         return subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -82,7 +82,7 @@ def start(cell: SweepRun, folder: str | None = None) -> subprocess.Popen[bytes]:
 
 
 def ended(cell: SweepRun, process: subprocess.Popen[bytes]) -> None:
-    """Wait for the process of a run; if something killed it, which it could not tell itself, its log does."""
+    """Wait for the process of a run; if it was killed by a signal, write that to its log, since it could not do so itself."""
     process.wait()  # not communicate(), which closes its standard input first: that would stop it
     _ask_to_stop(process)
     if process.returncode < 0:
@@ -92,7 +92,7 @@ def ended(cell: SweepRun, process: subprocess.Popen[bytes]) -> None:
 
 
 def stop(processes: Collection[subprocess.Popen[bytes]]) -> None:
-    """Let processes of runs write their checkpoints and end; a Ctrl-C meanwhile ends them at once."""
+    """Ask processes of runs to write their checkpoints and end, and wait; a Ctrl-C during the wait ends them at once."""
     for process in processes:
         _ask_to_stop(process)
     try:
@@ -109,7 +109,7 @@ def _ask_to_stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    """Train a run in this process, see above."""
+    """Train a run in this process, see the docstring of the module."""
     sys.path.append("")  # modules of tasks are in the current folder; installed packages come first
     config, path = config_from_dict(json.loads(sys.argv[1])), pathlib.Path(sys.argv[2])
     threading.Thread(target=_stop_at_end_of_input, daemon=True).start()

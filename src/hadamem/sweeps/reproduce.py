@@ -1,4 +1,4 @@
-"""The experiments of the paper (Le et al. 2025, arXiv:2410.10132), which are the files in reproductions/."""
+"""The experiments of the SHM paper (Le et al. 2025, arXiv:2410.10132), defined by the files in reproductions/."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Reproduction:
     """An experiment with a budget.
 
     Attributes:
-        about: what it is, in a line.
-        notes: where it is not what was published, and why.
-        cells: its runs.
-        columns: the name of every memory, as it is written in the cells.
+        about: description of the experiment, in one line.
+        notes: differences from the published experiment, with reasons.
+        cells: the runs of the experiment.
+        columns: title of the column of every memory, by the memory's text in `cells`.
     """
 
     about: str
@@ -35,7 +35,7 @@ class Reproduction:
 
 
 def read_reproduction(name: str, budget: Budget, out: pathlib.Path, threads: int) -> Reproduction:
-    """An experiment by name; its run folders are out/NAME-BUDGET/TASK/MEMORY-sSEED."""
+    """Read an experiment by its name; its run folders are out/NAME-BUDGET/TASK/MEMORY-sSEED."""
     content = tomllib.loads((FOLDER / f"{name}.toml").read_text())
     cells, columns = list[SweepRun](), dict[str, str]()
     for part in content[budget]:
@@ -48,7 +48,7 @@ def read_reproduction(name: str, budget: Budget, out: pathlib.Path, threads: int
 
 def rows(reproduction: Reproduction) -> list[dict[str, str]]:
     """A row for each task, a column for each memory: mean return over the last 5 % of the steps, ± its standard deviation over
-    seeds, success where the task knows it, and how many runs failed. Runs that are yet to be made are not in it."""
+    seeds, the success rate if the task reports it, and the number of failed runs. Runs that are not complete are left out."""
     table: dict[str, dict[str, str]] = {}
     for cell in reproduction.cells:
         head = {"task": cell.task, "steps": f"{cell.config.steps:,}"}
@@ -64,7 +64,7 @@ def rows(reproduction: Reproduction) -> list[dict[str, str]]:
 
 
 def page_of(name: str, budget: Budget, reproduction: Reproduction) -> str:
-    """The table as Markdown, with its command."""
+    """The table of an experiment as a Markdown page, with the command that makes it."""
     command = f"hadamem reproduce {name} --budget {budget}"
     table = rows(reproduction)
     return page(f"{name}, {budget}", reproduction.about, command, table, reproduction.cells, reproduction.notes)

@@ -1,4 +1,4 @@
-"""What experiments do with run folders."""
+"""Operations on run folders that experiments share: check, train and evaluate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..run import read_config
 
 
 def check_run(config: TrainConfig, path: pathlib.Path) -> None:
-    """Raise a ValueError if the folder holds a run that learns something else."""
+    """Raise a ValueError if the folder holds a run with other settings that affect learning."""
     if (path / "config.json").exists() and config_key(saved := read_config(path)) != config_key(given := asdict(config)):
         saved, given = (json.loads(config_key(fields)) for fields in (saved, given))
         other = ", ".join(name for name in sorted(saved.keys() | given.keys()) if given.get(name) != saved.get(name))
@@ -26,15 +26,15 @@ def check_run(config: TrainConfig, path: pathlib.Path) -> None:
 def train_once(
     config: TrainConfig, path: pathlib.Path, progress: Callable[[str, int, int], Progress] = Progress
 ) -> Result | None:
-    """Train into the folder `path`; a run that is there already is continued, or left as it is if complete.
+    """Train a run in the folder `path`; an existing run is continued, or left unchanged if it is complete.
 
     Args:
-        config: what to train.
+        config: configuration of the run.
         path: folder of the run.
         progress: see `train`.
 
     Returns:
-        What came of it, with its latest metrics as scores; None if the user stopped the training.
+        The result of the run, with its latest metrics as scores; None if the user stopped the training.
 
     Raises:
         ValueError: the folder holds a run with other settings.
@@ -46,6 +46,6 @@ def train_once(
 
 
 def evaluate_run(path: pathlib.Path, episodes: int) -> Evaluation:
-    """Greedy play of a finished run in fresh episodes, see `agents.evaluation`."""
+    """Evaluate the policy of a finished run by greedy play in fresh episodes, see `agents.evaluation`."""
     policy, config = load_policy(path)
     return evaluate_task(config, policy, seed_for(config.seed, "evaluation"), episodes)

@@ -1,4 +1,4 @@
-"""The main job of `make train`: agents that remember beside one that cannot, on a task that needs memory."""
+"""The experiment of `make train`: agents with and without a memory on a task that requires one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..report.curves import draw_curves
 from ..run import write_whole
 from .runs import evaluate_run, train_once
 
-#: Cards are dealt one by one, and at each the agent must name the suit of the first one: no window of the latest few shows it.
+#: Cards are dealt one by one, and at each card the agent must name the suit of the first card, which recent cards do not show.
 TASK = "popgym-RepeatFirstEasy-v0"
 MEMORIES = {"shm": "Stable Hadamard Memory", "gru": "GRU", "mlp": "no memory (mlp)"}
 
@@ -37,8 +37,8 @@ class Row:
 def showcase(
     out: pathlib.Path, steps: int, episodes: int, seed: int, progress: Callable[[str, int, int], Progress] = Progress
 ) -> list[Row] | None:
-    """Train each memory for `steps`, evaluate it on `episodes` fresh episodes beside a random policy, write results.json and
-    curves.png. Runs that are already there are continued, or left as they are if complete. `progress`: see `train`.
+    """Train each memory for `steps`, evaluate it and a random policy on `episodes` fresh episodes, and write results.json and
+    curves.png. Existing runs are continued, or left unchanged if complete. `progress`: see `train`.
 
     Returns:
         A row for each memory and one for random play; None if the user stopped the training.

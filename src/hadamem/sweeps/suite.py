@@ -1,4 +1,4 @@
-"""Suites: tasks with their steps, and the memories to compare on them. Those of hadamem are the files in suites/."""
+"""Suites: tasks with their steps, and the memories to compare on them. The suites of hadamem are the files in suites/."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Suite:
     """Tasks to train on.
 
     Attributes:
-        about: what they are, in a line.
-        memories: to compare where no others are asked for, each "NAME[:SIZE] option=value ...".
-        steps: environment steps of each task, "ID option=value ...".
+        about: description of the tasks, in one line.
+        memories: default memories to compare, each as "NAME[:SIZE] option=value ...".
+        steps: environment steps to train for, by task as "ID option=value ...".
     """
 
     about: str
@@ -27,10 +27,10 @@ class Suite:
 
 
 def read_suite(name: str) -> Suite:
-    """A suite by its name or its file.
+    """Read a suite, given by its name or its file.
 
     Raises:
-        ValueError: there is neither, or the file is no suite.
+        ValueError: there is no such suite or file, or the file is not a suite.
     """
     file = FOLDER / f"{name}.toml" if name in NAMES else pathlib.Path(name)
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""A grid of tasks, memories and seeds: which runs it takes, which of them are there already, and what came out."""
+"""Sweeps, which are grids of tasks, memories and seeds: their runs, the runs that exist already, and summaries of results."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class SweepRun:
     """A run of a sweep.
 
     Attributes:
-        task, memory: as they were written.
-        config: what to train.
+        task, memory: the texts of the task and the memory, as the user wrote them.
+        config: configuration of the run.
         path: folder of the run.
-        state: "kept" if it was complete before the sweep began.
-        result: so far; None if nothing is known yet. Curves only if it is complete.
-        problem: why it failed, in a line.
-        stop_requested: whether its process shall end after the current iteration, with a checkpoint.
+        state: state of the run; "kept" if it was complete before the sweep began.
+        result: the result so far; None if nothing is known yet. It has curves only if the run is complete.
+        problem: reason for which the run failed, in one line.
+        stop_requested: whether the run's process shall end after the current iteration, with a checkpoint.
     """
 
     task: str
@@ -45,16 +45,16 @@ class SweepRun:
 
     @property
     def seed(self) -> int:
-        """Of everything random."""
+        """Seed of all random generators of the run."""
         return self.config.seed
 
     @property
     def log(self) -> pathlib.Path:
-        """The file of what its process says."""
+        """The file with the output of the run's process."""
         return self.path.with_name(f"{self.path.name}.log")
 
     def peek(self) -> None:
-        """Read how far it has come."""
+        """Read how far the run has come, and set `result`."""
         if (self.path / "config.json").exists():
             self.result = peek_result(self.path)
 
@@ -68,23 +68,23 @@ def make_cells(
     threads: int,
     steps: Mapping[str, int] | None = None,
 ) -> list[SweepRun]:
-    """The runs of a grid, the first seed of everything first.
+    """The runs of a grid, sorted by seed.
 
     Args:
-        tasks: each "ID option=value ...".
-        memories: each "NAME[:SIZE] option=value ...".
-        seeds: of each of them.
-        words: further options of `hadamem train`, for all of them.
+        tasks: tasks, each as "ID option=value ...".
+        memories: memories, each as "NAME[:SIZE] option=value ...".
+        seeds: seeds of each combination of task and memory.
+        words: further options of `hadamem train`, for all runs.
         out: folder of the run folders out/TASK/MEMORY-sSEED.
-        threads: of each run, unless the words say it.
-        steps: of each task, unless the words say them. None: those of the preset.
+        threads: number of threads of each run, unless `words` sets it.
+        steps: environment steps by task, unless `words` sets them. None: the steps of the preset.
 
     Raises:
-        ValueError: there is none, two of them would be the same, or a word is not for all of them.
+        ValueError: there are no tasks or memories, two runs would be the same, or an option cannot be given to all runs.
     """
     for word in words:
         if (name := word.partition("=")[0].replace("_", "-")) in _OF_CELLS:
-            raise ValueError(f"{name} cannot be given to all runs; --tasks, --memories, --first-seed and --seeds say it")
+            raise ValueError(f"{name} cannot be given to all runs; it is set by --tasks, --memories, --first-seed and --seeds")
     for name, texts in (("tasks", tasks), ("memories", memories)):
         if not texts:
             raise ValueError(f"{name} is empty; give at least one, see `hadamem list {name}`")
@@ -92,7 +92,7 @@ def make_cells(
     for task, memory in itertools.product(tasks, memories):
         arguments = [*task_words(task), *memory_words(memory)]
         arguments += [] if steps is None else ["--steps", str(steps[task])]
-        arguments += words  # of an option that is given twice, the last counts
+        arguments += words  # if an option occurs twice, the last one counts
         config = read_train(arguments, prog="hadamem sweep").config
         path = out / file_name(task) / file_name(memory)
         for seed in seeds:
@@ -109,8 +109,8 @@ def make_cells(
 
 
 def keep_what_is_there(cells: Sequence[SweepRun], known: pathlib.Path | None, data: pathlib.Path | None = None) -> None:
-    """Mark the runs that are complete in their folder, or whose result is in or under the folder `known`; the results of the
-    former are kept in the folder `data`, too.
+    """Mark the runs that are complete in their own folder, or whose result is in or below the folder `known`. The results of
+    runs that are complete in their own folder are also written to the folder `data`.
 
     Raises:
         ValueError: a folder holds a run with other settings.
@@ -129,14 +129,14 @@ def keep_what_is_there(cells: Sequence[SweepRun], known: pathlib.Path | None, da
 
 
 def finish(cell: SweepRun, data: pathlib.Path | None) -> None:
-    """Take the result of a run whose process has ended; keep it in the folder `data`, too, if it is complete."""
+    """Read the result of a run whose process has ended; if the run is complete, also write the result to the folder `data`."""
     if not (cell.path / "result.json").exists():
         said = cell.log.read_text(errors="replace").split("\n") if cell.log.exists() else []
         cell.state, cell.problem = "failed", next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
         return
     cell.state, cell.result = "done", read_result(cell.path)
     if data is not None:
-        key = hashlib.sha256(cell.result.key.encode()).hexdigest()[:8]  # results of other settings keep their files
+        key = hashlib.sha256(cell.result.key.encode()).hexdigest()[:8]  # so that results of other settings are not overwritten
         write_result(cell.result, data / cell.path.parent.name / f"{cell.path.name}-{key}{ENDING}")
 
 
@@ -145,12 +145,12 @@ class Summary:
     """The complete runs of a memory on a task.
 
     Attributes:
-        task, memory: of the runs.
-        runs: how many.
-        return_: mean over seeds.
+        task, memory: task and memory of the runs.
+        runs: number of runs.
+        return_: mean return over seeds.
         deviation: standard deviation over seeds; None for one run.
-        success: mean over seeds; None where the task does not tell success.
-        steps, hours: of all runs together.
+        success: mean success over seeds; None if the task does not report it.
+        steps, hours: totals over the runs.
     """
 
     task: str
@@ -163,7 +163,7 @@ class Summary:
     hours: float
 
     def score(self) -> str:
-        """In a few characters: mean, deviation, success."""
+        """Mean, deviation and success in a few characters."""
         text = "-" if self.return_ is None else f"{self.return_:.3f}"
         text += "" if self.deviation is None else f" ± {self.deviation:.3f}"
         return text if self.success is None else f"{text}, {self.success:.1%}"
@@ -203,7 +203,7 @@ def crossed(cells: Sequence[SweepRun]) -> list[dict[str, str]]:
 def page(
     heading: str, about: str, command: str, table: list[dict[str, str]], cells: Sequence[SweepRun], notes: Sequence[str] = ()
 ) -> str:
-    """A table of runs as Markdown, with its command and what its numbers are."""
+    """A table of runs as a Markdown page, with the command that makes it and an explanation of its numbers."""
     done = sum(cell.state in ("done", "kept") for cell in cells)
     parts = [
         f"# {heading}",

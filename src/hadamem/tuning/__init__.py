@@ -1,1 +1,1 @@
-"""`hadamem tune`: the search for a recipe on one task."""
+"""The command `hadamem tune`, which searches for a good recipe on one task."""

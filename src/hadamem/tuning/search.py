@@ -1,13 +1,14 @@
 """The search behind `hadamem tune`: trials, the confirmation of the best, and the choice.
 
-A trial trains one configuration with one seed, in a process and a run folder of its own; its score is the mean return of
-greedy play at the end, on the same episodes for every trial. Greedy play is what a trained agent is used for, and it does not
-depend on how much a trial explores, as the returns of the training do; these, which cost nothing, only decide which trials are
-stopped early. The best of many scores with one seed is good luck in part. So the last fifth of the time trains the best
-configurations and the default with fresh seeds, and the mean over these, which took no part in the search, decides.
+A trial trains one configuration with one seed, in its own process and run folder. Its score is the mean return of greedy play
+at the end, on the same episodes for every trial. Greedy play is how a trained agent is used, and unlike the returns of the
+training, it does not depend on how much a trial explores. The returns of the training, which need no extra time, only decide
+which trials are stopped early. The best of many scores with one seed is partly good luck. So the last fifth of the time is used
+to train the best configurations and the default with fresh seeds, which took no part in the search, and the mean over these
+seeds decides.
 
-The study is an SQLite file, written by one process only. A trial that was interrupted is still "running" there, and goes on
-from the checkpoint in its folder when the same command is given again.
+The study is an SQLite file, written by one process only. A trial that was interrupted still has the state "running" there, and
+is continued from the checkpoint in its folder when the same command is given again.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from ..sweeps.processes import run_here
 from ..sweeps.sweep import SweepRun, finish, keep_what_is_there
 from .space import Space
 
-CONFIRMATION = 0.2  # of the time
-_CANDIDATES = 5  # for the confirmation, beside the default
+CONFIRMATION = 0.2  # fraction of the time
+_CANDIDATES = 5  # largest number of candidates for the confirmation, besides the default
 _LOOK_SECONDS = 1.0
-_RUNGS = 10  # how often the return of a trial is compared with the others' over its steps
+_RUNGS = 10  # parts of a trial's steps, after each of which its return is compared with those of other trials
 
 
 class _OutOfTimeError(Exception):
-    """The runs in progress are to be stopped."""
+    """The time is over, and the runs in progress have to be stopped."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class Candidate:
     """A configuration of the confirmation.
 
     Attributes:
-        trial: in which it was found.
-        config: of that trial.
+        trial: number of the trial in which it was found.
+        config: configuration of that trial.
         default: whether it is the default of a memory.
-        score: of the trial.
+        score: score of that trial.
         fresh: scores with the fresh seeds that all candidates were trained with.
     """
 
@@ -59,13 +60,13 @@ class Candidate:
 
     @property
     def value(self) -> float:
-        """By which candidates are compared: the mean over the fresh seeds; where the time was too short, the trial's score."""
+        """The value by which candidates are compared: the mean over the fresh seeds, or the trial's score if there are none."""
         return statistics.fmean(self.fresh) if self.fresh else self.score
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of a search.
+    """The result of a search.
 
     Attributes:
         candidates: the best one first.
@@ -75,36 +76,36 @@ class Outcome:
 
     @property
     def best(self) -> Candidate:
-        """The one to take."""
+        """The best candidate."""
         return self.candidates[0]
 
     @property
     def default(self) -> Candidate | None:
-        """The best of the defaults; None if its training failed with a fresh seed."""
+        """The best default among the candidates; None if its training failed with a fresh seed."""
         return next((candidate for candidate in self.candidates if candidate.default), None)
 
 
 def open_study(folder: pathlib.Path) -> optuna.Study:
-    """The study in a folder; a new one if there is none."""
+    """Open the study in a folder, or create it if there is none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
-    # a third of its steps a trial is safe; then it must not be under the median of the others at the same step
+    # a trial is not stopped in the first third of its steps; later, it must not be below the median of others at the same step
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3, n_min_trials=3)
     storage = f"sqlite:///{folder.absolute() / 'study.db'}"
     return optuna.create_study(storage=storage, study_name="tune", direction="maximize", pruner=pruner, load_if_exists=True)
 
 
 class Search:
-    """A study in progress. `run` searches, `confirm` chooses; both keep to the time.
+    """A study in progress. `run` searches, and `confirm` chooses the best candidate; both respect the time limit.
 
     Args:
-        study: from `open_study`.
-        space: the configurations.
-        folder: of the study, and of the run folders trials/NUMBER-sSEED.
-        seconds: for search and confirmation together, over all sittings.
-        jobs: trainings side by side.
-        trials: how many at most; None: as many as the time allows.
-        fresh_seeds: of the confirmation.
+        study: the study, from `open_study`.
+        space: the space of configurations.
+        folder: folder of the study, and of the run folders trials/NUMBER-sSEED.
+        seconds: time for search and confirmation together, over all calls of the command.
+        jobs: number of trainings in parallel.
+        trials: largest number of trials; None: as many as the time allows.
+        fresh_seeds: number of seeds of the confirmation.
 
     Raises:
         ValueError: the folder holds a study with other settings.
@@ -132,7 +133,7 @@ class Search:
             said = ", ".join(f"{name} {saved.get(name)!r}" for name in other)
             raise ValueError(f"{folder} holds a study with other settings ({said}); give --out a new folder, or delete it")
         study.set_user_attr("settings", settings)
-        study.sampler = optuna.samplers.TPESampler(seed=space.seed + len(study.trials))  # a later sitting draws others
+        study.sampler = optuna.samplers.TPESampler(seed=space.seed + len(study.trials))  # a continued search draws others
         self._spent, self._begin, self._looked = study.user_attrs.get("seconds", 0.0), time.monotonic(), 0.0
         for trial in study.get_trials(states=[TrialState.RUNNING]):
             if "config" not in trial.user_attrs:  # killed before its training began
@@ -144,21 +145,21 @@ class Search:
 
     @property
     def seconds(self) -> float:
-        """Spent so far, in all sittings."""
+        """Time spent so far, over all calls of the command."""
         return self._spent + time.monotonic() - self._begin
 
     @property
     def seconds_left(self) -> float:
-        """Of the search and its confirmation."""
+        """Time left for the search and the confirmation together."""
         return max(self.total_seconds - self.seconds, 0.0)
 
     def trials(self) -> list[FrozenTrial]:
-        """All that have begun; not to be changed."""
+        """All trials that have begun; they must not be changed."""
         began = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
         return self.study.get_trials(deepcopy=False, states=began)
 
     def default(self, trial: FrozenTrial | optuna.Trial) -> TrainConfig:
-        """The default with the memory of a trial."""
+        """The default configuration of a trial's memory."""
         return self.space.defaults[trial.params["memory"]]
 
     def complete(self) -> list[FrozenTrial]:
@@ -171,11 +172,11 @@ class Search:
 
         Args:
             on_end: called with each trial that has ended.
-            on_look: called again and again meanwhile.
+            on_look: called repeatedly while the trials run.
 
         Raises:
             ValueError: a training with the defaults failed.
-            KeyboardInterrupt: the user stopped it; the trials in progress have written their checkpoints.
+            KeyboardInterrupt: the user stopped the search; the trials in progress have written their checkpoints.
         """
         deadline = self.total_seconds - self.confirmation_seconds
 
@@ -190,7 +191,7 @@ class Search:
             run_here(self._trial_cells(deadline), self.jobs, ended, look)
         except _OutOfTimeError:
             for cell in [cell for cell in self.running if (cell.path / "result.json").exists()]:
-                ended(cell)  # just in time
+                ended(cell)  # it was completed before it could be stopped
         finally:
             self._save_seconds()
 
@@ -198,16 +199,16 @@ class Search:
         """Train the best configurations and the default with fresh seeds, as far as the time allows, and choose.
 
         Args:
-            on_look: called again and again meanwhile, with the runs.
+            on_look: called repeatedly with the runs, while they are trained.
 
         Raises:
             ValueError: no default has a score.
-            KeyboardInterrupt: the user stopped it; the runs in progress have written their checkpoints.
+            KeyboardInterrupt: the user stopped the search; the runs in progress have written their checkpoints.
         """
         candidates = self._candidates()
         runs = {
             (candidate.trial, seed): self._cell(candidate.trial, replace(candidate.config, seed=seed))
-            for seed in self.fresh_seeds  # the first seed of all candidates before the second one of any
+            for seed in self.fresh_seeds  # all candidates with the first seed come before any with the second seed
             for candidate in candidates
         }
         keep_what_is_there(list(runs.values()), None)
@@ -223,7 +224,7 @@ class Search:
             pass
         finally:
             self._save_seconds()
-        # with a fresh seed the training of a configuration may fail: it is out
+        # a configuration whose training fails with a fresh seed is no longer a candidate
         failed = {number for (number, _), cell in runs.items() if cell.state == "failed"}
         sound = [candidate for candidate in candidates if candidate.trial not in failed] or candidates
         seeds = [
@@ -235,7 +236,7 @@ class Search:
         return Outcome(sorted(scored, key=lambda candidate: candidate.value, reverse=True))
 
     def _trial_cells(self, deadline: float) -> Iterator[SweepRun]:
-        """The trials to train, each when it is asked for: first those that were interrupted."""
+        """Generate the runs of the trials to train: first the interrupted trials, then new ones."""
         for frozen in self.study.get_trials(states=[TrialState.RUNNING]):
             if self.seconds < deadline:
                 trial = optuna.Trial(self.study, frozen._trial_id)
@@ -243,7 +244,7 @@ class Search:
         while self.seconds < deadline and (self.limit is None or len(self.trials()) < self.limit):
             trial = self.study.ask()
             config = self.space.suggest(trial)
-            if memory := trial.user_attrs.get("default"):  # its parameters are rounded
+            if memory := trial.user_attrs.get("default"):  # exactly, since the trial's parameters are rounded
                 config = self.space.defaults[memory]
             trial.set_user_attr("config", json.dumps(asdict(config)))
             yield self._begin_trial(trial, config)
@@ -258,7 +259,7 @@ class Search:
         return SweepRun(self.space.task, config.memory, config, path)
 
     def _look(self, deadline: float) -> None:
-        """Report the returns of the trials in progress, stop those that are under the median, and all when the time is up."""
+        """Report the returns of the trials in progress, stop those that are below the median, and all when the time is over."""
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -271,7 +272,7 @@ class Search:
             raise _OutOfTimeError
 
     def _report(self, cell: SweepRun, trial: optuna.Trial) -> bool:
-        """Report the returns since the last time, and say whether the trial should stop. The defaults never do."""
+        """Report the returns since the last call, and return whether the trial should stop; trials of defaults never should."""
         lines = [line for line in read_metrics(cell.path) if "return" in line]
         reached = {int(_RUNGS * line["step"] / cell.config.steps): line["return"] for line in reversed(lines)}
         there = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
@@ -281,12 +282,12 @@ class Search:
         return bool(new) and "default" not in trial.user_attrs and trial.should_prune()
 
     def _tell(self, cell: SweepRun) -> FrozenTrial:
-        """The end of a trial."""
+        """Report the result of a trial that has ended to the study."""
         trial = self.running.pop(cell)
         finish(cell, None)
         if cell.state == "done":
             assert cell.result is not None
-            here = time.monotonic() - self._began[cell]  # with the start of the process; of one that went on, the rest only
+            here = time.monotonic() - self._began[cell]  # with the process start; of a continued trial, only the rest
             trial.set_user_attr("seconds", max(here, cell.result.seconds))
             return self.study.tell(trial, _score(cell))
         if not cell.stop_requested:
@@ -294,10 +295,10 @@ class Search:
                 self.study.tell(trial, state=TrialState.FAIL)
                 raise ValueError(f"the training with the defaults failed: {cell.problem} (in {cell.log})")
             trial.set_user_attr("problem", cell.problem)
-        return self.study.tell(trial, state=TrialState.PRUNED)  # what cannot be trained is as bad: its like are avoided
+        return self.study.tell(trial, state=TrialState.PRUNED)  # also for failed trials, so that similar ones are avoided
 
     def _candidates(self) -> list[Candidate]:
-        """The best default, then the best of the others: as many as the time is long enough for."""
+        """The best default, then the best other trials, as many as there is time to confirm."""
         complete = self.complete()
         default = next((trial for trial in complete if "default" in trial.user_attrs), None)
         if default is None:
@@ -318,7 +319,7 @@ class Search:
 
 
 def configuration(trial: FrozenTrial) -> TrainConfig:
-    """What a trial trains."""
+    """The configuration that a trial trains."""
     saved: dict[str, Any] = json.loads(trial.user_attrs["config"])
     return config_from_dict(saved)
 

@@ -1,4 +1,4 @@
-"""What `hadamem tune` varies: options of the agent, the memory, its size and its options."""
+"""The search space of `hadamem tune`: options of the agent, the memory, its size and its options."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ..recipes.presets import default_preset
 if TYPE_CHECKING:
     import optuna
 
-#: The smallest and the largest value, sought on a logarithmic scale.
+#: The smallest and the largest value of options that are varied on a logarithmic scale.
 _RATES = {
     "learning_rate": (1e-4, 1e-2),
     "entropy_coefficient": (1e-4, 0.1),
     "temperature": (0.003, 1.0),
     "updates_per_step": (0.02, 0.5),
 }
-#: Factors x that reach back or ahead over 1 / (1 - x) steps: the smallest and the largest number of steps.
+#: Factors x with a horizon of 1 / (1 - x) steps: the smallest and the largest horizon.
 _HORIZONS = {"gamma": (5.0, 1000.0), "gae_lambda": (2.0, 100.0)}
-#: Sizes of the batch: how often the default is halved or doubled at most.
+#: Sizes of the batch: how many times the default may be halved (negative) or doubled.
 _BATCH = {"num_envs": (-2, 2), "num_steps": (-2, 2), "epochs": (-2, 1), "minibatches": (-2, 2), "batch_size": (-1, 2)}
-_MEMORY_SIZE = (-1, 1)  # likewise
-#: Options of a memory that are whole numbers. Those that are true or false, or one of a few names, are all sought.
+_MEMORY_SIZE = (-1, 1)  # the same for the size of the memory
+#: Values of a memory's options that are integers. Options that are booleans, or one of a few names, are all varied.
 _NUMBERS = {"layers": (1, 2), "heads": (1, 2, 4), "convolution": (0, 4)}
-_NOT_SOUGHT = {"calibration"}  # the alternatives are there to be compared with
+_NOT_SOUGHT = {"calibration"}  # not varied: the alternatives only exist for ablations
 
 #: Options that tune itself sets for every run.
 _OF_TUNE = ("--env", "--env-options", "--memory", "--memory-size", "--memory-options", "--steps", "--seed", "--evaluate-every",
@@ -42,15 +42,15 @@ _OF_TUNE = ("--env", "--env-options", "--memory", "--memory-size", "--memory-opt
 
 @dataclass(frozen=True)
 class Space:
-    """The configurations among which is sought.
+    """The space of configurations of a search.
 
     Attributes:
-        task: "ID option=value ...".
-        memories: each "NAME[:SIZE] option=value ..."; a size or an option that is given there is not varied.
-        words: further options of `hadamem train`, none of which is varied.
+        task: the task as "ID option=value ...".
+        memories: memories, each as "NAME[:SIZE] option=value ..."; a size or an option that is given there is not varied.
+        words: further options of `hadamem train`, which are not varied.
         steps: environment steps of a training.
-        episodes: of the greedy evaluation at its end.
-        seed: of the trainings.
+        episodes: number of episodes of the greedy evaluation at the end of a training.
+        seed: seed of the trainings.
     """
 
     task: str
@@ -67,21 +67,21 @@ class Space:
             raise ValueError(f"memories is {', '.join(self.memories)}; each must be there once")
         for word in self.words:
             if (name := word.partition("=")[0].replace("_", "-")) in _OF_TUNE:
-                raise ValueError(f"{name} cannot be given to all trainings; `hadamem tune --help` says what decides it")
+                raise ValueError(f"{name} cannot be given to all trainings; see the options in `hadamem tune --help`")
 
     @property
     def preset(self) -> str:
-        """The preset that gives what is not varied."""
+        """The preset that sets all options that are not varied."""
         train = self._read_train(self.memories[0])
         return default_preset(train.config.agent, train.preset)
 
     @cached_property
     def defaults(self) -> dict[str, TrainConfig]:
-        """For each of the memories, what `hadamem train` has, with a greedy evaluation at the end and one thread."""
+        """For each memory, the defaults of `hadamem train`, with a greedy evaluation at the end and one thread."""
         return {memory: self._default(memory) for memory in self.memories}
 
     def default_parameters(self, memory: str) -> dict[str, Any]:
-        """The parameters of a trial that stands for the default; a value outside its range is moved to the end of it."""
+        """The parameters of the trial for the default; a value outside its range is moved to the end of the range."""
         default = self.defaults[memory]
         parameters: dict[str, Any] = {"memory": memory}
         for name in self._varied(default):
@@ -115,7 +115,7 @@ class Space:
             else:
                 doublings = trial.suggest_int(f"doublings of {name}", *_BATCH[name])
                 values[name] = max(1, round(getattr(algorithm, name) * 2.0**doublings))
-        if "minibatches" in values:  # rows stay whole
+        if "minibatches" in values:  # must divide num_envs, since rows of a rollout stay whole
             values["minibatches"] = _nearest_divisor(values["minibatches"], values.get("num_envs", algorithm.num_envs))
         elif "num_envs" in values and hasattr(algorithm, "minibatches"):
             values["num_envs"] = max(1, round(values["num_envs"] / algorithm.minibatches)) * algorithm.minibatches
@@ -142,7 +142,7 @@ class Space:
         return read_train(words, prog="hadamem tune")
 
     def _varied(self, default: TrainConfig) -> list[str]:
-        """Names of the options of the agent that are sought: not those that the words decide."""
+        """Names of the agent's options that are varied, without those that are given in `words`."""
         decided = {word.partition("=")[0].replace("_", "-") for word in self.words}
         return [name for name in varied_names(default.algorithm) if f"--{name.replace('_', '-')}" not in decided]
 
@@ -153,7 +153,7 @@ def varied_names(agent_config: Any) -> list[str]:
 
 
 def _size(config: TrainConfig) -> int | None:
-    """The size of the memory, be it the memory's own default; None if it has none."""
+    """The size of the memory, or the memory's default size; None if that default is not a fixed number."""
     if config.memory_size is not None:
         return config.memory_size
     default = (
@@ -163,10 +163,10 @@ def _size(config: TrainConfig) -> int | None:
 
 
 def _choices(config: TrainConfig, memory: str) -> dict[str, list[str]]:
-    """For each option of the memory that is sought, the values as texts, the default one first."""
+    """For each varied option of the memory, its values as texts, the default value first."""
     decided = {option.partition("=")[0] for option in memory.split()[1:]}
     usual = parse_options(config.memory, config.memory_options)
-    turned = usual.get("lag_heads", 0) + usual.get("mirror_heads", 0)  # are among the heads of shm
+    turned = usual.get("lag_heads", 0) + usual.get("mirror_heads", 0)  # shm needs at least so many heads
     found = {}
     for name, parameter in memory_options(config.memory).items():
         if name in decided | _NOT_SOUGHT:

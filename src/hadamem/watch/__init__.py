@@ -1,4 +1,4 @@
-"""Looking inside a trained agent: an episode with the memory at every step, as a page or a video."""
+"""Recording an episode of a trained agent, with the memory at every step, and showing it as a page or a video."""
 
 from .recording import HadamardTrace, Recording, record
 from .viewer import write_page

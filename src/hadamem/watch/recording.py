@@ -1,4 +1,7 @@
-"""One episode of a policy, step by step, with what its memory held, wrote and read. T steps, K numbers in an action."""
+"""Records one episode of a policy step by step, with the memory's content, writes and reads.
+
+Letters: T steps, K numbers in an action.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ from ..networks.heads import Categorical
 from ..ops import CALIBRATIONS, HadamardCall, observe_hadamard
 from ..ops.reference import calibration_matrix
 
-#: Numbers of one leaf of the state in a whole episode; beyond, it would make a page too large to open.
+#: Largest amount of numbers of one leaf of the state over a whole episode; with more, a page would be too large to open.
 MOST_NUMBERS = 4_000_000
-_LONGEST_LIST = 32  # numbers of an observation that are told as text
+_LONGEST_LIST = 32  # largest amount of numbers of an observation that are shown as text
 
 
 @dataclass
@@ -37,10 +40,10 @@ class HadamardTrace:
     """A Hadamard memory over an episode: M_t = M_{t-1} * C_t + a_t k_t^T, h_t = M_t q_t, with M_{-1} = 0.
 
     Attributes:
-        calibration: how C comes from the factors, see `hadamem.ops.hadamard_memory`.
-        factors: by name; (T, heads, ...), and without these two what is the same at every step.
-        a, k: what is written where, (T, heads, V) and (T, heads, K).
-        q, h: where is read what, (T, heads, K) and (T, heads, V).
+        calibration: how C is computed from the factors, see `hadamem.ops.hadamard_memory`.
+        factors: the factors of C by name: (T, heads, ...), or without T and heads if a factor is the same at every step.
+        a, k: the written values (T, heads, V) and their keys (T, heads, K).
+        q, h: the queries (T, heads, K) and the values that are read (T, heads, V).
         memory: M after each step, (T, heads, V, K).
     """
 
@@ -54,7 +57,7 @@ class HadamardTrace:
 
     @classmethod
     def of(cls, calls: list[HadamardCall]) -> HadamardTrace:
-        """From the calls of T steps of one row; what is a batch there are heads."""
+        """Make a trace from the calls in T steps of one row; the batch dimension of a call holds the heads of the memory."""
 
         def steps(name: str) -> np.ndarray:
             return np.stack([_numpy(getattr(call, name)[:, 0]) for call in calls])
@@ -79,25 +82,25 @@ class HadamardTrace:
 
 @dataclass
 class Recording:
-    """An episode.
+    """A recorded episode.
 
     Attributes:
-        config: of the run.
-        mode: "greedy" or "sampled".
-        seed: of the episode, as it was given.
-        pictures: T of (height, width, 3) uint8, before each action; none where there are neither frames nor images.
-        rendered: whether these are what the environment draws, or else the observation.
-        texts: T observations as text, "" where they are an image.
+        config: configuration of the run.
+        mode: "greedy" or "sampled" actions.
+        seed: seed of the episode, as given to `record`.
+        pictures: T pictures (height, width, 3) uint8, before each action; empty if there are neither frames nor images.
+        rendered: whether the pictures are frames that the environment rendered; otherwise they are observations.
+        texts: T observations as text; "" for an observation that is an image only.
         actions: (T, K), as the environment got them.
-        first_action: the lowest number of an action, where there is one choice.
-        probabilities: (T, A) of the actions from the first on, where there is one choice of A.
+        first_action: the lowest number of an action, if an action is a single choice.
+        probabilities: (T, A) probabilities of the actions, if an action is a single choice among A.
         rewards: (T,).
-        values: (T,), what a critic expected of the rest; None without one.
-        hadamard: the Hadamard memories, from the input on.
-        states: every other leaf of the memory's state after each step, by name, (T, ...).
+        values: (T,), the critic's values; None if the policy has no critic.
+        hadamard: traces of the Hadamard memories, in the order of their layers.
+        states: all other leaves of the memory's state after each step, by name, (T, ...).
         inner_starts: steps at which an inner episode begins, if there are several.
-        episode: how it ended; None if it was cut at the given number of steps.
-        notes: what is missing here, and why.
+        episode: the finished episode; None if the recording stopped before its end.
+        notes: what is missing in the recording, and why.
     """
 
     config: TrainConfig
@@ -130,12 +133,12 @@ def record(
     """Play one episode.
 
     Args:
-        policy: who plays.
-        config: of its run; the environment is that of its evaluations.
-        seed: of everything random; the environment is the first of an evaluation with this seed.
-        steps: how many at most, at least 1.
-        greedy: the most likely action instead of a random one.
-        progress: called with the number of steps made.
+        policy: the policy that plays.
+        config: configuration of its run; the environment has the options of evaluations.
+        seed: seed of all random generators; the environment is the first one of an evaluation with this seed.
+        steps: largest number of steps, at least 1.
+        greedy: take the most likely action instead of a random one.
+        progress: called with the number of steps made so far.
     """
     check_number("steps", steps, at_least=1)
     made = Recording(config, "greedy" if greedy else "sampled", seed)
@@ -148,7 +151,7 @@ def record(
     calls: list[HadamardCall] = []
     trace: dict[str, list[Any]] = {name: [] for name in ("action", "parameters", "reward", "value", "calls", "state", "obs")}
     try:
-        tasks = None if env.num_tasks is None else range(1)  # the first that an evaluation plays
+        tasks = None if env.num_tasks is None else range(1)  # the first task of an evaluation
         player = Player(policy, env, tasks)
         while len(trace["reward"]) < steps and made.episode is None:
             trace["obs"].append(player.obs[0].cpu().numpy())
@@ -178,18 +181,18 @@ def record(
     made.states = _states(trace["state"], made)
     if made.episode is None:
         made.notes.append(f"only the first {steps} steps of the episode; --steps gives more")
-    elif len(made.episode.inner_returns) > 1:  # both tasks and RepeatTrials raise a flag, last of the observation
+    elif len(made.episode.inner_returns) > 1:  # PointRobot and RepeatTrials mark it by the last entry of the observation
         flag = env.layout.part("obs").size - 1
         made.inner_starts = [t for t, row in enumerate(trace["obs"]) if t and row[flag] == 1]
     return made
 
 
 def _drawing_environment(config: TrainConfig, seed: int, made: Recording) -> VectorEnvironment:
-    """The task once, drawing itself if it can."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory, and need not look for a screen
+    """Make one environment of the task, which renders frames if it can."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory, and does not look for a screen
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Gymnasium warns of a render_mode that is not there
+            warnings.simplefilter("ignore")  # Gymnasium warns if an environment lacks the render_mode
             env = make_environment(config, 1, seed, render_mode="rgb_array")
         try:
             env.reset()
@@ -197,25 +200,25 @@ def _drawing_environment(config: TrainConfig, seed: int, made: Recording) -> Vec
             made.rendered = _frame(env) is not None
         finally:
             _close(env)
-        if made.rendered:  # made anew: what was drawn for trying must not count
+        if made.rendered:  # a new environment, since the trial above has used random numbers
             return make_environment(config, 1, seed, render_mode="rgb_array")
     except _NO_FRAMES:
-        pass  # it has no such render_mode
-    except Exception as error:  # no screen, no graphics library, and whatever else may be wrong with drawing
+        pass  # the environment has no such render_mode
+    except Exception as error:  # no screen, no graphics library, or any other problem with rendering
         made.notes.append(f"frames are not drawn: {error}")
     return make_environment(config, 1, seed)
 
 
 def _draw_without_screen() -> None:
-    """Let MuJoCo draw by EGL where there is no screen: left alone, it takes GLFW, which fails only when it draws.
+    """Let MuJoCo render with EGL if there is no screen; by default it uses GLFW, which then fails when it renders.
 
-    Only once it is imported: without EGL, importing it would fail for that choice.
+    This is only set after MuJoCo was imported, since with this setting, but without EGL, importing MuJoCo would fail.
     """
     if sys.platform == "linux" and "mujoco" in sys.modules and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         os.environ.setdefault("MUJOCO_GL", "egl")
 
 
-# What an environment without frames says: no such option, or no such method.
+# Exceptions of environments that cannot render frames: there is no such option, or no such method.
 _NO_FRAMES = (ValueError, TypeError, NotImplementedError, AttributeError, gymnasium.error.UnsupportedMode)
 
 
@@ -226,7 +229,7 @@ def _frame(env: VectorEnvironment) -> np.ndarray | None:
 
 
 def _next_frame(env: VectorEnvironment, made: Recording) -> np.ndarray:
-    """The frame of this step, or the latest one where it cannot be drawn."""
+    """The frame of this step, or the latest frame if this one cannot be rendered."""
     note = "where a frame was not drawn, the one before it is shown"
     try:
         frame = _frame(env)
@@ -240,7 +243,7 @@ def _next_frame(env: VectorEnvironment, made: Recording) -> np.ndarray:
 
 
 def _close(env: VectorEnvironment) -> None:
-    """Close an environment that may be unable to."""
+    """Close an environment, ignoring errors."""
     with suppress(Exception):
         env.close()
 
@@ -256,20 +259,20 @@ def _see(env: VectorEnvironment, row: np.ndarray, made: Recording) -> None:
         text = "not given to the agent"
     elif layout.images:
         text = "\n".join(f"{leaf.name}: {_words(row[leaf.columns])}" for leaf in layout.vectors)
-    else:  # the columns are those of Gymnasium's own flattening
+    else:  # the columns are in the order of Gymnasium's own flattening
         text = _words(spaces.unflatten(env.observation_space, row[: layout.size]))
     made.texts.append(text)
 
 
 def _picture(image: np.ndarray) -> np.ndarray:
-    """(C, H, W) in 0..1 to (H, W, 3) uint8; channels that are no colours stand side by side, in grey."""
+    """(C, H, W) in 0..1 to (H, W, 3) uint8; if there are not 3 channels, they are shown side by side in grey."""
     if len(image) != 3:
         image = np.repeat(np.concatenate(image, axis=1)[None], 3, axis=0)
     return np.rint(np.moveaxis(image, 0, -1).clip(0, 1) * 255).astype(np.uint8)
 
 
 def _words(value: Any) -> str:
-    """An observation in a line, or a line for each part with a name."""
+    """An observation as text on one line, or with a line for each part of a Dict."""
     if isinstance(value, dict):
         return "\n".join(f"{name}: {_words(part)}" for name, part in value.items())
     if isinstance(value, tuple):
@@ -282,7 +285,7 @@ def _words(value: Any) -> str:
 
 
 def _states(steps: list[dict[str, np.ndarray]], made: Recording) -> dict[str, np.ndarray]:
-    """The leaves worth looking at: no counters, and none that is told as a Hadamard memory already."""
+    """The leaves of the state to show: no integers such as counters, and no leaf that is a recorded Hadamard memory already."""
     states: dict[str, np.ndarray] = {}
     for name, leaf in steps[-1].items():
         known = any(np.array_equal(leaf.ravel(), trace.memory[-1].ravel()) for trace in made.hadamard)

@@ -1,4 +1,4 @@
-"""A recording as a video: the frame or the observation at the left, the memory at the right, the rewards below."""
+"""Writes a recording as a video: the frame or observation on the left, the memory on the right, the rewards below."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .recording import Recording
 from .viewer import action_words, title
 
 FRAMES_PER_SECOND = 5
-_BLUE = "#0072B2"  # told from orange by colour-blind readers (Okabe and Ito, 2008)
+_BLUE = "#0072B2"  # can be distinguished from orange by colour-blind readers (Okabe and Ito, 2008)
 
 
 def check_video(file: pathlib.Path) -> None:
-    """Before anything is played: whether this video can be written.
+    """Check that a video can be written to this file; to be called before the episode is played.
 
     Raises:
-        ValueError: its name does not end in .mp4.
-        ModuleNotFoundError: what writes videos is not installed.
+        ValueError: the name of the file does not end in .mp4.
+        ModuleNotFoundError: the packages that write videos are not installed.
     """
     if file.suffix != ".mp4":
         raise ValueError(f"--video is {file}; it must end in .mp4")
@@ -31,7 +31,7 @@ def check_video(file: pathlib.Path) -> None:
         import imageio.v2  # noqa: F401
         import imageio_ffmpeg  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}; a video takes: pip install 'hadamem[video]'") from error
+        raise ModuleNotFoundError(f"{error}; for a video: pip install 'hadamem[video]'") from error
 
 
 def write_video(recording: Recording, file: pathlib.Path, progress: Callable[[int], None] | None = None) -> None:
@@ -55,7 +55,7 @@ def write_video(recording: Recording, file: pathlib.Path, progress: Callable[[in
 
 
 def _figure(recording: Recording) -> tuple[Any, Callable[[int], None]]:
-    """The figure of the first step, and what makes it that of another."""
+    """The figure of the first step, and a function that changes it to any other step."""
     T = len(recording.rewards)
     figure = Figure(figsize=(10, 6), dpi=100, layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=(4, 1))
@@ -97,7 +97,7 @@ def _figure(recording: Recording) -> tuple[Any, Callable[[int], None]]:
 
 
 def _memory(recording: Recording) -> tuple[str, np.ndarray | None]:
-    """What to draw of the memory, by name, (T, rows, columns): the first matrix, or else the first state."""
+    """The name and values (T, rows, columns) of the memory to draw: the first Hadamard memory, otherwise the first state."""
     if recording.hadamard:
         memory = recording.hadamard[0].memory
         return "memory M", memory.reshape(len(memory), -1, memory.shape[-1])

@@ -1,4 +1,4 @@
-"""A recording as one HTML page that needs nothing else: no network, no other file."""
+"""Writes a recording as a self-contained HTML page, which needs no network and no other file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..run import write_whole
 from ..text import count
 from .recording import HadamardTrace, Recording
 
-_LARGEST_PICTURE = 480  # pixels of its longer side
+_LARGEST_PICTURE = 480  # pixels of the longer side
 
 #: Each calibration as a formula, as in `hadamem.ops.hadamard_memory`.
 FORMULAS = {
@@ -29,21 +29,21 @@ FORMULAS = {
 
 
 def write_page(recording: Recording, file: pathlib.Path) -> None:
-    """Write the page."""
+    """Write a recording as an HTML page."""
     template = importlib.resources.files(__package__).joinpath("viewer.html").read_text()
     data = json.dumps(_content(recording), allow_nan=False).replace("<", "\\u003c")  # no tag can end the script early
     write_whole(file, template.replace("DATA", data, 1))
 
 
 def title(recording: Recording) -> str:
-    """What was recorded."""
+    """The title of a recording: the memory, the task and its options."""
     config = recording.config
     memory = config.memory if config.memory_size is None else f"{config.memory} ({config.memory_size})"
     return " ".join([memory, "on", config.env, *config.env_options, *config.evaluate_options])
 
 
 def facts(recording: Recording) -> str:
-    """How the episode went, in a line."""
+    """The agent, seed, length, return and success of the episode, in one line."""
     steps, total = len(recording.rewards), float(recording.rewards.sum(dtype=np.float64))
     words = [
         recording.config.agent,
@@ -89,7 +89,7 @@ def _content(recording: Recording) -> dict[str, Any]:
 
 
 def _hadamard(recording: Recording, n: int) -> dict[str, Any]:
-    """What the page computes M, C and U from: a hundredth of their size."""
+    """The data from which the page computes M, C and U; it has about a hundredth of their size."""
     trace: HadamardTrace = recording.hadamard[n]
     _, heads, V, K = trace.memory.shape
     layer = f", layer {n}" if len(recording.hadamard) > 1 else ""

@@ -1,6 +1,7 @@
-"""The Hadamard memory: what SHM, mLSTM, GLA, Mamba, linear attention and fast weights have in common.
+"""The Hadamard memory, the recurrence that SHM, mLSTM, GLA, Mamba, linear attention and fast weights have in common.
 
-`cpu` and `gpu` hold its kernels, `factors` how their calibrations are made of smaller tensors, `observe` who looks on.
+`cpu` and `gpu` hold its kernels, `factors` the form in which the kernels take the factors of a calibration, and `observe` the
+observers of calls.
 """
 
 from __future__ import annotations
@@ -49,27 +50,28 @@ def hadamard_memory(
         (torch.Size([2, 5, 3]), torch.Size([2, 3, 4]))
 
     Args:
-        a: what is written, (B, T, V), any write gate multiplied in.
-        k: where it is written, (B, T, K).
-        q: where the memory is read, (B, T, K).
+        a: the values that are written, (B, T, V), already multiplied by any write gate.
+        k: the keys under which they are written, (B, T, K).
+        q: the queries with which the memory is read, (B, T, K).
         calibration: see the table.
         factors: see the table.
         start: (B, T) bool; where true, M_{t-1} is replaced by zero before step t (by selection: not even NaN passes).
             Default: no resets.
         state: M before the first step, (B, V, K). Default: zero.
-        clamp: M is clamped to +-clamp after each step, before it is read; not by the fused backends. Default: not at all.
+        clamp: bound to which M is clamped after each step, before it is read; the fused backends do not support it. Default: no
+            bound.
         backend: "reference" (definition, any dtype and device), "parallel" (prefix scan of logarithmic depth, any dtype and
-            device, keeps all C_t in memory), "cpu" and "gpu" (fused, float32), or "auto", which picks.
+            device, keeps all C_t in memory), "cpu" and "gpu" (fused, float32), or "auto", which chooses a backend.
 
     Returns:
         h (B, T, V) in the dtype of `a`, and the last M (B, V, K). float16 and bfloat16 are computed in float32, and M stays
         float32.
 
     Raises:
-        ValueError: a shape, dtype, device or name does not fit; the message names the argument, what it was and must be.
+        ValueError: a shape, dtype, device or name does not fit; the message names the argument, and says what is required.
 
-    The fused backends run on plain tensors, and as an operator where torch records or redirects calls (torch.compile, fake
-    tensors). Inside transforms of torch.func and forward-mode differentiation, "reference" computes in their place.
+    The fused backends run on plain tensors, and as a torch operator if torch records or redirects calls (torch.compile, fake
+    tensors). Inside transforms of torch.func and forward-mode differentiation, "reference" is used instead of them.
     """
     key = checks.signature(calibration, backend, a, k, q, *factors, start, state)
     if not checks.seen(key):
@@ -147,7 +149,7 @@ def _fused(
 
 
 class _Eager(torch.autograd.Function):
-    """The operator below without its dispatcher, which takes longer than a small kernel."""
+    """The same as the operator `_op` below, without torch's dispatcher, which takes longer than a small kernel."""
 
     @staticmethod
     def forward(ctx: Any, calibration: str, start: Tensor, a: Any, k: Any, q: Any, state: Any, *factors: Any) -> Any:
@@ -175,7 +177,7 @@ class _Eager(torch.autograd.Function):
 
 
 def _kernels(a: Tensor) -> ModuleType:
-    """The kernels for a device; imported at the first call, since their compilers take longer to import than torch's rest."""
+    """The module of kernels for a tensor's device, imported at the first call, since importing the compilers takes long."""
     if a.device.type == "cuda":
         from . import gpu
 

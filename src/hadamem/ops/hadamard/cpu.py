@@ -15,7 +15,7 @@ from .factors import empty_gradients, gradients, sides
 
 
 def saved_shape(calibration: str, B: int, T: int, V: int, K: int) -> tuple[int, int, int]:
-    """Shape of the checkpoints: M, as the kernels lay it out, at the start of every chunk."""
+    """Shape of the checkpoints: M, in the layout of the kernels, at the start of every chunk."""
     return B, math.ceil(T / min(T, CHUNK)), padded_sizes(KINDS[calibration], V, K)[2]
 
 
@@ -26,7 +26,7 @@ def _run(
     work: float,
     tensors: dict[str, Tensor | None],
 ) -> None:
-    """Call a kernel on as many threads as the work is worth."""
+    """Call a kernel, on a number of threads that suits the amount of work."""
     kind, (B, T, V, K) = KINDS[calibration], sizes
     splits = splits_for(B, math.ceil(V / ROWS), work)
     threads = threads_for(B * splits, work)

@@ -1,16 +1,16 @@
 """The Hadamard recurrence fused for the CPU: Numba kernels on explicit vectors (`simd.py`), forward and backward.
 
-What keeps it fast and small:
+Reasons why it is fast and needs little memory:
 
-* A row of M never looks at another row. The unit of work is one sequence and a share of its rows; it walks over time in
-  chunks, and inside a chunk takes a group of rows at a time through all steps, so that M stays in the first-level cache and
-  theta, v_c, k, q are loaded once for all of those rows. Nothing of size H x H is written per step.
-* The forward pass keeps M at the start of every chunk. The backward pass recomputes one chunk of a group, remembers
-  M_{t-1} and C_t for it in scratch memory that fits the cache, then walks back through it.
+* The rows of M do not depend on each other. The unit of work is one sequence and a share of its rows. It goes over time in
+  chunks, and inside a chunk computes all steps for one group of rows after the other, so that M stays in the first-level
+  cache and theta, v_c, k, q are loaded once for all rows of a group. Nothing of size H x H is written per step.
+* The forward pass stores M at the start of every chunk. The backward pass recomputes one chunk of a group, stores its
+  M_{t-1} and C_t in scratch memory that fits the cache, then goes back through it.
 * Every chunk is first packed into scratch (`cpu_parts.py`).
-* tanh is a rational function: multiply-adds and one division. Its slope needs no second evaluation, 1 - tanh^2 = C (2 - C).
+* tanh is a rational function: multiply-adds and one division. Its derivative 1 - tanh^2 = C (2 - C) needs no further one.
 
-Memory: outputs, plus B * (T / chunk) * H_v * H_k floats of checkpoints when gradients are wanted.
+Memory: the outputs, and B * (T / chunk) * H_v * H_k floats of checkpoints if gradients are wanted.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ from .cpu_parts import (
     unpack_steps,
 )  # fmt: skip
 
-CHUNK = 32  # steps between checkpoints of M: C and M of a group for that long should fit the first-level cache
+CHUNK = 32  # steps between checkpoints of M: C and M of a group over so many steps should fit the first-level cache
 
-# What a kernel is called with. The first two count: threads that came, units of work begun. `counters` are one for every
-# sequence and chunk: how many shares of its rows have added their part to what all rows share.
+# The arguments of a kernel. The first two are counters of the threads that have entered and of the units of work begun.
+# `counters` has one counter for every sequence and chunk: how many shares of its rows have added their parts of gradients.
 _NUMBERS = ("threads", "begun", "units", "splits", "chunk", "T", "V", "K", "space", "space_size", "counters")
 _INPUTS = ("left", "right", "a", "k", "q", "start")
 FORWARD = places(*_NUMBERS, *_INPUTS, "state", "h", "last", "saved")
@@ -81,14 +81,14 @@ _ZERO = np.float32(0)
 
 @njit(**OPTIONS)
 def work_space_of(call):
-    """The scratch memory of the thread that asks."""
+    """The scratch memory of the calling thread."""
     thread = fetch_add(call, FORWARD.threads)
     return floats_from(call[FORWARD.space] + 4 * thread * call[FORWARD.space_size])
 
 
 @functools.cache
 def regions(kind: int) -> tuple[Any, Any]:
-    """The forward and the backward kernel of one calibration as native functions, compiled for it alone on first use."""
+    """The forward and the backward kernel of one calibration as native functions, compiled for it on first use."""
     words = ["hadamem: compiling the kernels of a calibration; this takes some seconds, once on a machine"]
     note = threading.Timer(1.0, print, words, {"file": sys.stderr, "flush": True})
     note.daemon = True
@@ -100,7 +100,7 @@ def regions(kind: int) -> tuple[Any, Any]:
 
 
 class _Start(event.Listener):
-    """Starts a thread when the compiler begins to work, which it does not for a kernel that is in the cache."""
+    """Starts a thread when the compiler begins to work, which does not happen for kernels in the cache."""
 
     def __init__(self, thread: threading.Thread) -> None:
         self.thread = thread
@@ -115,13 +115,13 @@ class _Start(event.Listener):
 
 
 def padded_sizes(kind: int, V: int, K: int) -> tuple[int, int, int]:
-    """V rounded up to whole groups, K to whole vectors, and floats of a matrix in scratch."""
+    """V rounded up to whole groups, K rounded up to whole vectors, and the number of floats of a matrix in scratch."""
     VP = -(-V // ROWS) * ROWS
     return VP, -(-K // LANES) * LANES, VP // ROWS * columns_of.py_func(kind, K)[2]
 
 
 def space_size(kind: int, backward: bool, steps: int, V: int, K: int) -> int:
-    """Floats of scratch that a kernel needs for chunks of `steps` steps; as the kernels lay it out below."""
+    """The number of floats of scratch that a kernel needs for chunks of `steps` steps, in the layout of the kernels below."""
     VP, KP, matrix = padded_sizes(kind, V, K)
     group = matrix // (VP // ROWS)
     if backward:
@@ -147,7 +147,7 @@ def _build(kind: int) -> tuple[Any, Any]:
         paired, whole, size = columns_of(kind, K)
         groups = (V + R - 1) // R
         KP, VP = (K + LANES - 1) // LANES * LANES, groups * R
-        sx = 0  # places in the scratch: w, k, q of the chunk, beside each other; its u, a, h; M; A, or C of the chunk
+        sx = 0  # offsets in scratch: w, k, q of the chunk, interleaved; u, a, h of the chunk; M; A, or C of the chunk
         su = sx + 3 * chunk * KP
         sa, sh = su + chunk * VP, su + 2 * chunk * VP
         sm = sh + chunk * VP
@@ -228,8 +228,8 @@ def _build(kind: int) -> tuple[Any, Any]:
         groups = (V + R - 1) // R
         KP, VP = (K + LANES - 1) // LANES * LANES, groups * R
         chunks = (T + chunk - 1) // chunk
-        sx = 0  # w, k, q of the chunk and their gradients, beside each other; its u, a, dh, du and da; C_t beside M_{t-1} of
-        su = sx + 6 * chunk * KP  # a group of rows; dM of all rows of the unit; A and its gradient
+        sx = 0  # offsets in scratch: w, k, q of the chunk and their gradients, interleaved; u, a, dh, du, da of the chunk; C_t
+        su = sx + 6 * chunk * KP  # and M_{t-1} of a group of rows, interleaved; dM of all rows of the unit; A and its gradient
         sa, sh, sdu, sda = su + chunk * VP, su + 2 * chunk * VP, su + 3 * chunk * VP, su + 4 * chunk * VP
         sc = su + 5 * chunk * VP
         sd = sc + 2 * chunk * size
@@ -265,7 +265,7 @@ def _build(kind: int) -> tuple[Any, Any]:
                     fetch(saved, first - groups * size, (i1 - i0) // R * size)
                 for i in range(i0, i1, R):
                     g = (i - i0) // R * size
-                    # once more forward through the chunk, remembering C_t and M_{t-1}
+                    # recompute the chunk forward, storing C_t and M_{t-1}
                     if kind == DENSE:
                         pack_dense(right, b, t0, steps, i, T, V, K, S, sc, 2 * size, 2 * R)
                     for j in range(0, whole, LANES):
@@ -295,7 +295,7 @@ def _build(kind: int) -> tuple[Any, Any]:
                             store4(S, y, c0, c2, m0, m2)
                             kj = load(S, x + LANES)
                             m0, m2 = m0 * c0 + load_pair(S, v) * kj, m2 * c2 + load_pair(S, v + 2) * kj
-                    # and back
+                    # go back through the chunk
                     for t in range(steps - 1, -1, -1):
                         u, v, w = su + t * VP + i, sa + t * VP + i, sh + t * VP + i
                         u0, u1, u2, u3 = at(S, u), at(S, u + 1), at(S, u + 2), at(S, u + 3)
@@ -303,7 +303,7 @@ def _build(kind: int) -> tuple[Any, Any]:
                         h0, h1, h2, h3 = at(S, w), at(S, w + 1), at(S, w + 2), at(S, w + 3)
                         du0, du1, du2, du3, du01, du23 = zero, zero, zero, zero, zero, zero
                         da0, da1, da2, da3, da01, da23 = zero, zero, zero, zero, zero, zero
-                        for j in range(0, whole, LANES):  # row by row, so that no more than one row's results wait at a time
+                        for j in range(0, whole, LANES):  # row by row, so that only one row's results are pending at a time
                             x, d, y = sx + 6 * (t * KP + j), sd + g + R * j, sc + 2 * (t * size + R * j)
                             kj, qj, gw = load(S, x + LANES), load(S, x + 2 * LANES), load(S, x + 3 * LANES)
                             gk, gq = load(S, x + 4 * LANES), load(S, x + 5 * LANES)
@@ -370,7 +370,7 @@ def _build(kind: int) -> tuple[Any, Any]:
                 copy(S, sda + i0, VP, 1, da, row * V + i0, V, 1, steps, inside, inside)
                 if kind in (ROW, TANH, EXP):
                     copy(S, sdu + i0, VP, 1, dleft, row * V + i0, V, 1, steps, inside, inside)
-                wait_for(done, b * chunks + n, share)  # in their order, so that sums are the same every time
+                wait_for(done, b * chunks + n, share)  # in order, so that sums are the same bits every time
                 if kind in (COLUMN, TANH):
                     unpack_steps(kind, S, sx + 3 * LANES, 6 * KP, 6, dright, row * K, K, steps, share > 0)
                 unpack_steps(kind, S, sx + 4 * LANES, 6 * KP, 6, dk, row * K, K, steps, share > 0)

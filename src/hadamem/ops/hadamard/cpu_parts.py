@@ -1,13 +1,13 @@
-"""What the CPU kernels are made of: tanh and exp on vectors, one step of one vector forwards and back, and packing.
+"""Parts of the CPU kernels: tanh and exp on vectors, one step of one vector forward and backward, and packing.
 
-Packing puts what a kernel reads together into scratch memory, vector beside vector, padded to whole vectors with zeros (which
-are neutral: a = 0, k = 0), so that odd sizes run the same code as round ones, and so that one pointer reaches all:
+Packing copies the inputs of a kernel into scratch memory, vector beside vector, padded to whole vectors with zeros (which are
+neutral: a = 0, k = 0), so that all sizes run the same code, and one pointer reaches all inputs. The layout is:
 
-* A matrix in groups of ROWS rows: for every vector of columns, those of the ROWS rows.
-* What belongs to a step (w, k, q, their gradients): for every vector of columns, one after the other.
+* A matrix is stored in groups of ROWS rows: for every vector of columns, the vectors of these rows follow one another.
+* The rows of a step (w, k, q and their gradients): for every vector of columns, the vectors of w, k, q, ... follow one another.
 
-Where half a vector is enough for the last columns (H = 24 on 16 lanes), two rows share one vector there, in even and odd lanes,
-and what is the same for both stands in it twice. The word for that is `paired`.
+If half a vector is enough for the last columns (H = 24 on 16 lanes), two rows of a matrix share one vector there, in even and
+odd lanes, and rows of a step have each value twice. This is called `paired`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from ..simd import (
 ONES, ROW, COLUMN, TANH, EXP, DENSE = range(6)
 KINDS = {"ones": ONES, "scalar": ROW, "column": COLUMN, "tanh_outer": TANH, "exp_outer": EXP, "dense": DENSE}
 
-ROWS = 4  # rows of M taken through a chunk together: as many as keep their sums in registers
+ROWS = 4  # rows of M that are computed together through a chunk: as many as can keep their sums in registers
 
-# parts are not cached, kernels are: see simd.stamp
+# unlike the kernels, the parts are not cached: see simd.stamp
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 # tanh(x) ~ x P(x^2) / Q(x^2) on |x| <= 7.905 (beyond, float32 tanh is +-1): the classical [13/6] minimax fit, error < 3e-7.
@@ -77,7 +77,7 @@ def exp_minus(x: Any) -> Any:
 
 @njit(forceinline=True, **OPTIONS)
 def calibrate(kind, left, right):
-    """C of one vector: `left` is the factor of its row (a float; for two rows a vector), `right` of its columns or C itself."""
+    """C of one vector: `left` is the factor of its row (a float; for two rows a vector), `right` that of its columns, or C."""
     if kind == ROW:
         return splat(left)
     if kind in (COLUMN, DENSE):
@@ -91,17 +91,18 @@ def calibrate(kind, left, right):
 
 @njit(forceinline=True, **OPTIONS)
 def back(kind, d, m, c, left, right, a, h, k, q):
-    """One vector one step back.
+    """The backward pass of one step for one vector.
 
-    Given are the gradient of M_t (still without that of h_t), M_{t-1}, C_t, its factors, a_t, the gradient of h_t, k_t and q_t.
+    The arguments are the gradient of M_t (without the part from h_t), M_{t-1}, C_t, the factors of C_t, a_t, the gradient of
+    h_t, k_t and q_t.
 
     Returns:
-        the gradient of M_{t-1}, and what this vector adds to those of q, k, a and the factors.
+        the gradient of M_{t-1}, and this vector's parts of the gradients of q, k, a and the factors.
     """
     d = d + h * q
     g = d * m
     if kind == TANH:
-        g = g * (c * (_TWO - c))  # the slope of 1 + tanh
+        g = g * (c * (_TWO - c))  # the derivative of 1 + tanh
     elif kind == EXP:
         g = _ZERO - g * c
     outer = kind in (TANH, EXP)
@@ -110,7 +111,7 @@ def back(kind, d, m, c, left, right, a, h, k, q):
 
 @njit(forceinline=True, **OPTIONS)
 def right_factors(kind, S, step, rows):
-    """The columns' factor of four rows: one at S[step] for all of them, or where each row has its own, from S[rows] on."""
+    """The columns' factor for four rows: one vector at S[step] for all, or, if each row has its own, four from S[rows] on."""
     if kind in (EXP, DENSE):
         return load4(S, rows)
     w = load(S, step)
@@ -119,13 +120,13 @@ def right_factors(kind, S, step, rows):
 
 @njit(forceinline=True, **OPTIONS)
 def load4(S, at):
-    """Four vectors from S[at] on."""
+    """Load four vectors from S[at] on."""
     return load(S, at), load(S, at + LANES), load(S, at + 2 * LANES), load(S, at + 3 * LANES)
 
 
 @njit(**OPTIONS)
 def store4(S, at, x0, x1, x2, x3):
-    """Four vectors to S[at] and on."""
+    """Store four vectors from S[at] on."""
     store(S, at, x0)
     store(S, at + LANES, x1)
     store(S, at + 2 * LANES, x2)
@@ -134,8 +135,9 @@ def store4(S, at, x0, x1, x2, x3):
 
 @njit(forceinline=True, **OPTIONS)
 def columns_of(kind, K):
-    """How K columns are cut: whether the last are paired (dense C is bound by memory, and has nothing to win), how many of
-    them, with what they are padded by, are not, and floats in scratch for a group of rows."""
+    """How K columns are divided into vectors: whether the last columns are paired (not for a dense C, which is limited by
+    memory and would gain nothing), the number of columns, with padding, that are not paired, and the floats in scratch for a
+    group of rows."""
     last = K % LANES
     if kind != DENSE and 0 < last <= LANES // 2:
         return True, K - last, ROWS * (K - last) + 2 * LANES
@@ -145,17 +147,17 @@ def columns_of(kind, K):
 
 @njit(**OPTIONS)
 def clear(S, at, count):
-    """Zeros to S[at : at + count], a number of whole vectors."""
+    """Write zeros to S[at : at + count], where `count` is a multiple of LANES."""
     for j in range(at, at + count, LANES):
         store(S, j, splat(_ZERO))
 
 
 @njit(**OPTIONS)
 def copy(source, at, stride, by, out, to, out_stride, out_by, rows, width, out_width):
-    """Copy rows of `width` floats between arrays seen as flat, filling up with zeros to `out_width`, by less than a vector.
+    """Copy rows of `width` floats between flat arrays, padded with zeros to `out_width`, which adds less than a vector.
 
-    Rows begin `stride` apart at source[at], and `out_stride` apart at out[to]; their vectors follow each other at once where
-    `by` is 1, after 1, 2, ... other vectors where it is 2, 3, ...
+    Rows begin at source[at] and are `stride` apart, and at out[to], `out_stride` apart. The vectors of a row are adjacent if
+    `by` (`out_by`) is 1; with 2, 3, ... there are 1, 2, ... other vectors between them.
     """
     whole = width // LANES * LANES
     for r in range(rows):
@@ -169,7 +171,8 @@ def copy(source, at, stride, by, out, to, out_stride, out_by, rows, width, out_w
 
 @njit(**OPTIONS)
 def pack_steps(kind, source, at, K, S, to, stride, by, steps):
-    """One row of K floats a step into scratch, `stride` apart, vectors `by` apart. If paired, the last columns twice."""
+    """Pack a row of K floats for each step into scratch, rows `stride` apart, vectors `by` apart; if paired, the last columns
+    twice."""
     paired, whole, _ = columns_of(kind, K)
     copy(source, at, K, 1, S, to, stride, by, steps, whole if paired else K, whole)
     if paired:
@@ -180,7 +183,8 @@ def pack_steps(kind, source, at, K, S, to, stride, by, steps):
 
 @njit(**OPTIONS)
 def unpack_steps(kind, S, at, stride, by, out, to, K, steps, add):
-    """Gradients of what `pack_steps` packed. If paired, the two lanes of a column are added up. If `add`, to what is there."""
+    """Unpack gradients of rows that `pack_steps` packed. If paired, the two lanes of a column are summed. If `add`, the result
+    is added to `out`."""
     paired, whole, _ = columns_of(kind, K)
     for t in range(steps):
         x, y = at + t * stride, to + t * K
@@ -195,7 +199,7 @@ def unpack_steps(kind, S, at, stride, by, out, to, K, steps, add):
 
 @njit(**OPTIONS)
 def pack_rows(kind, source, at, K, S, to, inside, rows):
-    """A matrix into scratch in groups of rows, zeros after the first `inside` rows."""
+    """Pack a matrix into scratch in groups of rows, with zeros after the first `inside` rows."""
     paired, whole, group = columns_of(kind, K)
     clear(S, to, rows // ROWS * group)
     for r in range(inside):
@@ -209,7 +213,7 @@ def pack_rows(kind, source, at, K, S, to, inside, rows):
 
 @njit(**OPTIONS)
 def unpack_rows(kind, S, at, out, to, K, inside):
-    """What `pack_rows` packed, back."""
+    """Unpack a matrix that `pack_rows` packed."""
     paired, whole, group = columns_of(kind, K)
     width = whole if paired else K
     for r in range(inside):
@@ -222,7 +226,7 @@ def unpack_rows(kind, S, at, out, to, K, inside):
 
 @njit(**OPTIONS)
 def pack_dense(C, b, t0, steps, i, T, V, K, S, to, stride, by):
-    """C[b, t0 : t0 + steps, i : i + ROWS] into scratch, steps `stride` apart, vectors `by` apart; rows past V are zeros."""
+    """Pack C[b, t0 : t0 + steps, i : i + ROWS] into scratch, steps `stride` apart, vectors `by` apart; rows beyond V are 0."""
     padded = columns_of(DENSE, K)[1]
     for r in range(ROWS):
         if i + r < V:
@@ -236,14 +240,14 @@ def pack_dense(C, b, t0, steps, i, T, V, K, S, to, stride, by):
 
 @njit(**OPTIONS)
 def fetch(array, at, count):
-    """Ask for `count` floats from array[at] on while others are worked on: the hardware does not foresee the next chunk."""
+    """Prefetch `count` floats from array[at] on, during other work: the hardware cannot predict the next chunk."""
     for j in range(at, at + count, 16):
         prefetch(array, j)
 
 
 @njit(**OPTIONS)
 def fetch_chunk(kind, left, right, a, k, q, row, steps, V, K):
-    """Ask for the inputs of `steps` steps from row and step number `row` on."""
+    """Prefetch the inputs of `steps` steps, from step `row` on, counted over all sequences."""
     if kind in (COLUMN, TANH):
         fetch(right, row * K, steps * K)
     if kind in (ROW, TANH, EXP):

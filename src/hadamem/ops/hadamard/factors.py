@@ -1,4 +1,4 @@
-"""How the fused backends see a calibration's factors: one of the rows, one of the columns (or C, or A, itself)."""
+"""The factors of a calibration in the form of the fused backends: one factor of rows, and one of columns (or C or A itself)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def sides(calibration: str, factors: list[Tensor], a: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The rows' and the columns' factor; a scalar is one of the rows, the same for all of them."""
+    """The factors of rows and of columns; a scalar becomes a factor of rows that is the same for all rows."""
     match calibration:
         case "ones":
             return None, None
@@ -20,7 +20,7 @@ def sides(calibration: str, factors: list[Tensor], a: Tensor) -> tuple[Tensor | 
 def empty_gradients(
     calibration: str, left: Tensor | None, right: Tensor | None, a: Tensor, shares: int
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Room for the gradients of both sides; of the columns' side for every share of the work, to be added up."""
+    """Buffers for the gradients of both factors; the factor of columns has one for every share of the work, to be summed."""
     dleft = None if left is None else a.new_empty(a.shape)
     if right is None:
         return dleft, None
@@ -29,7 +29,7 @@ def empty_gradients(
 
 
 def gradients(calibration: str, dleft: Tensor | None, dright: Tensor | None) -> list[Tensor]:
-    """The gradients of the factors, from those of the two sides."""
+    """The gradients of the calibration's factors, from those of the factors of rows and columns."""
     if dleft is not None and calibration == "scalar":
         dleft = dleft.sum(-1)
     return [

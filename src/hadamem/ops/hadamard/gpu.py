@@ -1,24 +1,24 @@
 """The Hadamard recurrence fused for the GPU: Triton kernels, forward and backward, in float32.
 
-What keeps it fast and small:
+Reasons why it is fast and needs little memory:
 
-* A row of M never looks at another row. One program takes one sequence and a block of rows (BLOCK_V x K, padded to
-  powers of two) and keeps that block of M in registers over all time steps. Nothing of size H x H is written per step.
-* The forward pass keeps M at the start of every chunk of `_CHUNK` steps. The backward pass recomputes one chunk, then
-  walks back through it. Registers cannot hold a chunk of M, and a step cannot be undone (C may be zero), so M_{t-1}
-  goes to scratch in global memory: a chunk of M per program, used again for every chunk. At 16 steps the scratch of all
+* The rows of M do not depend on each other. One program computes one sequence and a block of rows (BLOCK_V x K, padded
+  to powers of two) and keeps that block of M in registers over all time steps. Nothing of size H x H is written per step.
+* The forward pass stores M at the start of every chunk of `_CHUNK` steps. The backward pass recomputes one chunk, then
+  goes back through it. Registers cannot hold a chunk of M, and a step cannot be undone (C may be zero), so M_{t-1} is
+  written to scratch in global memory: a chunk of M per program, reused for every chunk. With 16 steps, the scratch of all
   programs that run at one time is about as large as the second-level cache; a longer chunk would overflow it, a shorter
-  one needs more checkpoints. C_t is computed twice rather than kept: a sigmoid costs less than a write and a read.
-* With STAGES = 3 a step's vectors (and M_{t-1}) are fetched while the step before it is computed.
-* Gradients that sum over rows (of k, q and the columns' factor) are summed inside the program, written once per row
-  block, and added up by torch: no atomics, the same bits every time.
-* 1 + tanh(x) = 2 sigmoid(2x), accurate near zero as near two; its slope is 1 - tanh^2 = C (2 - C).
+  one needs more checkpoints. C_t is computed twice rather than stored: a sigmoid costs less than a write and a read.
+* With STAGES = 3, the vectors of a step (and M_{t-1}) are loaded while the previous step is computed.
+* Gradients that are sums over rows (of k, q and the columns' factor) are summed inside the program, written once per row
+  block, and added by torch: without atomics, so that results are the same bits every time.
+* 1 + tanh(x) = 2 sigmoid(2x) is accurate near zero and near two; its derivative is 1 - tanh^2 = C (2 - C).
 
 Memory: the outputs; B * (T / chunk + chunk) * H_v * H_k floats of checkpoints and scratch; and, in the backward pass,
-up to three times B * T * H_k floats of partial sums per row block. A block there has 16 rows or more, so that these are
-at most three times the checkpoints.
+up to three times B * T * H_k floats of partial sums per row block. A block there has 16 rows or more, so that the partial
+sums are at most three times as large as the checkpoints.
 
-Triton is imported by the first call, so that this module can be imported where it is missing.
+Triton is imported at the first call, so that this module can be imported without Triton.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CHUNK = 16  # steps between checkpoints
 
 
 def _sides(left, right, n, i, j, V: tl.constexpr, K: tl.constexpr, CALIBRATION: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The factors of step n: of rows i, of columns j (for dense, C itself; for exp_outer, A). What is absent is 1."""
+    """The factors of step n for rows i and columns j (for dense, C itself; for exp_outer, A). Absent factors are 1."""
     u, w = 1.0, 1.0
     if CALIBRATION == "scalar" or CALIBRATION == "tanh_outer" or CALIBRATION == "exp_outer":
         u = tl.load(left + n * V + i, mask=i < V, other=0.0)[:, None]
@@ -51,7 +51,7 @@ def _sides(left, right, n, i, j, V: tl.constexpr, K: tl.constexpr, CALIBRATION: 
 
 
 def _calibration_matrix(u, w, CALIBRATION: tl.constexpr):  # type: ignore[no-untyped-def]
-    """C of one step, or what broadcasts to it."""
+    """C of one step, or a tensor that broadcasts to it."""
     if CALIBRATION == "tanh_outer":
         return 2 * tl.sigmoid(2 * u * w)
     return tl.exp(-u * w) if CALIBRATION == "exp_outer" else u * w
@@ -98,7 +98,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     for back in range(chunks):
         c = chunks - 1 - back
         first, steps = c * CHUNK, tl.minimum(CHUNK, T - c * CHUNK)
-        # once more forward through the chunk, remembering M_{t-1}
+        # recompute the chunk forward, storing M_{t-1}
         M = tl.load(saved + (b * chunks + c) * V * K + cell, mask=inside, other=0.0)
         for s in tl.range(0, steps, num_stages=STAGES):
             n = b * T + first + s
@@ -108,8 +108,8 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
             M = tl.where(tl.load(start + n), 0.0, M)
             tl.store(scratch + (b * CHUNK + s) * V * K + cell, M, mask=inside)
             M = M * _calibration_matrix(u, w, CALIBRATION) + at * kt
-        tl.debug_barrier()  # another thread of the program may read what this one wrote
-        # and back
+        tl.debug_barrier()  # other threads of the program may read what this thread has written
+        # go back through the chunk
         for z in tl.range(0, steps, num_stages=STAGES):
             s = steps - 1 - z
             n = b * T + first + s
@@ -144,7 +144,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
 
 
 def _promising(configs: list[Any], arguments: dict[str, Any], **options: Any) -> list[Any]:
-    """Those that give a thread 8 to 32 floats of M (fewer leave it idle, more spill its registers), or the nearest."""
+    """Configurations with 8 to 32 floats of M per thread (fewer leave threads idle, more spill registers), or the nearest."""
 
     def share(config: Any) -> float:
         return config.kwargs["BLOCK_V"] * (arguments | options)["BLOCK_K"] / (32 * config.num_warps)
@@ -154,7 +154,7 @@ def _promising(configs: list[Any], arguments: dict[str, Any], **options: Any) ->
 
 
 def _fit_partial_sums(arguments: dict[str, Any]) -> None:
-    """Before a launch of the backward kernel: one slice of partial sums for each row block of this configuration."""
+    """Resize the buffers of partial sums before a launch of the backward kernel: one slice for each row block."""
     blocks = -(-arguments["V"] // arguments["BLOCK_V"])
     for name in ("dk", "dq") if arguments["CALIBRATION"] in ("dense", "exp_outer") else ("dright", "dk", "dq"):
         if arguments[name] is not None:
@@ -163,7 +163,7 @@ def _fit_partial_sums(arguments: dict[str, Any]) -> None:
 
 @functools.cache
 def _kernels() -> tuple[Any, Any]:
-    """The forward and the backward kernel, each tuned on first use for the sizes that its key names."""
+    """The forward and the backward kernel, each tuned on first use for every combination of the arguments in its key."""
     global tl, _sides, _calibration_matrix  # Triton's compiler looks names up in the module
     try:
         import triton
@@ -233,7 +233,7 @@ def backward(
     left, right = (x if x is None else x.contiguous() for x in sides(calibration, factors, a))
     a, k, q, start, dh, dlast = (x.contiguous() for x in (a, k, q, start, dh, dlast))
     da, dstate = torch.empty_like(a), torch.empty_like(dlast)
-    dk, dq = a.new_empty(0, B, T, K), a.new_empty(0, B, T, K)  # _fit_partial_sums knows how many
+    dk, dq = a.new_empty(0, B, T, K), a.new_empty(0, B, T, K)  # _fit_partial_sums sets the number of slices
     dleft, dright = empty_gradients(calibration, left, right, a, 0)
     scratch = a.new_empty(B, _CHUNK, V, K)
     arrays = [left, right, a, k, q, start, saved, dh, dlast, dleft, dright, da, dk, dq, dstate, scratch]

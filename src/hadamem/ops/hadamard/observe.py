@@ -1,4 +1,4 @@
-"""Calls registered observers with the arguments and results of every `hadamard_memory`."""
+"""Observers, which are called with the arguments and results of every call of `hadamard_memory`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class HadamardCall(NamedTuple):
-    """The arguments and the results of a `hadamard_memory`, names and shapes as there."""
+    """The arguments and results of a call of `hadamard_memory`, with the names and shapes used there."""
 
     calibration: str
     factors: list[Tensor]
@@ -23,13 +23,13 @@ class HadamardCall(NamedTuple):
     last: Tensor
 
 
-#: The registered observers; mostly none.
+#: The registered observers; usually there are none.
 observers: list[Callable[[HadamardCall], None]] = []
 
 
 @contextmanager
 def observe_hadamard(observer: Callable[[HadamardCall], None]) -> Iterator[None]:
-    """Inside, `observer` is called after every `hadamard_memory` of the process. Not for compiled modules."""
+    """Within this context, `observer` is called after every `hadamard_memory` in the process, except in compiled modules."""
     observers.append(observer)
     try:
         yield

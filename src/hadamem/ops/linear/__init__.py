@@ -1,4 +1,4 @@
-"""The linear recurrence: what LRU, S5, FFM and minGRU have in common."""
+"""The linear recurrence that LRU, S5, FFM and minGRU have in common."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def linear_recurrence(
     """y_t = decay_t * y_{t-1} + x_t, elementwise, real or complex.
 
     Args:
-        decay: (B, T, N), or (N,) if it is the same at every step (it is then never written out for all of them).
+        decay: (B, T, N), or (N,) if it is the same at every step (it is then never expanded to all steps).
         x: (B, T, N).
         start: (B, T) bool; where true, y_{t-1} is replaced by zero before step t (by selection: not even NaN passes).
             Default: no resets.
         state: y before the first step, (B, N). Default: zero.
         backend: "reference" (definition, any dtype and device), "parallel" (prefix scan of logarithmic depth, any dtype and
-            device), "cpu" and "gpu" (fused, float32 and complex64), or "auto", which picks.
+            device), "cpu" and "gpu" (fused, float32 and complex64), or "auto", which chooses a backend.
 
     Returns:
-        y (B, T, N) in the dtype of `x`, and the last y, (B, N). Half types are computed in float32, and the last y stays
+        y (B, T, N) in the dtype of `x`, and the last y, (B, N). Half precision is computed in float32, and the last y stays
         float32. Gradients of complex tensors follow torch's convention.
 
     Raises:
-        ValueError: a shape, dtype, device or name does not fit; the message names the argument, what it was and must be.
+        ValueError: a shape, dtype, device or name does not fit; the message names the argument, and says what is required.
 
-    What the fused backends run on: see `hadamard_memory`.
+    See `hadamard_memory` for the tensors on which the fused backends run.
     """
     key = checks.signature("linear", backend, decay, x, start, state)
     if not checks.seen(key):
@@ -57,7 +57,7 @@ def linear_recurrence(
         y = parallel.linear_recurrence(decay, x, start, state)
     else:
         y = reference.linear_recurrence(decay, x, start, state)
-    return y.to(dtype), y[:, -1].clone()  # a state should not keep the whole sequence in memory
+    return y.to(dtype), y[:, -1].clone()  # a copy, since a view would keep the whole sequence in memory
 
 
 def _check(decay: Tensor, x: Tensor, start: Tensor | None, state: Tensor | None, backend: str) -> None:
@@ -86,7 +86,7 @@ def _fused(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
 
 
 class _Eager(torch.autograd.Function):
-    """The operator below without its dispatcher, which takes longer than a small kernel."""
+    """The same as the operator `_op` below, without torch's dispatcher, which takes longer than a small kernel."""
 
     @staticmethod
     def forward(ctx: Any, decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class _Eager(torch.autograd.Function):
 
 
 def _kernels(x: Tensor) -> ModuleType:
-    """The kernels for a device; imported at the first call, since their compilers take longer to import than torch's rest."""
+    """The module of kernels for a tensor's device, imported at the first call, since importing the compilers takes long."""
     if x.device.type == "cuda":
         from . import gpu
 

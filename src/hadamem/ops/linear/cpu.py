@@ -13,7 +13,7 @@ from .kernels import BACKWARD, FORWARD, regions
 
 
 def _run(x: Tensor, constant: bool, backward: bool, tensors: dict[str, Tensor | None]) -> None:
-    """Call a kernel for tensors like `x` (B, T, N) on as many threads as the work is worth."""
+    """Call a kernel for tensors like `x` (B, T, N), on a number of threads that suits the amount of work."""
     B, T, N = x.shape
     W = 2 * N if x.is_complex() else N
     vectors = math.ceil(W / LANES)
@@ -32,7 +32,7 @@ def forward(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
 
 
 def backward(decay: Tensor, start: Tensor, state: Tensor, y: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the decay, x and the initial state, from that of y."""
+    """Gradients of the decay, x and the initial state, from the gradient of y."""
     constant = decay.dim() == 1
     ddecay = decay.new_empty(state.shape if constant else decay.shape)
     dx, dstate = dy.new_empty(dy.shape), state.new_empty(state.shape)

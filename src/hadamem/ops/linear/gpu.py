@@ -1,10 +1,11 @@
 """The linear recurrence fused for the GPU: Triton kernels, forward and backward, in float32 and complex64.
 
-One program takes one sequence and a block of its numbers over all time steps, the running number in registers. Nothing is kept
-but what is returned. Complex numbers are read as torch has them, pairs of floats side by side. The gradient of a constant decay
-is summed inside the program, written once, and added up by torch: no atomics, the same bits every time.
+One program computes a block of features of one sequence over all time steps, with the current y in registers. No intermediate
+results are stored. Complex numbers are read in torch's format, as pairs of floats side by side. The gradient of a constant
+decay is summed inside the program, written once, and added by torch: without atomics, so that results are the same bits every
+time.
 
-Triton is imported by the first call, so that this module can be imported where it is missing.
+Triton is imported at the first call, so that this module can be imported without Triton.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from torch import Tensor
 if TYPE_CHECKING:
     import triton.language as tl
 
-_MOST = 64  # numbers in a block: fewer fill more of the GPU, more would leave a small batch on few processors
+_MOST = 64  # largest number of features in a block: with larger blocks, a small batch would use few of the GPU's processors
 
 
 def _load(array, index, mask, COMPLEX: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The real and the imaginary part; for real numbers the second is the first again, and unused."""
+    """The real and the imaginary part; for real numbers the second result repeats the first, and is not used."""
     if COMPLEX:
         return tl.load(array + 2 * index, mask=mask, other=0.0), tl.load(array + 2 * index + 1, mask=mask, other=0.0)
     value = tl.load(array + index, mask=mask, other=0.0)
@@ -72,7 +73,7 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     inside = j < N
     d, d_im = _load(decay, j, inside & CONSTANT, COMPLEX)
     first, first_im = _load(state, b * N + j, inside, COMPLEX)
-    g, g_im = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)  # what flows into the step at hand
+    g, g_im = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)  # gradient that flows into the current step
     total, total_im = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
     for z in tl.range(0, T, num_stages=STAGES):
         t = T - 1 - z
@@ -130,7 +131,7 @@ def forward(decay: Tensor, x: Tensor, start: Tensor, state: Tensor) -> Tensor:
 
 
 def backward(decay: Tensor, start: Tensor, state: Tensor, y: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the decay, x and the initial state, from that of y."""
+    """Gradients of the decay, x and the initial state, from the gradient of y."""
     constant = decay.dim() == 1
     ddecay = decay.new_empty(state.shape if constant else decay.shape)
     dx, dstate = dy.new_empty(dy.shape), state.new_empty(state.shape)

@@ -1,8 +1,8 @@
 """The linear recurrence fused for the CPU: Numba kernels on explicit vectors (`simd.py`), forward and backward.
 
-The unit of work is one sequence and a share of its numbers. It walks over time once, reading y_{t-1} (going back: the gradient
-of x_{t+1}) from where the step before has just written it, in the first-level cache: nothing is kept but what is returned.
-Complex numbers stay as torch has them, pairs of floats side by side.
+The unit of work is one sequence and a share of its features. It goes over time once, reading y_{t-1} (backward: the gradient of
+x_{t+1}) from the output that the previous step has just written, which is still in the first-level cache. No intermediate
+results are stored. Complex numbers are in torch's format, pairs of floats side by side.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..simd import (
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
 _ZERO = np.float32(0)
 
-# What a kernel is called with. The first counts the units of work begun; W is the number of floats in a step of one sequence.
+# The arguments of a kernel. The first counts the units of work begun; W is the number of floats in a step of one sequence.
 _NUMBERS = ("begun", "units", "splits", "T", "W")
 FORWARD = places(*_NUMBERS, "decay", "x", "start", "state", "y")
 BACKWARD = places(*_NUMBERS, "decay", "start", "state", "y", "dy", "ddecay", "dx", "dstate")
@@ -41,13 +41,13 @@ _FORWARD_SIZE, _BACKWARD_SIZE = len(FORWARD), len(BACKWARD)
 
 @njit(**_OPTIONS)
 def _get(array, index, count):
-    """A vector of which only `count` lanes are there, if that is less than all."""
+    """Load a vector, or only its first `count` lanes if `count` is less than LANES."""
     return load(array, index) if count >= LANES else load_first(array, index, count)
 
 
 @njit(**_OPTIONS)
 def _put(array, index, value, count):
-    """The counterpart of _get."""
+    """Store a vector, or only its first `count` lanes if `count` is less than LANES."""
     if count >= LANES:
         store(array, index, value)
     else:
@@ -66,7 +66,7 @@ def _conjugate_times(is_complex, a, b):
 
 @njit(**_OPTIONS)
 def _advance(is_complex, decay, d, before, p, x, y, row, size):
-    """y = decay * before + x, `size` floats from places d, p and row on."""
+    """y = decay * before + x for `size` floats, from the offsets d (decay), p (before) and row (x and y) on."""
     for j in range(0, size, LANES):
         n = size - j
         product = _times(is_complex, _get(decay, d + j, n), _get(before, p + j, n))
@@ -75,7 +75,7 @@ def _advance(is_complex, decay, d, before, p, x, y, row, size):
 
 @njit(**_OPTIONS)
 def _pull(is_complex, a, p, g, q, base, r, out, o, size, add):
-    """out = conj(a) * g, plus base if `add`: what flows back through a product with a."""
+    """out = conj(a) * g, plus base if `add`: the backward pass of a product with a."""
     for j in range(0, size, LANES):
         n = size - j
         product = _conjugate_times(is_complex, _get(a, p + j, n), _get(g, q + j, n))
@@ -98,7 +98,7 @@ def _fill_zero(out, o, size):
 
 @functools.cache
 def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
-    """The forward and the backward kernel as native functions; `constant` is a decay that has no time."""
+    """The forward and the backward kernel as native functions; `constant`: the decay is the same at every step."""
     version = stamp(_call.__file__, tiny.__file__)
 
     @cfunc("void(CPointer(int64))", cache=True)
