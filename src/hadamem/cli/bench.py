@@ -109,8 +109,12 @@ def bench_train(arguments: Sequence[str]) -> None:
 class BenchContention(Bench):
     """Measure training beside processes that never rest, as a part of the fair share that is left to it."""
 
+    threads: tuple[Literal["1", "all", "default"], ...] = ("1", "all", "default")
+    """numbers of threads: one, all processors, or those of a training without --threads"""
+    neighbours: tuple[int, ...] = (0, 1, 2, 4)
+    """numbers of busy processes; 0 is always among them"""
     seconds: float = 8.0
-    """seconds of each of the 36 measurements"""
+    """seconds of each measurement, of which there are 36 with the defaults"""
 
 
 def bench_contention(arguments: Sequence[str]) -> None:
@@ -120,7 +124,7 @@ def bench_contention(arguments: Sequence[str]) -> None:
     options = tyro.cli(BenchContention, args=arguments, prog="hadamem bench contention")
     check_fields(options, ("seconds",), above=0)
     with show_status() as show:
-        rows = contention.measure_all(show, seconds=options.seconds)
+        rows = contention.measure_all(show, settings=options.threads, neighbours=options.neighbours, seconds=options.seconds)
     print_rows(f"{train.ABOUT['ppo']}, beside so many busy processes", _rows(rows))
     write_json(options.json, _json(rows))
 
