@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hadamem import SHM
 from hadamem.memory import parse_options
-from hadamem.memory.shm import hashed_rows, turned
+from hadamem.memory.shm import hashed_rows, turned, turns
 
 
 def released(memory: SHM, x: Tensor, rows: Tensor) -> Tensor:
@@ -219,10 +219,11 @@ def test_turned_vectors_tell_all_positions_of_a_period_apart(heads: int, size: i
     pairs = heads * size // 2
     x = torch.ones(1, heads, 2 * pairs, size, dtype=torch.float64)
     first = 2**40  # far into an episode nothing is rounded away
-    k = turned(x, first + torch.arange(2 * pairs)[None])
+    table = turns(heads, size)
+    k = turned(x, first + torch.arange(2 * pairs)[None], table)
     product = torch.einsum("bhik,bhjk->ij", k, k)
     torch.testing.assert_close(product, heads * torch.eye(2 * pairs, dtype=torch.float64))
-    backwards = turned(x, -first - torch.arange(2 * pairs)[None])
+    backwards = turned(x, first + torch.arange(2 * pairs)[None], table, sign=-1)
     sums = torch.einsum("bhik,bhjk->ij", k, backwards)  # depends on i + j
     torch.testing.assert_close(sums[1:, :-1], sums[:-1, 1:])
 

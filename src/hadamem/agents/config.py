@@ -84,8 +84,8 @@ class TrainConfig:
     device: str = "cpu"
     """device that the networks run on: cpu, cuda, cuda:1, ..."""
     threads: int | None = None
-    """number of processor threads to use; None: one if gradient steps are small, since more threads would mostly wait for each
-    other, otherwise all"""
+    """number of processor threads to use; None: all if gradient steps are large; if they are small, one, and the memory's own
+    kernels use all of them whenever that is faster, which leaves the results as they are"""
     track: tuple[str, ...] = ()
     """where the metrics are shown besides TensorBoard: wandb, mlflow or both; their own environment variables configure them,
     such as WANDB_MODE=offline"""

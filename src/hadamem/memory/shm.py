@@ -34,29 +34,35 @@ def hashed_rows(clock: Tensor, rows: int) -> Tensor:
     return (x * rows) >> 32
 
 
-def turned(x: Tensor, position: Tensor) -> Tensor:
+def turns(heads: int, size: int) -> Tensor:
+    """The cosines and sines for `turned`: (period, 2, heads, size // 2) float64, a row for each position modulo the period."""
+    pairs = size // 2
+    period = 4 * heads * pairs  # of position times speed, in integers: angles are exact, however long an episode is
+    speed = 2 * torch.arange(heads * pairs).unflatten(0, (pairs, heads)).T + 1
+    angle = ((torch.arange(period)[:, None, None] * speed) % period).double() * (2 * math.pi / period)
+    return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+def turned(x: Tensor, position: Tensor, table: Tensor, sign: Tensor | float = 1.0) -> Tensor:
     """The unit vectors of x, with each pair of numbers rotated by an angle that is the position times the speed of the pair.
 
     The speeds of the N pairs of all heads are (j + 1/2) pi / N. So for two vectors that are equal before the rotation, the
     product, summed over the heads, is largest at equal positions, and 0 at positions that differ by 1 to 2 N - 1.
 
     Args:
-        x: (B, heads, T, H).
+        x: (..., B, heads, T, H).
         position: (B, T) int64.
+        table: `turns(heads, H)`.
+        sign: -1 where the rotation is the opposite one.
 
     Returns:
-        (B, heads, T, H); if H is odd, the last number is not rotated.
+        (..., B, heads, T, H); if H is odd, the last number is not rotated.
     """
-    heads, pairs = x.shape[1], x.shape[-1] // 2
-    if heads == 0:
-        return x
-    speed = 2 * torch.arange(heads * pairs, device=x.device).unflatten(0, (pairs, heads)).T + 1
-    period = 4 * heads * pairs  # of position times speed, in integers: angles are exact, however long an episode is
-    wide = torch.promote_types(x.dtype, torch.float32)
-    angle = ((position[:, None, :, None] * speed[:, None]) % period).to(wide) * (2 * math.pi / period)
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    paired, rest = F.normalize(x, dim=-1, eps=1e-3).split([2 * pairs, x.shape[-1] - 2 * pairs], dim=-1)
-    return torch.cat([turn_pairs(paired, sin, cos), rest], dim=-1)
+    cos, sin = table[position % len(table)].to(x.dtype).permute(2, 0, 3, 1, 4)  # each (B, heads, T, pairs)
+    x = F.normalize(x, dim=-1, eps=1e-3)
+    if x.shape[-1] % 2:
+        return torch.cat([turn_pairs(x[..., :-1], sign * sin, cos), x[..., -1:]], dim=-1)
+    return turn_pairs(x, sign * sin, cos)
 
 
 class SHM(Memory):
@@ -186,6 +192,11 @@ class SHM(Memory):
             # Xavier's bound for the whole table, also when only its first row is used
             bound = (1 if theta == "stable" else table_scale) * math.sqrt(6 / (rows + H))
             self.table = nn.Parameter(torch.empty(1 if theta == "fixed" else rows, heads * H).uniform_(-bound, bound))
+        self.lag_turns: Tensor | None
+        self.mirror_turns: Tensor | None
+        for name, number in (("lag_turns", lag_heads), ("mirror_turns", mirror_heads)):
+            table = turns(number, H).to(torch.get_default_dtype()) if number else None
+            self.register_buffer(name, table, persistent=False)
         self.table_scale = table_scale
         if calibration == "tanh" and theta == "stable":
             self.erasure = nn.Parameter(torch.zeros(heads * H))
@@ -241,7 +252,7 @@ class SHM(Memory):
         if "steps" in state:
             position = episode_steps(start, state["steps"])
             after["steps"] = position[:, -1] + 1
-            k, q = self._by_relation(k, position, position), self._by_relation(q, position, -position)
+            k, q = self._by_relation(k, q, position)
         else:
             k, q = self._by_content(k), self._by_content(q)
         h, memory = hadamard_memory(
@@ -297,11 +308,18 @@ class SHM(Memory):
                 return F.embedding(hashed_rows(clock, 2 * self.rows), both) - F.softplus(self.erasure)
         return F.embedding(hashed_rows(clock, self.rows), self.table)
 
-    def _by_relation(self, x: Tensor, lag: Tensor, mirror: Tensor) -> Tensor:
-        """k or q, (B * heads, T, H), from its map; `lag` and `mirror` (B, T): positions for the lag heads and mirror heads."""
-        of_lag, of_mirror, of_content = x.unflatten(0, (-1, self.heads)).split(self.relations, dim=1)
-        heads = [turned(of_lag, lag), turned(of_mirror, mirror), self._by_content(of_content)]
-        return torch.cat(heads, dim=1).flatten(0, 1)
+    def _by_relation(self, k: Tensor, q: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """k and q, each (B * heads, T, H), from their maps, if there are lag heads or mirror heads; position (B, T) int64."""
+        both = torch.stack([k, q]).unflatten(1, (-1, self.heads))
+        of_lag, of_mirror, of_content = both.split(self.relations, dim=2)
+        heads = []
+        if self.lag_turns is not None:
+            heads.append(turned(of_lag, position, self.lag_turns))
+        if self.mirror_turns is not None:
+            opposite = torch.tensor([1.0, -1.0], dtype=k.dtype, device=k.device)[:, None, None, None, None]
+            heads.append(turned(of_mirror, position, self.mirror_turns, opposite))
+        k, q = torch.cat([*heads, self._by_content(of_content)], dim=2).flatten(1, 2)
+        return k, q
 
     def _by_content(self, x: Tensor) -> Tensor:
         if self.feature_map == "softmax":

@@ -43,7 +43,7 @@ def rotate(x: Tensor, position: Tensor) -> Tensor:
 def turn_pairs(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
     """Rotate the pairs (x_i, x_{i + d/2}) of the last dimension d, each by its own angle; sin and cos (..., d/2)."""
     a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    return torch.cat([torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(a * sin, b, cos)], dim=-1)
 
 
 def visible(step: Tensor, window: int) -> Tensor:
