@@ -29,8 +29,8 @@ from dataclasses import dataclass
 import tyro
 
 from hadamem.cli.main import run_command
+from hadamem.disk import write_whole
 from hadamem.envs import list_tasks
-from hadamem.run import write_whole
 from hadamem.text import markdown_table
 
 HERE = pathlib.Path(__file__).parent

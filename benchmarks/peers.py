@@ -31,9 +31,10 @@ import tyro
 
 from hadamem.cli.console import say
 from hadamem.cli.main import main as hadamem
+from hadamem.disk import write_whole
 from hadamem.memory import memory_class
 from hadamem.recipes.arguments import memory_words
-from hadamem.run import read_metrics, versions, write_whole
+from hadamem.run import read_metrics, versions
 from hadamem.sweeps.runs import evaluate_run
 from hadamem.text import markdown_table
 

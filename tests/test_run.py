@@ -14,17 +14,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hadamem.run import (
-    DiskFullError,
-    NoRunError,
-    Run,
-    RunError,
-    on_disk,
-    read_checkpoint,
-    read_metrics,
-    read_saved,
-    write_whole,
-)
+from hadamem.disk import DiskFullError, on_disk, write_whole
+from hadamem.run import NoRunError, Run, RunError, read_checkpoint, read_metrics, read_saved
 
 CHECKPOINT = {"agent": {"step": 3, "policy": {"w": torch.ones(2)}}, "random": [torch.get_rng_state()], "seconds": 1.0}
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import importlib.metadata
 import io
@@ -20,11 +19,12 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import IO, Any
 
 import torch
 
+from .disk import on_disk, write_beside, write_whole
 from .tracking import Trackers
 
 _log = logging.getLogger("hadamem")
@@ -54,47 +54,10 @@ class RunError(ValueError):
         )
 
 
-class DiskFullError(OSError):
-    """The disk has no room left for a file."""
-
-
-@contextlib.contextmanager
-def on_disk(path: pathlib.Path) -> Iterator[None]:
-    """Within this context, an OSError about a full disk is raised as a DiskFullError that names the file `path`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskFullError(f"the disk is full: {path} cannot be written; free some space on it") from error
-
-
-def write_whole(path: pathlib.Path, content: str | memoryview) -> None:
-    """Replace a file atomically: a reader sees the old file or the new one, never a part of it.
-
-    Raises:
-        DiskFullError: the disk is full; the old file is still there.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_beside(path, content).replace(path)
-
-
 def _write_checkpoint(path: pathlib.Path, checkpoint: Mapping[str, Any]) -> None:
     packed = io.BytesIO()  # torch's own writer does not report a full disk
     torch.save(dict(checkpoint), packed)
     write_whole(path, packed.getbuffer())
-
-
-def _write_beside(path: pathlib.Path, content: str | memoryview) -> pathlib.Path:
-    """Write the new content of a file under a temporary name beside it, and return that path."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with on_disk(path):
-            new.write_bytes(content.encode() if isinstance(content, str) else content)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    return new
 
 
 def versions() -> dict[str, str]:
@@ -182,7 +145,7 @@ class Run:
                 shutil.rmtree(file)
             elif worthless or _PART.fullmatch(file.name):
                 file.unlink()
-        written = {name: _write_beside(self.path / name, text) for name, text in texts.items()}
+        written = {name: write_beside(self.path / name, text) for name, text in texts.items()}
         (self.path / "result.json").unlink(missing_ok=True)
         for name, file in written.items():
             file.replace(self.path / name)

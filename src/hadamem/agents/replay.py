@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..disk import on_disk
 from ..envs import VectorEnvironment
 from ..envs.vector import Transition
 from ..memory import State
-from ..run import RunError, on_disk
+from ..run import RunError
 from .packing import Packing
 
 

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..measure import median_seconds
 from ..ops import hadamard_memory
-from .ops import SIZES, released_form
+from .ops import SIZES, Cost, released_form
 
 BACKENDS = ("released", "reference", "parallel", "gpu")
 WIDE = ((1024, 128, 32), (256, 256, 128))  # rollouts that fill a GPU
 
 
-@dataclass(frozen=True)
-class Row:
-    """What was measured of a backend on (B, T, H): microseconds for one step of one row, and megabytes of the GPU above the
-    inputs."""
-
-    backend: str
-    B: int
-    T: int
-    H: int
-    forward_us: float
-    forward_backward_us: float
-    extra_mb: float
-
-
-def measure(backend: str, size: tuple[int, int, int], device: str = "cuda") -> Row:
-    """One backend at one size (B, T, H)."""
+def measure(backend: str, size: tuple[int, int, int], device: str = "cuda") -> Cost:
+    """One backend at one size (B, T, H); the megabytes are those of the GPU's memory."""
     B, T, H = size
     tensors = [torch.randn(B, T, H, device=device).mul_(0.3).requires_grad_() for _ in range(5)]
     gradient = torch.randn(B, T, H, device=device)
@@ -57,10 +42,10 @@ def measure(backend: str, size: tuple[int, int, int], device: str = "cuda") -> R
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     both_ways()
-    return Row(backend, B, T, H, forward_us, both_us, (torch.cuda.max_memory_allocated() - before) / 1e6)
+    return Cost(backend, B, T, H, forward_us, both_us, (torch.cuda.max_memory_allocated() - before) / 1e6)
 
 
-def measure_all(on_progress: Callable[[str], None]) -> list[Row]:
+def measure_all(on_progress: Callable[[str], None]) -> list[Cost]:
     """All backends at all sizes; those that do not fit into the GPU's memory are left out.
 
     Raises:

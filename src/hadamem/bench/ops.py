@@ -28,14 +28,13 @@ TUNED_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_
 
 
 @dataclass(frozen=True)
-class Row:
+class Cost:
     """What was measured of a backend on (B, T, H).
 
     Attributes:
         backend, B, T, H: of the case.
         forward_us, forward_backward_us: microseconds for one step of one row.
         extra_mb: megabytes at the peak above the inputs, both ways; None where that is not known.
-        forward_of_floor, forward_backward_of_floor: the times as multiples of the floor, see `limit`, for the fused kernels.
     """
 
     backend: str
@@ -45,6 +44,12 @@ class Row:
     forward_us: float
     forward_backward_us: float
     extra_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class Row(Cost):
+    """The same of a backend on the processor, and for the fused kernels the times as multiples of the floor, see `limit`."""
+
     forward_of_floor: float | None = None
     forward_backward_of_floor: float | None = None
 

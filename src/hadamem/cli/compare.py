@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from ..disk import write_whole
 from ..report.results import find_results
-from ..run import versions, write_whole
+from ..run import versions
 from .console import make_table, print_table, say, show_status
 
 if TYPE_CHECKING:

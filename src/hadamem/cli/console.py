@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..run import write_whole
+from ..disk import write_whole
 from ..text import as_text
 
 _AS_IT_IS: Any = {"markup": False, "emoji": False}  # "[/a]" and ":b:" are parts of a path

@@ -21,10 +21,10 @@ from ..agents.config import seed_for
 from ..agents.evaluation import MAX_STEPS
 from ..agents.training import evaluate_task, load_policy
 from ..checks import check_fields
+from ..disk import write_whole
 from ..envs import EnvironmentFailedError, list_tasks
 from ..memory import memory_names
 from ..report.results import say_if_unfinished
-from ..run import write_whole
 from ..text import columns
 from . import bench
 from . import sweep as experiments

@@ -13,9 +13,9 @@ import tyro
 from rich.table import Table
 
 from ..checks import check_fields
+from ..disk import write_whole
 from ..measure import processors
 from ..report.results import Result, find_results, matches, peek_result
-from ..run import write_whole
 from ..sweeps.cluster import run_on_ray
 from ..sweeps.duration import expected
 from ..sweeps.processes import run_here

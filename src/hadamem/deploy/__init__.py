@@ -2,6 +2,7 @@
 
 from .acting import Acting, ActingState
 from .limits import Limits
-from .trained import Trained, read_trained
+from .reading import read_trained
+from .trained import Trained
 
 __all__ = ["Acting", "ActingState", "Limits", "Trained", "read_trained"]

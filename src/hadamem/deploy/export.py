@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..disk import write_whole
 from ..ops.checks import plain_operators
-from ..run import write_whole
 from .packed import described
 from .step import PREVIOUS, Step
 from .trained import Trained

@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 import pathlib
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ..agents.config import TrainConfig, config_from_dict
+from ..disk import write_whole
 from ..envs.interface import Interface
-from ..run import RunError, versions, write_whole
-
-if TYPE_CHECKING:
-    from .trained import Trained
+from ..run import RunError, versions
+from .trained import Trained
 
 _FORMAT = "hadamem policy 1"
 

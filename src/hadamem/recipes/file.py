@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from ..agents.config import ALGORITHMS, OF_THE_MACHINE, TrainConfig
-from ..run import write_whole
+from ..disk import write_whole
 from .presets import PRESETS, default_preset, preset_config
 
 #: fields that belong to a machine or to a single run, and are not part of a recipe

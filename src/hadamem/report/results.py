@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..agents.config import OF_THE_MACHINE, config_from_dict
+from ..disk import write_whole
 from ..options import read_json
-from ..run import NoRunError, RunError, Saved, is_best_of_a_run, read_last_metrics, read_metrics, read_saved, write_whole
+from ..run import NoRunError, RunError, Saved, is_best_of_a_run, read_last_metrics, read_metrics, read_saved
 
 _log = logging.getLogger("hadamem")
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from ..run import versions, write_whole
+from ..disk import write_whole
+from ..run import versions
 from ..text import columns, markdown_table
 from . import Budget
 

@@ -11,9 +11,9 @@ from ..agents.config import seed_for
 from ..agents.evaluation import Evaluation
 from ..agents.progress import Progress
 from ..agents.training import evaluate_task
+from ..disk import write_whole
 from ..recipes.presets import preset_config
 from ..report.curves import draw_curves
-from ..run import write_whole
 from .runs import evaluate_run, train_once
 
 #: Cards are dealt one by one, and at each card the agent must name the suit of the first card, which recent cards do not show.

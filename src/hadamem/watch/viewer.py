@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..run import write_whole
+from ..disk import write_whole
 from ..text import count
 from .recording import HadamardTrace, Recording
 
