@@ -2,7 +2,7 @@
 
 The network is like that of a policy: a layer with ReLU for the symbols, whose output is joined with a sine code of the step, a
 linear map into the memory, and two layers behind it. Without the code, memories that are addressed by content could not tell
-one step from another; memories that count steps themselves gain nothing from it. The caller chooses the memory's size and options.
+one step from another; memories that count steps themselves gain nothing from it. The caller sets the memory's size and options.
 """
 
 from __future__ import annotations
