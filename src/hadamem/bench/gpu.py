@@ -1,4 +1,4 @@
-"""The Hadamard recurrence on a GPU: the fused kernels next to the form in which SHM was released, and to torch alone."""
+"""The Hadamard recurrence on a GPU: the fused kernels compared with the released form of SHM, and with plain PyTorch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ WIDE = ((1024, 128, 32), (256, 256, 128))  # rollouts that fill a GPU
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a backend on (B, T, H): microseconds for one step of one row, and megabytes of the GPU above the
-    inputs."""
+    """Measurements of a backend at a size (B, T, H): microseconds for one step of one row, and megabytes of GPU memory above
+    the inputs."""
 
     backend: str
     B: int
@@ -31,7 +31,7 @@ class Row:
 
 
 def measure(backend: str, size: tuple[int, int, int], device: str = "cuda") -> Row:
-    """One backend at one size (B, T, H)."""
+    """Measure one backend at one size (B, T, H)."""
     B, T, H = size
     tensors = [torch.randn(B, T, H, device=device).mul_(0.3).requires_grad_() for _ in range(5)]
     gradient = torch.randn(B, T, H, device=device)
@@ -61,7 +61,7 @@ def measure(backend: str, size: tuple[int, int, int], device: str = "cuda") -> R
 
 
 def measure_all(on_progress: Callable[[str], None]) -> list[Row]:
-    """All backends at all sizes; those that do not fit into the GPU's memory are left out.
+    """Measure all backends at all sizes; measurements that do not fit into the GPU's memory are left out.
 
     Raises:
         ValueError: there is no GPU.
