@@ -88,7 +88,7 @@ def measure_all(
             threads = {"1": 1, "all": here, "default": None}[name]
             alone = 0.0
             for count in dict.fromkeys((0, *neighbours)):
-                on_progress(f"{memory} of size {size}, threads {name}, beside {count}")
+                on_progress(f"{memory} of size {size}, threads {name}, neighbours {count}")
                 case = Case(memory, size, threads, count, seconds)
                 found = in_fresh_process(__name__, json.dumps(asdict(case)))
                 used, speed = found["threads"], found["steps_per_s"]

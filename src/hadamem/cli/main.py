@@ -198,7 +198,7 @@ def showcase(arguments: Sequence[str]) -> None:
     check_fields(options, ("seed",), at_least=0)
     rows = experiment.showcase(options.out, options.steps, options.episodes, options.seed, show_progress)
     if rows is None:
-        say("stopped; the same command goes on from here")
+        say("stopped; repeat the same command to continue")
         return
     table = make_table(
         f"{experiment.TASK}: returns lie between -1 and 1", ["policy", "memory", "mean return", "episodes", "steps"]

@@ -131,7 +131,7 @@ def train_cells(cells: Sequence[SweepRun], options: SweepOptions) -> None:
             else:
                 run_here(cells, options.jobs or processors(), finished, display.look)
         except KeyboardInterrupt:
-            say("stopped; the same command goes on from here")
+            say("stopped; repeat the same command to continue")
             raise SystemExit(130) from None
 
 
@@ -201,7 +201,7 @@ def _print_expected(name: str, cells: Sequence[SweepRun], options: SweepOptions)
     time_left = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
     source = f"estimated from {count(duration.results, 'result')} and {count(duration.measured, 'short measurement')}"
     print(
-        f"{name}: {waiting} of {count(len(cells), 'run')} to do, about {time_left} with {jobs} side by side here, {source}",
+        f"{name}: {waiting} of {count(len(cells), 'run')} to do, about {time_left} with {jobs} in parallel here, {source}",
         flush=True,
     )
 

@@ -93,13 +93,13 @@ def tune(arguments: Sequence[str]) -> None:
         steps = options.steps or study.user_attrs.get("settings", {}).get("steps") or _fitting_steps(options, words, jobs)
         space = _space(options, words, steps)
         search = Search(study, space, folder, 60 * options.minutes, jobs, options.trials, options.fresh_seeds)
-        say(f"trainings of {steps:,} steps, {jobs} side by side, in {folder}")
+        say(f"trainings of {steps:,} steps, {jobs} in parallel, in {folder}")
         try:
             with Display(search) as display:
                 search.run(display.on_end, display.on_look)
                 outcome = search.confirm(display.on_confirmation)
         except KeyboardInterrupt:
-            say("stopped; the same command goes on from here")
+            say("stopped; repeat the same command to continue")
             raise SystemExit(130) from None
         _print_outcome(search, outcome)
         path = folder / "recipe.toml"

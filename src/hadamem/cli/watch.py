@@ -38,7 +38,7 @@ class WatchOptions:
     mode: Literal["greedy", "sampled"] = "greedy"
     """how actions are chosen: the most likely one, or drawn from the policy as in training"""
     open: bool = True
-    """open the page in a browser, where there is a terminal and a screen"""
+    """open the page in a browser, if there is a terminal and a screen"""
 
 
 def watch(arguments: Sequence[str]) -> None:

@@ -50,7 +50,7 @@ def measure(name: str, out: pathlib.Path, steps: int) -> Row:
     config = replace(preset_config("fast", ENV, name, steps), threads=1)
     result = train_once(config, out / name)
     if result is None:
-        raise SystemExit("stopped; the same command goes on from here")
+        raise SystemExit("stopped; repeat the same command to continue")
     played = evaluate_run(out / name, EPISODES)
     speed = result.steps / result.seconds
     return Row(name, result.steps, result.scores.get("return"), played.mean, played.ci95, played.episodes, speed)

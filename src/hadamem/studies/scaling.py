@@ -147,7 +147,7 @@ def learning(backend: str, iterations: int, seed: int) -> dict[str, list[float]]
 
 
 def depth(name: str, T: int) -> int:
-    """Number of steps of which each depends on the one before. For the scan, it is counted by running the scan on depths."""
+    """Length of the longest chain of dependent steps. For the scan, it is counted by running the scan on depths."""
     if CONTENDERS[name][1] != "parallel":
         return T
     leaf = torch.zeros(1, T, dtype=torch.int64)
