@@ -57,7 +57,7 @@ class Result:
         steps: environment steps so far.
         seconds: seconds of training so far.
         curves: for each of METRICS that the run has, its (step, value) points.
-        scores: for each of them, the mean over the last 5 % of the steps.
+        scores: for each of them, the mean over the last 5 % of the steps; from `peek_result`, the latest value.
     """
 
     path: str

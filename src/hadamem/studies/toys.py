@@ -138,6 +138,6 @@ def train(reader: Reader, toy: Toy, steps: int, batch_size: int = 32, learning_r
 
 @torch.no_grad()
 def accuracy(reader: Reader, toy: Toy, batch_size: int = 512) -> float:
-    """The share of fresh rows' answers that are right, if the most likely symbol is the answer."""
+    """The share of right answers on fresh rows, where each answer is the most likely symbol."""
     x, target = toy.draw(batch_size)
     return (reader(x)[:, -toy.scored :].argmax(-1) == target[:, -toy.scored :]).float().mean().item()
