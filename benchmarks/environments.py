@@ -1,8 +1,8 @@
-"""Trains, evaluates and looks into an agent in environments of many packages, and prints a table of what worked.
+"""Trains, evaluates and watches an agent in environments of many packages, and prints a table of what worked.
 
-Every environment is tried as a user would: `hadamem train`, `hadamem evaluate` and `hadamem watch`, each in a process of its
-own (those of a family in this one) and without a display; vectors of environments by a Python program. Packages that are not
-installed are skipped and named.
+Every environment is tried as a user would try it: with `hadamem train`, `hadamem evaluate` and `hadamem watch`, each without a
+display and in a process of its own (environments of a family in this process); vectors of environments with a Python program.
+Environments whose packages are not installed are skipped, with a message.
 
     python benchmarks/environments.py                                   # all, to the terminal
     python benchmarks/environments.py --only 'ALE/*' --steps 1024
@@ -44,14 +44,14 @@ class Try:
     """An environment to try.
 
     Attributes:
-        env: its id; a family "popgym-*" stands for all ids that match; for a `program`, what the table calls it.
-        package: the distributions that have it, with commas between.
+        env: its id; a family such as "popgym-*" stands for all ids that match; for a `program`, its name in the table.
+        package: names of the distributions that contain it, separated by commas.
         spaces: observation and action, in words.
-        options: further words of `hadamem train`.
-        program: for a vector of environments: makes one, as `vector`, of `num_envs` environments.
-        variables: of the process, such as those that let a renderer do without a display.
-        part: the training has so many times fewer steps, where the environment is slow.
-        remark: what a reader must know.
+        options: further options of `hadamem train`.
+        program: Python code that makes a vector of environments called `vector`; "" for the environments of an id.
+        variables: environment variables of the process, such as those that let a renderer work without a display.
+        part: number by which the steps of the training are divided, since the environment is slow.
+        remark: remark for readers of the table.
     """
 
     env: str
@@ -152,16 +152,16 @@ class Options:
     steps: int = 4096
     """environment steps of each training; slow environments have fewer"""
     data: pathlib.Path = WORK / "rows.json"
-    """file of the rows of the table; those that are there and are not tried now stay"""
+    """file of the rows of the table; rows of environments that are not tried now stay in it"""
     page: pathlib.Path | None = None
     """Markdown file into which the table is written"""
     work: pathlib.Path = WORK
-    """folder of the runs and of what the commands said"""
+    """folder of the runs and of the output of the commands"""
 
 
 @dataclass
 class Outcome:
-    """What one environment gave. `watched` says what the page shows: frames, observations as pictures, or numbers."""
+    """The result of one environment. `watched` is what the page shows: frames, observations as pictures, or numbers."""
 
     trained: bool = False
     evaluated: bool = False
@@ -225,7 +225,7 @@ def _try(one: Try, id: str, steps: int, work: pathlib.Path) -> Outcome:
 
 
 def _hadamem(one: Try, folder: pathlib.Path, *words: str) -> str | None:
-    """What a command of hadamem said, see `_call`. For one of many ids it need not be started anew."""
+    """The output of a command of hadamem, see `_call`. For the ids of a family, the command runs in this process."""
     if "*" not in one.env:
         return _call(one, folder, words[0], "-m", "hadamem", *words)
     said = io.StringIO()
@@ -239,7 +239,7 @@ def _hadamem(one: Try, folder: pathlib.Path, *words: str) -> str | None:
 
 
 def _call(one: Try, folder: pathlib.Path, name: str, *words: str) -> str | None:
-    """What a command of Python said; None if it failed, and then its last line is in a file."""
+    """The output of Python with some arguments; None if it failed, and then the reason is in the file NAME.failed."""
     variables = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
     variables |= dict(one.variables)
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))

@@ -1,6 +1,6 @@
-"""Environments of kinds for which no maintained package has one, and a turn-based game as one player sees it.
+"""An environment of a kind that no maintained package has, and a turn-based game from the view of one player.
 
-For `environments.py`; named on the command line as "own_environments:Throw" and "own_environments:ConnectFour".
+They are used by `environments.py`; their ids are "own_environments:Throw" and "own_environments:ConnectFour".
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from gymnasium import spaces
 
 
 class Throw(gymnasium.Env):
-    """Hybrid actions: run so far, or leap so high and so far, to come near a goal; the goal is shown at first only."""
+    """Hybrid actions: run a distance, or leap with a height and a distance, to come near a goal that only the first observation
+    shows."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
     observation_space = spaces.Dict({"goal": spaces.Box(-1, 1, (1,), np.float32), "place": spaces.Box(-9, 9, (1,), np.float32)})
@@ -46,7 +47,7 @@ class Throw(gymnasium.Env):
 
 
 class ConnectFour(gymnasium.Env):
-    """PettingZoo's Connect Four for one player, against one who draws among the legal moves; its mask is in the observation."""
+    """PettingZoo's Connect Four for one player, against random legal moves; the mask of legal moves is in the observation."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
 

@@ -1,10 +1,10 @@
-"""hadamem beside sb3-contrib's RecurrentPPO on control tasks without velocities: return, wall time, steps per second.
+"""hadamem and sb3-contrib's RecurrentPPO on control tasks without velocities: return, wall time, steps per second.
 
 RecurrentPPO has the settings that rl-baselines3-zoo publishes for these tasks (hyperparams/ppo_lstm.yml), hadamem its
 defaults. Both play the same environment for the same number of steps, each rounded up to whole rollouts, one run after the
 other, each in a process of its own with one thread. Wall time is that of training alone, without imports and evaluation,
 and without the compilation of hadamem's kernels, which takes some seconds once on a machine.
-Needs the extra [peers].
+This needs the extra [peers].
 
     python benchmarks/peers.py --seeds 5 --data docs/results/data/peers.json
 """
@@ -39,16 +39,16 @@ from hadamem.sweeps.runs import evaluate_run
 from hadamem.text import markdown_table
 
 PEER = "RecurrentPPO"
-EPISODES = 100  # of evaluation, played greedily
+EPISODES = 100  # episodes of the evaluation, played greedily
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What rl-baselines3-zoo trains a task with; all are run with `normalize: true`.
+    """The settings with which rl-baselines3-zoo trains a task; all tasks have `normalize: true`.
 
     Attributes:
         steps: environment steps.
-        num_envs: environments side by side.
+        num_envs: number of environments.
         algorithm: arguments of RecurrentPPO.
         policy: arguments of its policy, `activation_fn` by its name in torch.nn.
         linear: arguments of RecurrentPPO that fall linearly to zero, with their first values.
@@ -124,20 +124,20 @@ SETTINGS = {
 
 @dataclass(kw_only=True)
 class Peers:
-    """Train hadamem and RecurrentPPO in turn and compare them. Started again, it goes on after the last run in --data."""
+    """Train hadamem and RecurrentPPO in turn and compare them. If started again, it continues after the last run in --data."""
 
     tasks: tuple[str, ...] = tuple(SETTINGS)
-    """some of these three"""
+    """tasks, one or more of these three"""
     contenders: tuple[str, ...] = (PEER, "gru", "shm")
     """RecurrentPPO, and memories of hadamem with size and options: gru gru:256 "shm:64 theta=fixed" """
     seeds: int = 5
-    """how many, from 0 on"""
+    """number of seeds, which are counted from 0"""
     steps: int | None = None
     """environment steps of each run; none: those of rl-baselines3-zoo, 100,000 or 300,000"""
     data: pathlib.Path = pathlib.Path("runs/peers.json")
-    """file of results, written after each run; those that are in it already are not made again"""
+    """file of results, written after each run; runs whose results are in it are not made again"""
     only_print: bool = False
-    """print what is in --data, and make no run"""
+    """print the results in --data, and make no run"""
 
     def __post_init__(self) -> None:
         if unknown := set(self.tasks) - set(SETTINGS):
@@ -196,7 +196,7 @@ def train(task: str, contender: str, seed: int, steps: int) -> dict[str, Any]:
 
 
 def in_fresh_process(*arguments: Any) -> dict[str, Any]:
-    """`train` in a process of its own, in which nothing was started with more than one thread."""
+    """Call `train` in a process of its own, in which all libraries use one thread from the start."""
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(train, *arguments).result()
@@ -231,7 +231,7 @@ def rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Make the runs that are missing, and print what came out."""
+    """Make the runs that are missing, and print the table of results."""
     options = tyro.cli(Peers, description=__doc__)
     results = json.loads(options.data.read_text()) if options.data.exists() else []
     done = {(result["task"], result["contender"], result["seed"], result["steps"]): result for result in results}
@@ -248,7 +248,7 @@ def main() -> None:
         if key not in done:
             task, contender, seed, steps = key
             if contender not in compiled:
-                in_fresh_process(task, contender, seed, 1)  # leaves its kernels in the cache
+                in_fresh_process(task, contender, seed, 1)  # compiles the kernels of this memory into the cache
                 compiled.add(contender)
             names = {"task": task, "contender": contender, "seed": seed, "steps": steps}
             result = names | in_fresh_process(*key) | {"versions": versions()}

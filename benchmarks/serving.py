@@ -1,9 +1,9 @@
-"""Load on `hadamem serve`: many sessions on loopback, each of which must get the actions that an agent at home gets.
+"""Load test of `hadamem serve`: many sessions on loopback, each of which must get the same actions as an agent in this process.
 
     python benchmarks/serving.py runs/first
 
-Each session has observations of its own, four numbers each (CartPole), so that a state that went to another session would be
-seen in the actions. The memory must draw nothing at random (gru, not shm) for that comparison.
+Each session has observations of its own, of four numbers (CartPole), so that its actions would change if it used the state of
+another session. For this comparison, the memory must not draw random numbers (gru, not shm).
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ import hadamem
 
 @dataclass(kw_only=True)
 class Load:
-    """Requests/s and their times, with one step a request and with one step of many sessions a request."""
+    """Measure requests per second and their times, with a step of one session, and with a step of many sessions per request."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """folder of a run"""
     sessions: int = 1000
-    """how many, at the same time"""
+    """number of sessions at the same time"""
     connections: int = 16
-    """connections on which requests follow one another"""
+    """number of connections, each of which sends one request after the other"""
     steps: int = 20
-    """of each session"""
+    """number of steps of each session in each of the two kinds of requests"""
     batch: int = 64
-    """sessions in a batched request"""
+    """largest number of sessions in a batched request"""
 
 
 class Connection:
@@ -62,7 +62,7 @@ class Connection:
 
 
 async def measure(port: int, load: Load, observations: np.ndarray) -> tuple[np.ndarray, list[dict[str, object]]]:
-    """Actions (sessions, 2 steps), and a row for each way to ask."""
+    """The actions (sessions, 2 * steps), and a row of the table for each kind of request."""
     connections = [await Connection().open(port) for _ in range(load.connections)]
     shares = np.array_split(np.arange(load.sessions), load.connections)
     names: list[str] = [""] * load.sessions

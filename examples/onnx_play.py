@@ -1,8 +1,8 @@
 """Plays a policy that `hadamem export` wrote, with numpy, onnxruntime and gymnasium alone: python onnx_play.py policy.onnx
 
-The file says by itself what it takes and gives. Inputs are the leaves of an observation ("obs", "obs.KEY"), "start" (true at
-the first step of an episode), the leaves of the policy's state ("state.NAME"), and, where it was trained with them, "reward"
-and "mask"; all have the batch first. Outputs are "action" (or "action.KEY") in the environment's own terms, and
+The file names its inputs and outputs. Inputs are the leaves of an observation ("obs", "obs.KEY"), "start" (true at the first
+step of an episode), the leaves of the policy's state ("state.NAME"), and "reward" and "mask" if the policy was trained with
+them; the first axis of each is the batch. Outputs are "action" (or "action.KEY") in the environment's own terms, and
 "new_state.NAME".
 """
 
@@ -35,13 +35,13 @@ class OnnxPolicy:
         self.reset()
 
     def reset(self) -> None:
-        """An episode begins: at a start, what the state holds does not count."""
+        """Begin an episode. At its first step, the values in the state do not count, so they may be zeros."""
         self.start = True
         zeros = {name: np.zeros((1, *shape), kind) for name, (kind, shape) in self.inputs.items()}
         self.state = {name: value for name, value in zeros.items() if name.startswith("state.")}
 
     def act(self, observation: Any, reward: float = 0.0, mask: Any = None) -> Any:
-        """The most likely action."""
+        """Return the most likely action."""
         if mask is None and isinstance(observation, dict):
             mask = observation.get("action_mask")
         given = dict(leaves("obs", observation))
@@ -55,7 +55,7 @@ class OnnxPolicy:
 
 
 def leaves(name: str, value: Any) -> Any:
-    """The parts of a nested observation, by the names that the file has for them."""
+    """The parts of a nested observation, each with the name that it has in the file."""
     if isinstance(value, dict | tuple):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(f"{name}.{key}", part)
@@ -76,10 +76,10 @@ def nested(parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Plays some episodes and prints the mean return."""
+    """Play some episodes, and print the mean return."""
     parser = argparse.ArgumentParser(description="Play a policy that hadamem export wrote.")
     parser.add_argument("file")
-    parser.add_argument("--env", help="id of the environment; default: the one that it was trained on")
+    parser.add_argument("--env", help="id of the environment; default: the environment of the training")
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

@@ -1,7 +1,7 @@
-"""PPO with a Stable Hadamard Memory in one file, in the manner of CleanRL: only the memory is hadamem's.
+"""PPO with a Stable Hadamard Memory in one file, in the style of CleanRL: only the memory is hadamem's.
 
-A rollout is (B environments, T steps). The memory's state is kept from before its first step, and the update runs whole rows
-again from there, with the resets inside them: no padding, no masks. hadamem does the same with more care.
+A rollout has B environments (rows) and T steps. The memory's state before its first step is stored, and the update recomputes
+whole rows from that state, with the resets inside them: without padding, without masks. hadamem does the same with more care.
 
     python examples/ppo_shm.py                                  # CartPole without velocities, about a minute
     python examples/ppo_shm.py --env CartPole-v1 --memory gru --steps 50000
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import hadamem
 import hadamem.envs  # registers hadamem/...
 
-#: Of the memories that need any: what hadamem's own default recipe gives to SHM.
+#: Size and options of the memories that need them: for SHM, those of hadamem's default recipe.
 OPTIONS = {
     "shm": {
         "size": 32, "heads": 4, "lag_heads": 2, "mirror_heads": 2, "feature_map": "softmax", "theta": "centred",
@@ -34,7 +34,7 @@ class Agent(nn.Module):
 
     def __init__(self, features: int, actions: int, memory: str) -> None:
         super().__init__()
-        self.register_buffer("moments", torch.zeros(3, features))  # of observations: how many, their sum, that of their squares
+        self.register_buffer("moments", torch.zeros(3, features))  # count, sum and sum of squares of observations
         self.embed = nn.Sequential(nn.Linear(features, 64), nn.Tanh())
         self.memory = hadamem.make_memory(memory, input_size=64, output_size=64, **OPTIONS.get(memory, {}))
         self.policy, self.value = nn.Linear(64, actions), nn.Linear(64, 1)
@@ -43,7 +43,7 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def see(self, obs: Tensor) -> None:
-        """Take observations in: between updates only, so that a rollout and its update see the same numbers."""
+        """Add observations to the statistics, between updates only, so that a rollout and its update see the same numbers."""
         rows = obs.flatten(0, -2)
         self.moments += torch.stack([torch.full_like(rows[0], len(rows)), rows.sum(0), rows.square().sum(0)])
 
@@ -58,9 +58,9 @@ class Agent(nn.Module):
 
 
 def main() -> None:
-    """Train, and print the mean return of the latest 50 episodes now and then."""
+    """Train, and print the mean return of the latest 50 episodes at least 10 seconds apart."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", default="hadamem/CartPoleNoVel-v0", help="an id with vectors to see and a choice to make")
+    parser.add_argument("--env", default="hadamem/CartPoleNoVel-v0", help="id of a task with vectors and discrete actions")
     parser.add_argument("--memory", default="shm")
     parser.add_argument("--steps", type=int, default=150_000)
     parser.add_argument("--num-envs", type=int, default=16)
@@ -78,7 +78,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
     B, T = args.num_envs, args.num_steps
-    # a step that ends an episode is followed by the first observation of the next one, not by a step that does nothing
+    # a step that ends an episode returns the first observation of the next episode, without a step that does nothing
     reset_at_once = gym.vector.AutoresetMode.SAME_STEP
     envs = gym.make_vec(args.env, B, "sync", vector_kwargs={"autoreset_mode": reset_at_once})
     agent = Agent(envs.single_observation_space.shape[0], int(envs.single_action_space.n), args.memory)
@@ -94,7 +94,7 @@ def main() -> None:
     running, finished, begin, said = np.zeros(B), list[float](), time.time(), 0
     for done in range(0, args.steps, B * T):
         optimiser.param_groups[0]["lr"] = args.learning_rate * (1 - done / args.steps)
-        first = state  # of the rollout
+        first = state  # before the rollout
         with torch.no_grad():
             for t in range(T):
                 obs[:, t], start[:, t] = next_obs, next_start
@@ -105,7 +105,7 @@ def main() -> None:
                 seen, gained, terminated, truncated, info = envs.step(action[:, t].numpy())
                 reward[:, t] = torch.from_numpy(gained)
                 over = terminated | truncated
-                if truncated.any():  # the episode would have gone on: the value of its last observation stands for that
+                if truncated.any():  # bootstrap from the value of the last observation of the episode
                     last = np.stack([info["final_obs"][i] if truncated[i] else seen[i] for i in range(B)])
                     going_on = torch.zeros(B, 1, dtype=torch.bool)
                     beyond = agent(torch.from_numpy(last).float()[:, None], state, going_on)[1][:, 0]
@@ -124,7 +124,7 @@ def main() -> None:
                 later = delta + args.gamma * args.gae_lambda * going_on * later
                 advantage[:, t], next_value = later, value[:, t]
         target = advantage + value
-        unit = target.std() + 1e-8  # the size of the returns must not matter
+        unit = target.std() + 1e-8  # so that the scale of the returns does not matter
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
 
         for _ in range(args.epochs):

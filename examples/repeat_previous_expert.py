@@ -1,6 +1,6 @@
 """Record a perfect player of RepeatPrevious as a data set of Minari, for `hadamem clone`.
 
-The player says the card that it saw some steps ago: for a program a list, for a network something to remember.
+The player names the card that it saw some steps ago, which a program can keep in a list, and a network has to remember.
 
     python examples/repeat_previous_expert.py --env popgym-RepeatPreviousMedium-v0 --id expert/repeat-previous-medium-v0
     hadamem clone expert/repeat-previous-medium-v0 --memory shm --out runs/cloned
@@ -19,7 +19,7 @@ from hadamem.deploy.recording import play_episode
 
 
 class Expert:
-    """Says what it saw `lag` steps ago."""
+    """A player that repeats the observation of `lag` steps ago."""
 
     def __init__(self, lag: int) -> None:
         self.lag, self.seen = lag, list[Any]()
@@ -31,10 +31,10 @@ class Expert:
 
 
 def main() -> None:
-    """Record, and say how well it was played."""
+    """Record the episodes, and print their mean return."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="popgym-RepeatPreviousMedium-v0", help="a RepeatPrevious task")
-    parser.add_argument("--id", default="expert/repeat-previous-medium-v0", help="of the data set")
+    parser.add_argument("--id", default="expert/repeat-previous-medium-v0", help="id of the data set")
     parser.add_argument("--episodes", type=int, default=1000)
     given = parser.parse_args()
     env = gymnasium.make(given.env, disable_env_checker=True)

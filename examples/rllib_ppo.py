@@ -1,6 +1,6 @@
 """RLlib's PPO (new API stack) on RepeatPrevious with any memory of hadamem: python rllib_ppo.py --memory shm
 
-It takes `pip install 'ray[rllib]'` beside hadamem.
+It needs hadamem and `pip install 'ray[rllib]'`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from hadamem.integrations.rllib import MemoryRLModule
 
 
 def make(config: dict) -> gymnasium.Env:
-    """The task; RLlib makes it where it is stepped, and popgym registers its tasks when it is imported."""
+    """Make the task. RLlib calls this in the process that steps it; popgym registers its tasks when it is imported."""
     import popgym  # noqa: F401
 
     return gymnasium.make(config["id"])
 
 
 def main() -> None:
-    """Trains, and prints the mean return of the latest episodes after each iteration."""
+    """Train, and print the mean return of the latest episodes after each iteration."""
     parser = argparse.ArgumentParser(description="Train RLlib's PPO with a memory of hadamem.")
     parser.add_argument("--memory", default="shm")
     parser.add_argument("--env", default="popgym-RepeatPreviousEasy-v0")

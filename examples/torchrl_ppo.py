@@ -1,6 +1,6 @@
 """TorchRL's PPO (collector, GAE, ClipPPOLoss) on RepeatPrevious with any memory of hadamem: python torchrl_ppo.py --memory shm
 
-It takes `pip install torchrl` beside hadamem.
+It needs hadamem and `pip install torchrl`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hadamem.integrations.torchrl import MemoryModule
 
 
 def main() -> None:
-    """Trains, and prints the mean return of the episodes that ended in each iteration."""
+    """Train, and print the mean return of the episodes that ended in each iteration."""
     parser = argparse.ArgumentParser(description="Train TorchRL's PPO with a memory of hadamem.")
     parser.add_argument("--memory", default="shm")
     parser.add_argument("--env", default="popgym-RepeatPreviousEasy-v0")
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 class Floats(nn.Module):
-    """Observations as numbers."""
+    """Converts observations to floating-point numbers."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """See the class."""
@@ -79,7 +79,7 @@ class Floats(nn.Module):
 
 
 def mlp(size: int) -> nn.Module:
-    """From the memory's output to logits or a value."""
+    """A network from the memory's output to logits or a value."""
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, size))
 
 

@@ -1,2 +1,2 @@
-"""Measurements: what things cost, what memories learn. Every figure is measured in the run that prints it, every time is a
-median of repeats; none is part of the tests."""
+"""Measurements of speed and memory. Every number is measured in the run that prints it, and times are medians of repeats. No
+measurement is part of the tests."""

@@ -1,4 +1,4 @@
-"""A policy with SHM inside under torch.compile: the same numbers, and how fast."""
+"""A policy with SHM under torch.compile: its speed, and how far its numbers differ from those of eager mode."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..recipes.presets import preset_config
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a policy, "eager" or "compiled": milliseconds forward and backward, how many times as fast as eager
-    it is, and the largest difference of its outputs and gradients from eager's."""
+    """Measurements of a policy, "eager" or "compiled": milliseconds forward and backward, how many times as fast as the eager
+    policy it is, and the largest difference of its outputs and gradients from those of the eager policy."""
 
     policy: str
     forward_backward_ms: float
@@ -26,7 +26,7 @@ class Row:
 
 
 def measure_all(on_progress: Callable[[str], None]) -> list[Row]:
-    """Forward and backward over 8 rows of 128 steps, eager and compiled by inductor (which needs a C++ compiler)."""
+    """Measure forward and backward over 8 rows of 128 steps, eager and compiled by inductor (which needs a C++ compiler)."""
     config = preset_config("fast", "popgym-RepeatPreviousEasy-v0", "shm")
     env = make_environment(config, 8, 0)
     policy = make_policy(config, env)

@@ -1,4 +1,4 @@
-"""Training on a machine that has other work to do: its speed beside processes that never rest.
+"""The speed of training on a machine with other work to do, which is simulated by busy processes, called neighbours.
 
 `python -m hadamem.bench.contention '{"memory": "shm", "size": 32, ...}'` makes one measurement and prints it as JSON.
 """
@@ -19,13 +19,13 @@ from .train import ppo_on_one_task
 
 CASES = (("shm", 32), ("shm", 128), ("gru", 128))
 NEIGHBOURS = (0, 1, 2, 4)
-#: A neighbour ends with the process that started it.
+#: The program of a neighbour, which ends after the process that started it.
 _SPIN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(10**6): pass"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement; threads None: the default."""
+    """The settings of one measurement; `threads` None: the default number of threads."""
 
     memory: str
     size: int
@@ -36,14 +36,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured.
+    """The result of one measurement.
 
     Attributes:
-        memory, size, neighbours: of the case.
-        threads: "1", "all", or "default" with the most that it uses.
+        memory, size, neighbours: those of the case.
+        threads: "1", "all", or "default" with the largest number that it uses.
         steps_per_s: environment steps per second.
-        fair_share: steps/s as a part of what they would be if every thread, of training and of neighbours, got as much of the
-            processors as every other, and training alone were as fast as it is with these threads.
+        fair_share: `steps_per_s` relative to a fair speed: the speed with the same threads and no neighbours, reduced as if all
+            threads, those of the training and the neighbours, got equal shares of the processors.
     """
 
     memory: str
@@ -55,7 +55,7 @@ class Row:
 
 
 def measure(case: Case) -> tuple[float, int]:
-    """Environment steps per second, and the number of threads."""
+    """Measure a case; returns the environment steps per second and the number of threads."""
     config, env = ppo_on_one_task(case.memory, case.size)
     agent = make_agent(config, env)
     neighbours = [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(case.neighbours)]
@@ -80,7 +80,7 @@ def measure_all(
     neighbours: Sequence[int] = NEIGHBOURS,
     seconds: float = 8.0,
 ) -> list[Row]:
-    """All memories, numbers of threads and of neighbours, each in a process of its own; alone is always among them."""
+    """Measure all memories, numbers of threads and numbers of neighbours (always including 0), each in a process of its own."""
     rows = []
     here = processors()
     for memory, size in cases:
@@ -88,7 +88,7 @@ def measure_all(
             threads = {"1": 1, "all": here, "default": None}[name]
             alone = 0.0
             for count in dict.fromkeys((0, *neighbours)):
-                on_progress(f"{memory} of size {size}, threads {name}, beside {count}")
+                on_progress(f"{memory} of size {size}, threads {name}, neighbours {count}")
                 case = Case(memory, size, threads, count, seconds)
                 found = in_fresh_process(__name__, json.dumps(asdict(case)))
                 used, speed = found["threads"], found["steps_per_s"]

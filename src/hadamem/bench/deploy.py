@@ -1,4 +1,4 @@
-"""What a step of acting costs, and whether every memory can be exported."""
+"""The time of a step of acting, and whether every memory can be exported."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ..envs.interface import Interface
 from ..text import columns
 from .memories import in_turn
 
-_SEQUENCE = 20  # steps
+_SEQUENCE = 20  # steps of an exported sequence
 _SHAPE = 4  # numbers in an observation; there are two actions, as in CartPole
 
 
 @dataclass(frozen=True)
 class ActRow:
-    """Microseconds for a step on one thread: `Agent.act`, and the policy's own forward pass and the choice of an action."""
+    """Microseconds for a step on one thread: `Acting.act`, and only the policy's forward pass with the choice of an action."""
 
     memory: str
     act_us: float
@@ -36,13 +36,13 @@ class ActRow:
 
 @dataclass(frozen=True)
 class ExportRow:
-    """How a memory was exported.
+    """The result of exporting a policy with a memory.
 
     Attributes:
-        memory: its name.
-        onnx, torch: largest difference of one step from PyTorch over 200 steps with resets; the reason where it cannot be
-            exported.
-        onnx_sequence, torch_sequence: the same of sequences.
+        memory: name of the memory.
+        onnx, torch: largest difference of an exported step from PyTorch over 200 steps with resets; or the reason why the
+            policy cannot be exported.
+        onnx_sequence, torch_sequence: the same for an exported sequence.
         onnx_kb: size of the ONNX file of one step.
         onnx_runtime_us: microseconds for a step in ONNX Runtime on one thread.
     """
@@ -65,7 +65,7 @@ def untrained(memory: str, seed: int = 0) -> Trained:
 
 
 def measure_act(memories: Sequence[str], on_progress: Callable[[str], None]) -> list[ActRow]:
-    """A row for each memory at its default size."""
+    """Measure a step of acting with each memory at its default size."""
     rows, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -91,7 +91,7 @@ def measure_act(memories: Sequence[str], on_progress: Callable[[str], None]) -> 
 
 
 def measure_export(memories: Sequence[str], on_progress: Callable[[str], None]) -> list[ExportRow]:
-    """A row for each memory at its default size."""
+    """Export a policy with each memory at its default size, and compare it with PyTorch."""
     rows = []
     for memory in memories:
         on_progress(memory)

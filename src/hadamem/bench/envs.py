@@ -1,4 +1,4 @@
-"""What a step of N environments takes: in this process, in worker processes of ours, and in those of Gymnasium."""
+"""The time of a step of N environments in this process, in hadamem's worker processes, and in those of Gymnasium."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..envs import VectorEnvironment, make_vector, tasks
 from ..envs.workers import WorkerEnvironments
 from .memories import in_turn, ratio
 
-_MOST_ROUNDS = 1000  # the time ends them
+_MOST_ROUNDS = 1000  # so many that the time limit ends the rounds
 
 
 class Sleeping(gymnasium.Env[Any, Any]):
-    """An environment that waits 5 ms for something in every step, as one that talks to another program does."""
+    """An environment that waits 5 ms in every step, like one that communicates with another program."""
 
     observation_space = spaces.Box(-1, 1, (4,))
     action_space = spaces.Discrete(2)
@@ -31,12 +31,12 @@ class Sleeping(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, object] | None = None
     ) -> tuple[np.ndarray, dict[str, object]]:
-        """Zeros."""
+        """Return zeros."""
         super().reset(seed=seed)
         return np.zeros(4, np.float32), {}
 
     def step(self, action: object) -> tuple[np.ndarray, float, bool, bool, dict[str, object]]:
-        """Zeros, after 5 ms."""
+        """Return zeros after 5 ms."""
         time.sleep(0.005)
         return np.zeros(4, np.float32), 0.0, False, False, {}
 
@@ -46,14 +46,14 @@ SLEEPING = f"{__name__}:Sleeping"
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured.
+    """The result of one measurement.
 
     Attributes:
         env: id of the environments.
-        workers: number of worker processes, "default" with what that was, or "gymnasium" with one for each environment
-            (without shared memory where it cannot have that).
-        ms_per_step: milliseconds for one step of all environments, the median of some turns.
-        times_as_fast: as in this process, the median of the ratios within a turn.
+        workers: number of worker processes, "default" with the default number, or "gymnasium" with one process for each
+            environment (without shared memory if it cannot hold the observations).
+        ms_per_step: milliseconds for one step of all environments, the median over rounds.
+        times_as_fast: speed relative to that in this process, the median over rounds of the ratio within a round.
     """
 
     env: str
@@ -65,14 +65,14 @@ class Row:
 def measure_all(
     on_progress: Callable[[str], None], ids: Sequence[str], num_envs: int, workers: Sequence[int], seconds: float
 ) -> list[Row]:
-    """Rows for 0, each of `workers`, the default and Gymnasium's AsyncVectorEnv.
+    """Measure environments with 0 workers, each number in `workers`, the default number, and Gymnasium's AsyncVectorEnv.
 
     Args:
-        on_progress: is told what is measured.
-        ids: of the environments.
-        num_envs: copies side by side.
-        workers: numbers of processes.
-        seconds: for each row, about.
+        on_progress: function that is called with the id of the environments that are measured next.
+        ids: ids of the environments.
+        num_envs: number of copies of each environment.
+        workers: numbers of worker processes.
+        seconds: approximate duration of the measurement of each row.
 
     Raises:
         ValueError: an id is not known, or its environments cannot be stepped.
@@ -83,7 +83,7 @@ def measure_all(
         with ExitStack() as stack:
             steps: dict[str, Callable[[], None]] = {}
             for setting in dict.fromkeys((0, *workers, None)):
-                # as they would be in training, but for tasks of ours that step in one array: workers are not for those
+                # as in training, except that hadamem's tasks do not step in one array, since that would not use workers
                 env = make_vector(id, num_envs, 0, batched=False, workers=setting)
                 stack.callback(env.close)
                 env.reset()
@@ -100,7 +100,8 @@ def measure_all(
 
 
 def _with_gymnasium(name: str, num_envs: int) -> tuple[str, AsyncVectorEnv]:
-    """It does less than ours: its observations are not yet columns, and nothing that an environment gives is checked."""
+    """Gymnasium's AsyncVectorEnv and its label. It does less than hadamem's workers: observations are not turned into
+    columns, and the results of an environment are not checked."""
     makers = [partial(gymnasium.make, name, disable_env_checker=True)] * num_envs
     try:
         return f"gymnasium ({num_envs})", AsyncVectorEnv(makers)

@@ -1,4 +1,4 @@
-"""The Hadamard recurrence on a GPU: the fused kernels next to the form in which SHM was released, and to torch alone."""
+"""The Hadamard recurrence on a GPU: the fused kernels compared with the released form of SHM, and with plain PyTorch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDE = ((1024, 128, 32), (256, 256, 128))  # rollouts that fill a GPU
 
 
 def measure(backend: str, size: tuple[int, int, int], device: str = "cuda") -> Cost:
-    """One backend at one size (B, T, H); the megabytes are those of the GPU's memory."""
+    """Measure one backend at one size (B, T, H); the megabytes are those of the GPU's memory."""
     B, T, H = size
     tensors = [torch.randn(B, T, H, device=device).mul_(0.3).requires_grad_() for _ in range(5)]
     gradient = torch.randn(B, T, H, device=device)
@@ -46,7 +46,7 @@ def measure(backend: str, size: tuple[int, int, int], device: str = "cuda") -> C
 
 
 def measure_all(on_progress: Callable[[str], None]) -> list[Cost]:
-    """All backends at all sizes; those that do not fit into the GPU's memory are left out.
+    """Measure all backends at all sizes; measurements that do not fit into the GPU's memory are left out.
 
     Raises:
         ValueError: there is no GPU.

@@ -1,11 +1,11 @@
-"""What this processor can do at most, and from it the floor under any kernel of the Hadamard recurrence.
+"""The peak speed of this processor, and the floor that follows from it: the least time of a kernel of the Hadamard recurrence.
 
 Per element of M and step, with tanh_outer calibration (an operation is a fused multiply-add, or a product or sum that is not
-part of one; what is done once a row or once a step is not counted):
+part of one; work that is done once per row or once per step is not counted):
 
 * forward: 1 tanh (with the product in it), and 3 operations: M C, + a k, h += M q.
-* backward: once more C and M, 1 tanh and 2 operations; then 13: dM += dh q, M_t from M_{t-1} (2), dq, dk, da, dC = dM M_{t-1},
-  its slope C (2 - C) (3), du, dw, dM C.
+* backward: C and M again, 1 tanh and 2 operations; then 13: dM += dh q, M_t from M_{t-1} (2), dq, dk, da, dC = dM M_{t-1}, its
+  slope C (2 - C) (3), du, dw, dM C.
 
 Memory traffic is not part of the floor: a kernel that keeps M in the cache moves O(H) numbers a step, not O(H^2).
 """
@@ -28,7 +28,7 @@ from ..ops.simd import LANES, load, store
 
 @dataclass(frozen=True)
 class Work:
-    """Operations for an element of M in a step."""
+    """Numbers of operations for an element of M in a step."""
 
     tanh: int
     fma: int
@@ -37,7 +37,7 @@ class Work:
 FORWARD = Work(tanh=1, fma=3)
 BACKWARD = Work(tanh=1, fma=15)
 
-_SIZE = 2048  # floats: with their results, a third of a first-level cache
+_SIZE = 2048  # number of floats, which with their results fill a third of a first-level cache
 _ROUNDS = 100_000
 
 
@@ -50,7 +50,7 @@ def _tanh(x, y, rounds):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _fma(x, y, rounds):  # type: ignore[no-untyped-def]
-    """Ten chains side by side, so that the latency of none is waited for."""
+    """Compute ten independent chains, so that the latency of their operations is hidden."""
     f = load(x, 0)
     a, b, c, d, e = f, f, f, f, f
     g, h, i, j, k = f, f, f, f, f
@@ -62,7 +62,7 @@ def _fma(x, y, rounds):  # type: ignore[no-untyped-def]
 
 
 def _seconds(function: Callable[[int], None], threads: int, repeats: int) -> float:
-    """Median time of function(0), ..., function(threads - 1), side by side."""
+    """Median time of function(0), ..., function(threads - 1) in parallel threads."""
     time.sleep(0.1)  # torch's threads spin for a while after its last operator
     seconds = []
     for _ in range(repeats):
@@ -91,7 +91,7 @@ def _copy_bandwidth(threads: int, repeats: int) -> float:
 
 @dataclass(frozen=True)
 class Rates:
-    """What `threads` threads do together in a nanosecond: tanh, and fused multiply-adds."""
+    """Numbers of tanh and of fused multiply-adds that `threads` threads together compute in a nanosecond."""
 
     threads: int
     tanh_per_ns: float
@@ -100,7 +100,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Row(Rates):
-    """The same, and gigabytes (10^9 bytes) per second, read and written, of copies too large for any cache."""
+    """`Rates`, and gigabytes (10^9 bytes) per second, read and written, of copies too large for any cache."""
 
     copy_gb_per_s: float
 
@@ -112,13 +112,13 @@ def rates(threads: int, repeats: int = 11) -> Rates:
 
 
 def floor_us(limit: Rates, H: int, *parts: Work) -> float:
-    """Microseconds per row and step under which no kernel can stay, for FORWARD, or FORWARD and BACKWARD."""
+    """Least time of a kernel in microseconds per row and step, for FORWARD, or for FORWARD and BACKWARD."""
     tanh, fma = sum(part.tanh for part in parts), sum(part.fma for part in parts)
     return H * H * (tanh / limit.tanh_per_ns + fma / limit.fma_per_ns) / 1e3
 
 
 def measure_all(on_progress: Callable[[str], None]) -> list[Row]:
-    """One core, and all that torch would use."""
+    """Measure one thread, and as many threads as torch uses."""
     rows = []
     for threads in sorted({1, torch.get_num_threads()}):
         on_progress(f"{threads} threads")

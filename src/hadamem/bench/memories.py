@@ -1,4 +1,4 @@
-"""What every memory costs, at equal state size and at equal parameter count, resets included, next to torch.nn.GRU without."""
+"""The cost of every memory with resets, at equal state size and at equal parameter count, next to torch.nn.GRU without."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from ..text import as_text, columns
 
 FEATURES = 64  # of input and output
 SHAPE = (64, 128)  # (B, T)
-LONG = (8, 1024)  # of the comparison with a loop over time
-LENGTHS = (64, 256, 1024, 4096, 16384)  # of the plot, one row
-EPISODE = 50  # steps, on average
-TARGETS = {"state": 4096, "parameters": 25_000}  # bytes of one row's state; numbers
+LONG = (8, 1024)  # (B, T) of the comparison with a loop over time
+LENGTHS = (64, 256, 1024, 4096, 16384)  # lengths T in the plot, of one row
+EPISODE = 50  # mean number of steps of an episode
+TARGETS = {"state": 4096, "parameters": 25_000}  # bytes of the state of one row; number of parameters
 TORCH_GRU = "torch.nn.GRU"
-ON_OPERATOR = {"fwp": {"rule": "sum"}}  # options without which a memory does not run on a shared operator
+ON_OPERATOR = {"fwp": {"rule": "sum"}}  # options that a memory needs to run on a shared operator
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a memory costs.
+    """The cost of a memory.
 
     Attributes:
         memory: its name.
-        size: its size; None where it has none.
-        state_bytes: of one row's state.
-        parameters: numbers that are learned.
+        size: its size; None if it has no size.
+        state_bytes: bytes of the state of one row.
+        parameters: number of learned parameters.
         forward_us, forward_backward_us: microseconds for one step of one row with resets.
-        resets: how many times the cost without resets that is; None where resets have no effect.
-        acting_us: microseconds for one row of one step, forward.
-        extra_mb: megabytes at the peak above the inputs, both ways.
+        resets: ratio of `forward_backward_us` to the time without resets; None if resets have no effect.
+        acting_us: microseconds for one row of a single step, forward.
+        extra_mb: megabytes above the inputs at the peak, forward and backward.
     """
 
     memory: str
@@ -57,8 +57,8 @@ class Row:
 
 @dataclass(frozen=True)
 class LoopRow:
-    """Microseconds for one step of one row of a memory on the shared operators, of the same memory with a loop over time in
-    PyTorch, and how many times as fast it is."""
+    """Microseconds for one step of one row of a memory on the shared operators, and of the same memory with a loop over time in
+    PyTorch; and how many times as fast it is on the operators."""
 
     memory: str
     fused_us: Annotated[float, "fused"]
@@ -87,7 +87,8 @@ class LengthsRow:
 
 @dataclass(frozen=True)
 class Tables:
-    """All that `measure_all` measures: at equal state size, at equal parameter count, ..."""
+    """The tables of `measure_all`: costs at equal state size, costs at equal parameter count, the shared operators compared
+    with loops, the memory gru compared with torch.nn.GRU, and costs by length."""
 
     state: list[Row] = field(default_factory=list)
     parameters: list[Row] = field(default_factory=list)
@@ -97,7 +98,7 @@ class Tables:
 
 
 class TorchGRU(Memory):
-    """torch.nn.GRU as it is, deaf to `start`: what resets are compared with."""
+    """torch.nn.GRU without resets, for comparison: it ignores `start`."""
 
     def __init__(self, input_size: int, output_size: int, hidden_size: int) -> None:
         super().__init__(input_size, output_size)
@@ -105,7 +106,7 @@ class TorchGRU(Memory):
         self.output = nn.Identity() if hidden_size == output_size else nn.Linear(hidden_size, output_size)
 
     def initial_state(self, batch_size: int) -> State:
-        """Zeros."""
+        """A state of zeros."""
         return {"hidden": self._zeros(batch_size, self.rnn.hidden_size)}
 
     def sequence(self, x: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
@@ -115,19 +116,19 @@ class TorchGRU(Memory):
 
 
 def build(name: str, size: int | None, **options: Any) -> Memory:
-    """A memory of the registry, or torch.nn.GRU, with FEATURES in and out."""
+    """Make a memory of the registry, or torch.nn.GRU, with FEATURES inputs and outputs."""
     if name == TORCH_GRU:
         return TorchGRU(FEATURES, FEATURES, size or FEATURES)
     return make_memory(name, FEATURES, FEATURES, size, **options)
 
 
 def state_bytes(memory: Memory) -> int:
-    """Bytes of one row's state."""
+    """Bytes of the state of one row."""
     return sum(leaf.numel() * leaf.element_size() for leaf in memory.initial_state(1).values())
 
 
 def count_parameters(memory: Memory) -> int:
-    """Numbers that are learned."""
+    """Number of learned parameters."""
     return sum(p.numel() for p in memory.parameters())
 
 
@@ -135,9 +136,9 @@ _COUNTS: dict[str, Callable[[Memory], int]] = {"state": state_bytes, "parameters
 
 
 def size_for(name: str, equal: str) -> int | None:
-    """The size, a multiple of 4 (heads share it), that brings "state" or "parameters" nearest to TARGETS.
+    """The size, a multiple of 4 (it is divided among heads), with which "state" or "parameters" is nearest to TARGETS.
 
-    None (the memory's own default) where the size has no influence on them.
+    None (the memory's default) if the size does not change "state" or "parameters".
     """
 
     def count(fours: int) -> int:
@@ -155,7 +156,7 @@ def size_for(name: str, equal: str) -> int | None:
 
 
 class Case:
-    """A memory, an input, and resets at random places."""
+    """A memory, a random input, and resets at random steps."""
 
     def __init__(self, memory: Memory, B: int, T: int) -> None:
         torch.manual_seed(0)
@@ -167,11 +168,11 @@ class Case:
 
     @torch.no_grad()
     def forward(self, start: Tensor) -> None:
-        """Forward alone."""
+        """Run the memory forward."""
         self.memory(self.x, self.state, start)
 
     def both_ways(self, start: Tensor) -> None:
-        """Forward and backward, down to the parameters and to x."""
+        """Run the memory forward and backward, with gradients of the parameters and of x."""
         x = self.x.requires_grad_()
         y, _ = self.memory(x, self.state, start)
         torch.autograd.grad(y, [x, *self.parameters], self.gradient, allow_unused=True)
@@ -179,14 +180,15 @@ class Case:
 
 
 def warm_up(memory: Memory) -> None:
-    """Compile or load its kernels, open the thread pool."""
+    """Compile or load the kernels of a memory, and start the thread pool."""
     small = Case(memory, 2, 3)
     small.both_ways(small.resets)
 
 
 def in_turn(calls: dict[str, Callable[[], Any]], steps: int, seconds: float = 4.0, rounds: int = 9) -> dict[str, list[float]]:
-    """Microseconds per step, round by round: what else runs here slows all alike. At least three rounds, of which the medians
-    forget that the first was cold, then more while there is time; quick calls are repeated within a round."""
+    """Microseconds per step of each call in each round. In a round, calls take turns, so that other work on the machine slows
+    all alike. At least three rounds are made, so that a median is not that of the first, cold round, then more while there is
+    time; quick calls are repeated within a round."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     begin = time.perf_counter()
     for done in range(rounds):
@@ -198,7 +200,7 @@ def in_turn(calls: dict[str, Callable[[], Any]], steps: int, seconds: float = 4.
 
 
 def _seconds(call: Callable[[], Any], at_least: float = 0.05) -> float:
-    """The mean time of as many calls as fill `at_least` seconds."""
+    """The mean duration of as many calls as fill `at_least` seconds."""
     count, begin = 0, time.perf_counter()
     while (taken := time.perf_counter() - begin) < at_least or not count:
         call()
@@ -207,12 +209,12 @@ def _seconds(call: Callable[[], Any], at_least: float = 0.05) -> float:
 
 
 def ratio(found: dict[str, list[float]], above: str, below: str) -> float:
-    """The median over the rounds of the ratio within a round."""
+    """The median over rounds of the ratio of two calls' times within a round."""
     return statistics.median(a / b for a, b in zip(found[above], found[below], strict=True))
 
 
 def measure(name: str, equal: str, shape: tuple[int, int] = SHAPE) -> Row:
-    """What one memory costs at a shape (B, T)."""
+    """Measure the cost of one memory at a shape (B, T)."""
     size = size_for(name, equal)
     memory = build(name, size)
     warm_up(memory)
@@ -239,7 +241,7 @@ def measure(name: str, equal: str, shape: tuple[int, int] = SHAPE) -> Row:
 
 
 def measure_loop(name: str, shape: tuple[int, int] = LONG) -> LoopRow:
-    """How many times as fast a memory of default size is as itself with a loop over time in PyTorch, both ways."""
+    """Compare a memory of default size with the same memory as a loop over time in PyTorch, forward and backward."""
     cases, options = {}, ON_OPERATOR.get(name, {})
     for backend in ("auto", "reference"):
         torch.manual_seed(0)
@@ -251,7 +253,7 @@ def measure_loop(name: str, shape: tuple[int, int] = LONG) -> LoopRow:
 
 
 def measure_gru(size: int = 256, shape: tuple[int, int] = SHAPE) -> GRURow:
-    """The memory gru with resets beside torch.nn.GRU without."""
+    """Compare the memory gru with resets and torch.nn.GRU without resets."""
     ours, theirs = (Case(build(name, size), *shape) for name in ("gru", TORCH_GRU))
     calls = {"gru": lambda: ours.both_ways(ours.resets), TORCH_GRU: lambda: theirs.both_ways(theirs.no_resets)}
     found = in_turn(calls, ours.steps)
@@ -260,7 +262,7 @@ def measure_gru(size: int = 256, shape: tuple[int, int] = SHAPE) -> GRURow:
 
 
 def measure_lengths(name: str, lengths: Sequence[int] = LENGTHS) -> LengthsRow:
-    """Microseconds per step, both ways, of one row of so many steps with resets, at equal parameter count."""
+    """Measure microseconds per step, forward and backward, of one row of each length with resets, at equal parameter count."""
     memory, taken = build(name, size_for(name, "parameters")), []
     warm_up(memory)
     for T in lengths:
@@ -270,12 +272,12 @@ def measure_lengths(name: str, lengths: Sequence[int] = LENGTHS) -> LengthsRow:
 
 
 def with_backends(names: Sequence[str]) -> list[str]:
-    """Those that run on the shared operators, which have a definition to compare with."""
+    """The memories that run on the shared operators, which have a loop over time to compare with."""
     return [name for name in names if "backend" in memory_options(name)]
 
 
 def measure_all(names: Sequence[str], lengths: bool, on_progress: Callable[[str], None]) -> Tables:
-    """All that is said above for memories by name, each in a fresh process; cost against length only if asked for."""
+    """Measure all tables for memories by name, each row in a fresh process; costs by length only with `lengths`."""
     jobs = [("state", name) for name in [*names, TORCH_GRU]]
     jobs += [("parameters", name) for name in [*names, TORCH_GRU]]
     jobs += [("loop", name) for name in with_backends(names)]
@@ -315,7 +317,7 @@ def _times(ratio: float | None) -> str:
 
 
 def draw_lengths(rows: Sequence[LengthsRow], file: pathlib.Path) -> None:
-    """Cost of a step against the length of the sequence, a line for each memory, on log axes."""
+    """Draw the cost of a step against the length of the sequence, a line for each memory, on log axes."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Every backend of the Hadamard recurrence next to the form in which SHM was released."""
+"""Every backend of the Hadamard recurrence, compared with the released form of SHM."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ BACKENDS = ("released", "reference", "parallel", "cpu")
 LONG = (1, 8192, 64)
 LARGE = ((16, 1024, 128), (1, 100_000, 64))
 ROUNDS = 9
-JAX = pathlib.Path(__file__).parents[3] / "benchmarks" / "jax_scan.py"  # in a checkout; needs the extra [bench]
+JAX = pathlib.Path(__file__).parents[3] / "benchmarks" / "jax_scan.py"  # only in a checkout; needs the extra [bench]
 TUNED_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What was measured of a backend on (B, T, H).
+    """Measurements of a backend at a size (B, T, H).
 
     Attributes:
-        backend, B, T, H: of the case.
+        backend, B, T, H: the backend and the size.
         forward_us, forward_backward_us: microseconds for one step of one row.
-        extra_mb: megabytes at the peak above the inputs, both ways; None where that is not known.
+        extra_mb: megabytes above the inputs at the peak, forward and backward; None: not known.
     """
 
     backend: str
@@ -48,7 +48,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Row(Cost):
-    """The same of a backend on the processor, and for the fused kernels the times as multiples of the floor, see `limit`."""
+    """The same for a backend on the processor; for the fused kernels also the times as multiples of the floor, see `limit`."""
 
     forward_of_floor: float | None = None
     forward_backward_of_floor: float | None = None
@@ -68,7 +68,8 @@ class ThreadsRow:
 
 @dataclass(frozen=True)
 class MemoryRow:
-    """Megabytes above the inputs of one pass of the kernels and of one training step of a whole SHM; of the process then."""
+    """Megabytes above the inputs of one pass of the kernels, and of one training step of a whole SHM; megabytes of the process
+    at its peak."""
 
     B: int
     T: int
@@ -80,7 +81,7 @@ class MemoryRow:
 
 @dataclass(frozen=True)
 class Tables:
-    """All that `measure_all` measures."""
+    """The tables of `measure_all`."""
 
     sizes: list[Row]
     threads: list[ThreadsRow]
@@ -88,8 +89,8 @@ class Tables:
 
 
 def released_form(u: Tensor, w: Tensor, a: Tensor, k: Tensor, q: Tensor) -> Tensor:
-    """SHM the way it was published: all C_t and writes materialised as (B, T, H, H), a Python loop over slices of them, the
-    states stacked, then read. The gradient of every slice is a zero tensor of the full size: quadratic in T."""
+    """The released form of SHM: all C_t and writes are materialised as (B, T, H, H), a Python loop runs over slices of them,
+    and the states are stacked, then read. The gradient of each slice is a tensor of full size: the cost is quadratic in T."""
     C = 1 + torch.tanh(u[..., :, None] * w[..., None, :])
     write = a[..., :, None] * k[..., None, :]
     M = torch.zeros_like(C[:, 0])
@@ -103,7 +104,7 @@ def released_form(u: Tensor, w: Tensor, a: Tensor, k: Tensor, q: Tensor) -> Tens
 def _function(backend: str, B: int, T: int, H: int) -> Callable[..., Tensor]:
     if backend == "released":
         return released_form
-    start, state = torch.zeros(B, T, dtype=torch.bool), torch.zeros(B, H, H)  # agents always hand these over
+    start, state = torch.zeros(B, T, dtype=torch.bool), torch.zeros(B, H, H)  # agents always pass these
 
     def function(u: Tensor, w: Tensor, a: Tensor, k: Tensor, q: Tensor) -> Tensor:
         return hadamard_memory(a, k, q, factors=(u, w), start=start, state=state, backend=backend)[0]
@@ -126,9 +127,9 @@ def _one_way(function: Callable[..., Tensor], tensors: list[Tensor]) -> None:
 
 
 def measure(backend: str, B: int, T: int, H: int, rounds: int = ROUNDS) -> Row:
-    """One backend at one size."""
+    """Measure one backend at one size."""
     torch.manual_seed(0)
-    _both_ways(_function(backend, B, 2, H), *_inputs(B, 2, H))  # compile, open the thread pool
+    _both_ways(_function(backend, B, 2, H), *_inputs(B, 2, H))  # compile, start the thread pool
     function = _function(backend, B, T, H)
     tensors, gradient = _inputs(B, T, H)
     extra = peak_extra_mb(lambda: _both_ways(function, tensors, gradient))
@@ -140,7 +141,7 @@ def measure(backend: str, B: int, T: int, H: int, rounds: int = ROUNDS) -> Row:
         once = {f"{name}_us": 1e6 * median_seconds(call) / (B * T) for name, (call, _) in ways.items()}
         return Row(backend, B, T, H, extra_mb=extra, **once)
     found: dict[str, list[float]] = {}
-    for _ in range(rounds):  # kernel and floor in turn: what else runs here slows both
+    for _ in range(rounds):  # kernel and floor in turn, so that other work on the machine slows both
         limit = rates(torch.get_num_threads(), repeats=3)
         for name, (call, parts) in ways.items():
             taken = 1e6 * median_seconds(call, budget=0.1) / (B * T)
@@ -150,7 +151,7 @@ def measure(backend: str, B: int, T: int, H: int, rounds: int = ROUNDS) -> Row:
 
 
 def measure_threads(B: int, T: int, H: int) -> ThreadsRow:
-    """How much faster all threads are than one, the two taken in turn."""
+    """Measure how many times as fast all threads are as one; the two are timed in turn."""
     threads, function = torch.get_num_threads(), _function("cpu", B, T, H)
     tensors, gradient = _inputs(B, T, H)
     faster: dict[str, list[float]] = {}
@@ -168,7 +169,7 @@ def measure_threads(B: int, T: int, H: int) -> ThreadsRow:
 
 
 def measure_memory(B: int, T: int, H: int) -> MemoryRow:
-    """What one training step of a whole SHM needs above its inputs, and what the process stands at then, in megabytes."""
+    """Measure the memory of one pass of the kernels, of one training step of a whole SHM, and of the process."""
     inputs = _inputs(B, T, H)
     kernels = peak_extra_mb(lambda: _both_ways(_function("cpu", B, T, H), *inputs))
     inputs[0].clear()
@@ -183,10 +184,10 @@ def measure_memory(B: int, T: int, H: int) -> MemoryRow:
 
 
 def measure_all(on_progress: Callable[[str], None]) -> Tables:
-    """All backends at all sizes, each in a fresh process; then threads and memory.
+    """Measure all backends at all sizes, each in a fresh process; then threads and memory.
 
-    The fastest and the released form also under an allocator that keeps what it has: large fresh allocations are slow on some
-    machines, and it is mostly the released form that makes them.
+    The fused kernels and the released form are also measured with an allocator that keeps freed memory: large new allocations
+    are slow on some machines, and it is mostly the released form that makes them.
     """
     rows = []
 

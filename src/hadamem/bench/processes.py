@@ -1,5 +1,5 @@
-"""Training by several processes together (see --processes of hadamem train): its speed, and what it would be if the processes
-had nothing to tell each other but the mean of their gradients."""
+"""Training by several processes together (see --processes of hadamem train): its speed, and a prediction for other numbers of
+processes, for which only the work of each process and the averaging of gradients count."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from .train import ENV
 _ROLLOUTS = {SLEEPING: (16, 16, 2)}  # environments, steps, minibatches
 _ROLLOUT = 256, 64, 8
 EPOCHS = 4
-_CALLS = 50  # of the mean of gradients
+_CALLS = 50  # number of timed averagings of gradients
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured, each process with one thread.
+    """The result of one measurement, with one thread in each process.
 
     Attributes:
-        env, memory: of the case.
-        processes: how many.
-        envs_each: environments of a process.
+        env, memory: the task and the memory.
+        processes: number of processes.
+        envs_each: number of environments of each process.
         iteration_ms: milliseconds of an iteration of all processes together.
-        share_ms: the same of a process that is alone, with as many environments as each has.
-        averaging_ms: of a mean of the gradients, once.
-        averages: means of gradients in an iteration.
-        steps_per_s: environment steps per second, of all of them.
-        times_as_fast: as one process; in each round in turn, the median of the ratios.
+        share_ms: milliseconds of an iteration of one process alone, with `envs_each` environments.
+        averaging_ms: milliseconds of averaging the gradients once.
+        averages: number of averagings of gradients in an iteration.
+        steps_per_s: environment steps per second of all processes together.
+        times_as_fast: speed relative to one process, the median over rounds of the ratio within a round.
     """
 
     env: str
@@ -56,8 +56,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What `predict` says of a number of processes: how many times as fast as one they are with the same environments shared
-    out among them, and with as many environments for each as one has."""
+    """The predicted speed of a number of processes relative to one process: if the same environments are shared out among them,
+    and if each of them has as many environments as the one process."""
 
     env: str
     memory: str
@@ -67,12 +67,12 @@ class Prediction:
 
 
 def predict(rows: Sequence[Row], processes: Sequence[int]) -> list[Prediction]:
-    """From measurements with several numbers of processes on one machine to others.
+    """Predict the speed with other numbers of processes from measurements on one machine.
 
         iteration = c + d (environments of a process) + averages (a + b log2 N)
 
-    c and d are fitted to `share_ms`, by least squares; a + b log2 N runs through the averaging of the fewest and of the most
-    processes, so that it also stands for a tree of all-reduces; with only one of them, b is 0.
+    c and d are fitted to `share_ms` by least squares. a + b log2 N, the time of an all-reduce by a tree, runs through
+    `averaging_ms` of the smallest and of the largest measured number of processes above 1; if these are the same, b is 0.
     """
     predictions = []
     for env, memory in dict.fromkeys((row.env, row.memory) for row in rows):
@@ -100,7 +100,7 @@ def _case(env: str, memory: str, processes: int, share_of: int = 1) -> TrainConf
 
 
 def iterate(config: TrainConfig, iterations: int) -> tuple[float, float]:
-    """What each process does. Returns the median of the seconds of an iteration, and those of a mean of gradients."""
+    """The work of each process. Returns the median seconds of an iteration, and of an averaging of gradients."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     env = make_share(config, 0)
@@ -129,7 +129,7 @@ def measure_all(
     rounds: int = 3,
     iterations: int = 4,
 ) -> list[Row]:
-    """All environments, memories and numbers of processes, of which 1 is always one, in turn."""
+    """Measure all environments, memories and numbers of processes (always including 1) in rounds, in which these take turns."""
     rows = []
     counts = dict.fromkeys((1, *processes))
     for env in envs:

@@ -12,7 +12,7 @@ from ..envs import VectorEnvironment
 from ..measure import median_seconds
 from ..recipes.presets import preset_config
 
-ENV = "popgym-RepeatPreviousEasy-v0"  # of everything measured on one task with PPO
+ENV = "popgym-RepeatPreviousEasy-v0"  # the task of all measurements on one task with PPO
 CASES: dict[str, tuple[tuple[str, int], ...]] = {
     "ppo": (("shm", 32), ("shm", 128), ("gru", 256), ("mlp", 64)),
     "sac": (("shm", 24), ("gru", 64), ("mlp", 64)),
@@ -34,7 +34,7 @@ class Row:
 
 
 def ppo_on_one_task(memory: str, size: int, device: str = "cpu") -> tuple[TrainConfig, VectorEnvironment]:
-    """What is measured with PPO, see ABOUT, and its environments."""
+    """The configuration that is measured with PPO, see ABOUT, and its environments."""
     config = preset_config("fast", ENV, memory)
     assert config.ppo is not None
     ppo = replace(config.ppo, num_envs=64, num_steps=128, epochs=4, minibatches=8)
@@ -43,7 +43,7 @@ def ppo_on_one_task(memory: str, size: int, device: str = "cpu") -> tuple[TrainC
 
 
 def measure_ppo(memory: str, size: int, device: str = "cpu", iterations: int = 15) -> Row:
-    """Environment steps per second of PPO: the median iteration, acting and learning."""
+    """Measure environment steps per second of PPO, by the median time of an iteration of acting and learning."""
     config, env = ppo_on_one_task(memory, size, device)
     ppo, agent = config.ppo, make_agent(config, env)
     assert ppo is not None
@@ -53,7 +53,7 @@ def measure_ppo(memory: str, size: int, device: str = "cpu", iterations: int = 1
 
 
 def measure_sac(memory: str, size: int, device: str = "cpu", updates: int = 30) -> Row:
-    """Gradient updates per second of SAC, sampling included: the median one."""
+    """Measure gradient updates per second of SAC, by the median time of an update, sampling included."""
     config = preset_config("meta-paper", "hadamem/Wind-v0", memory)
     assert config.sac is not None
     sac = replace(config.sac, actor_memory=None)
@@ -70,7 +70,7 @@ def measure_sac(memory: str, size: int, device: str = "cpu", updates: int = 30) 
 
 
 def measure_all(agent: str, on_progress: Callable[[str], None], device: str = "cpu") -> list[Row]:
-    """All cases of an agent, one after the other."""
+    """Measure all cases of an agent, one after the other."""
     rows = []
     for memory, size in CASES[agent]:
         on_progress(f"{memory} of size {size}")

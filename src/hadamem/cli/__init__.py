@@ -1,1 +1,1 @@
-"""The command line: every command, its tables and its progress. Only here are messages printed."""
+"""The command line: all commands, with their tables, messages and progress."""

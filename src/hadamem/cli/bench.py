@@ -1,4 +1,4 @@
-"""The commands `hadamem bench ...`. What they measure is imported when they are called: it takes a while to load."""
+"""The commands `hadamem bench ...`. The measured modules are imported when a command is called, since that takes a while."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def bench_ops(arguments: Sequence[str]) -> None:
             table.add_row(row.backend, *cells)
         print_table(table)
     if not any("jax" in row.backend for row in tables.sizes):
-        say("JAX is not compared with: that takes a checkout and pip install 'hadamem[bench]'")
+        say("JAX was not measured: that needs a checkout of the repository and pip install 'hadamem[bench]'")
     print_rows("how many times as fast all threads are as one", _rows(tables.threads))
     print_rows("memory of one pass of the kernels, and of one training step of a whole SHM", _rows(tables.memory))
     write_json(options.json, asdict(tables))
@@ -107,7 +107,7 @@ def bench_train(arguments: Sequence[str]) -> None:
 
 @dataclass
 class BenchContention(Bench):
-    """Measure training beside processes that never rest, as a part of the fair share that is left to it."""
+    """Measure training beside busy processes, relative to its fair share of the processors."""
 
     threads: tuple[Literal["1", "all", "default"], ...] = ("1", "all", "default")
     """numbers of threads: one, all processors, or those of a training without --threads"""
@@ -125,7 +125,7 @@ def bench_contention(arguments: Sequence[str]) -> None:
     check_fields(options, ("seconds",), above=0)
     with show_status() as show:
         rows = contention.measure_all(show, settings=options.threads, neighbours=options.neighbours, seconds=options.seconds)
-    print_rows(f"{train.ABOUT['ppo']}, beside so many busy processes", _rows(rows))
+    print_rows(f"{train.ABOUT['ppo']}, beside busy processes (neighbours)", _rows(rows))
     write_json(options.json, _json(rows))
 
 
@@ -144,15 +144,15 @@ def bench_gpu(arguments: Sequence[str]) -> None:
 
 @dataclass
 class BenchProcesses(Bench):
-    """Measure training by several processes together, with one thread each, beside one process; see --processes of hadamem
-    train."""
+    """Measure training by several processes together, with one thread each, compared with one process; see --processes of
+    hadamem train."""
 
     processes: tuple[int, ...] = (2,)
-    """numbers of processes, beside 1"""
+    """numbers of processes to measure, in addition to 1"""
     memories: tuple[str, ...] = ("shm", "gru")
     """memories of the agents"""
     rounds: int = 3
-    """rounds, in each of which every number of processes has its turn"""
+    """number of rounds; in each of them, every number of processes is measured once"""
 
 
 def bench_processes(arguments: Sequence[str]) -> None:
@@ -166,7 +166,7 @@ def bench_processes(arguments: Sequence[str]) -> None:
         found = processes.measure_all(show, memories=options.memories, processes=options.processes, rounds=options.rounds)
     print_rows("PPO, one thread in each process; the second environment waits 5 ms in every step", _rows(found))
     predicted = processes.predict(found, (2, 4, 8, 16, 64))
-    print_rows("predicted from these: times as fast as one process, on as many processors of this kind", _rows(predicted))
+    print_rows("predicted from these: speed relative to one process, on as many processors of this kind", _rows(predicted))
     write_json(options.json, {"measured": _json(found), "predicted": _json(predicted)})
 
 
@@ -176,13 +176,13 @@ class BenchEnvs(Bench):
     Gymnasium's AsyncVectorEnv."""
 
     envs: tuple[str, ...] = ("hadamem.bench.envs:Sleeping", "CartPole-v1")
-    """ids; the first of these waits 5 ms in every step"""
+    """ids of environments; by default, the first waits 5 ms in every step"""
     num_envs: int = 8
-    """copies of each, side by side"""
+    """number of copies of each environment"""
     workers: tuple[int, ...] = (2,)
-    """numbers of worker processes, beside 0 and the default"""
+    """numbers of worker processes to measure, in addition to 0 and the default number"""
     seconds: float = 3.0
-    """seconds of each measurement, about"""
+    """approximate seconds of each measurement"""
 
 
 def bench_envs(arguments: Sequence[str]) -> None:
@@ -199,7 +199,7 @@ def bench_envs(arguments: Sequence[str]) -> None:
 
 
 def bench_compile(arguments: Sequence[str]) -> None:
-    """Measure a policy with SHM inside under torch.compile"""
+    """Measure a policy with SHM under torch.compile"""
     from ..bench import compiled
 
     options = tyro.cli(Bench, args=arguments, prog="hadamem bench compile")
@@ -214,7 +214,7 @@ class BenchMemories(Bench):
     """Measure memories on this machine."""
 
     memories: tuple[str, ...] = tuple(MEMORIES)
-    """by name"""
+    """names of the memories"""
 
     def __post_init__(self) -> None:
         for name in self.memories:
@@ -226,11 +226,11 @@ class Act(BenchMemories):
     """Measure a step of acting with memories at their default size, on one thread."""
 
     memories: tuple[str, ...] = ("shm", "gru", "lru", "gpt", "mlp")
-    """by name"""
+    """names of the memories"""
 
 
 def bench_act(arguments: Sequence[str]) -> None:
-    """Measure a step of acting, beside the policy's own forward pass"""
+    """Measure a step of acting, and the policy's forward pass alone"""
     from ..bench import deploy
 
     options = tyro.cli(Act, args=arguments, prog="hadamem bench act")
@@ -241,7 +241,7 @@ def bench_act(arguments: Sequence[str]) -> None:
 
 
 def bench_export(arguments: Sequence[str]) -> None:
-    """Export every memory, and play it beside PyTorch"""
+    """Export a policy with every memory, and compare it with PyTorch"""
     from ..bench import deploy
 
     options = tyro.cli(BenchMemories, args=arguments, prog="hadamem bench export")
@@ -253,14 +253,14 @@ def bench_export(arguments: Sequence[str]) -> None:
 
 @dataclass
 class Recall(BenchMemories):
-    """Train every memory on three toys of recall, and compare what it learned with what is known about it."""
+    """Train every memory on three toy tasks of recall, and compare the result with the expected one."""
 
     jobs: int = 1
-    """memories at a time, each on one thread"""
+    """number of memories that are trained at a time, each on one thread"""
 
 
 def bench_recall(arguments: Sequence[str]) -> None:
-    """Train every memory on three toys of recall"""
+    """Train every memory on three toy tasks of recall"""
     from ..studies import recall
 
     options = tyro.cli(Recall, args=arguments, prog="hadamem bench recall")
@@ -273,14 +273,14 @@ def bench_recall(arguments: Sequence[str]) -> None:
 
 @dataclass
 class Costs(BenchMemories):
-    """Measure what every memory costs at equal state size and at equal parameter count."""
+    """Measure the cost of every memory at equal state size and at equal parameter count."""
 
     plot: pathlib.Path | None = None
-    """measure cost against length, too, and draw it there (PNG)"""
+    """picture (PNG) of the cost against the length of a sequence, which is then measured, too"""
 
 
 def bench_memories(arguments: Sequence[str]) -> None:
-    """Measure what every memory costs, with resets, next to torch.nn.GRU without"""
+    """Measure the cost of every memory with resets, and of torch.nn.GRU without"""
     from ..bench import memories
 
     options = tyro.cli(Costs, args=arguments, prog="hadamem bench memories")
@@ -291,19 +291,19 @@ def bench_memories(arguments: Sequence[str]) -> None:
     write_json(options.json, asdict(tables))
     if options.plot is not None:
         memories.draw_lengths(tables.lengths, options.plot)
-        say(f"drawn in {options.plot}")
+        say(f"picture written to {options.plot}")
 
 
 @dataclass
 class Returns(BenchMemories):
-    """Train PPO with every memory, and tell its returns. Started again, it goes on with what is there."""
+    """Train PPO with every memory, and compare the returns. If started again, it continues the runs that are there."""
 
     out: pathlib.Path = pathlib.Path("runs/returns")
     """folder of the run folders"""
     steps: int = 300_000
     """environment steps of each run"""
     jobs: int = 1
-    """memories at a time, each on one thread"""
+    """number of memories that are trained at a time, each on one thread"""
 
 
 def bench_returns(arguments: Sequence[str]) -> None:

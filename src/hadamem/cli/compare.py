@@ -1,4 +1,4 @@
-"""The command `hadamem compare`. What computes and draws is imported when it is called."""
+"""The command `hadamem compare`. The modules that compute and draw are imported when it is called."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ class Compare:
     paths: tyro.conf.Positional[tuple[pathlib.Path, ...]]
     """run folders, files of results (*.run.json), or folders of either"""
     out: pathlib.Path = pathlib.Path("compare")
-    """folder of what is written: results.csv, summary.csv, summary.json, pictures (.png, .pdf), report.html"""
+    """folder that results.csv, summary.csv, summary.json, pictures (.png, .pdf) and report.html are written to"""
     metric: Literal["return", "success", "evaluation_return", "evaluation_success"] = "return"
     """metric whose mean over the last 5 % of the steps is the score of a run"""
     baseline: str | None = None
-    """memory that the others are measured against; none: gru, or the worst where there is none"""
+    """memory that the others are compared with; none: gru, or the worst memory if there are no runs of gru"""
     tasks: tuple[str, ...] = ()
     """only tasks that match one of these patterns, such as 'popgym-*Easy*'; none: all"""
     memories: tuple[str, ...] = ()
     """only memories that match one of these patterns; none: all"""
     normalise: Literal["known", "range", "none"] = "known"
-    """known: 0 is random play and 1 the largest return where they are known, elsewhere as range: 0 is the worst and 1 the best
-    compared run of the task; none: scores stay as they are"""
+    """known: 0 is random play and 1 the largest return if they are known, otherwise as range; range: 0 is the worst and 1 the
+    best compared run of the task; none: scores stay as they are"""
     incomplete: bool = False
-    """take runs that are not complete as far as they are; all runs of a task are then compared at the fewest steps of any"""
+    """count runs that are not complete, too; all runs of a task are compared at the steps that the shortest run has made"""
     reps: int = 10_000
-    """resamples of each bootstrap interval"""
+    """number of resamples for each bootstrap interval"""
 
 
 def compare(arguments: Sequence[str]) -> None:

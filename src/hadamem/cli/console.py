@@ -1,4 +1,4 @@
-"""What the commands say: messages on stderr, tables on stdout, JSON in files."""
+"""The output of the commands: messages on stderr, tables on stdout, JSON in files."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from rich.text import Text
 from ..disk import write_whole
 from ..text import as_text
 
-_AS_IT_IS: Any = {"markup": False, "emoji": False}  # "[/a]" and ":b:" are parts of a path
+_AS_IT_IS: Any = {"markup": False, "emoji": False}  # a path may contain "[/a]" or ":b:"
 console = Console(stderr=True, **_AS_IT_IS)
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A message as it is, on one line, so that what it says to type can be copied. Where nobody can read it, it is dropped."""
+    """Print a message unchanged, on one line, so that a command in it can be copied; drop it if it cannot be written."""
     with contextlib.suppress(OSError):  # the terminal is gone
         console.print(text, style=style, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def show_status(text: str = "") -> Iterator[Callable[[str], None]]:
-    """Say what is going on until it is over: on a terminal in a line that changes, elsewhere in a line now and then.
+    """Show what is computed now: on a terminal, in a line that changes; elsewhere, as a message at most every 10 seconds.
 
     Yields:
-        The function that takes what is going on now.
+        A function that takes the new status.
     """
     if console.is_terminal:
         with console.status(Text(text)) as status:
@@ -51,7 +51,7 @@ def show_status(text: str = "") -> Iterator[Callable[[str], None]]:
 
 
 def print_table(table: Table) -> None:
-    """On stdout: on a terminal as wide as it is, elsewhere (a file, a log) as wide as they want to be."""
+    """Print a table on stdout, as wide as the terminal; elsewhere (a file, a log), up to 150 characters wide."""
     Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150, **_AS_IT_IS).print(table)
 
 
@@ -64,7 +64,7 @@ def make_table(title: str, columns: Sequence[str]) -> Table:
 
 
 def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of equal keys as a table."""
+    """Print rows of equal keys as a table."""
     table = Table(title=title, title_justify="left")
     for name, value in rows[0].items():
         table.add_column(name, justify="right" if as_text(value)[:1].isdigit() else "left", overflow="fold")
@@ -74,7 +74,7 @@ def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_json(path: pathlib.Path | None, content: Any) -> None:
-    """Write the content of --json where it was asked for."""
+    """Write the content to the file of the option --json, if it was given."""
     if path is not None:
         write_whole(path, json.dumps(content, indent=2))
         say(f"written to {path}")

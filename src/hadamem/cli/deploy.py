@@ -1,4 +1,4 @@
-"""The commands that hand a trained policy on: `hadamem record`, `pack`, `export` and `serve`."""
+"""The commands that make a trained policy available to other programs: `hadamem record`, `pack`, `export` and `serve`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Record:
     run: tyro.conf.Positional[pathlib.Path]
     """folder of the run, or a file that hadamem pack made"""
     id: str
-    """of the data set, such as mine/cartpole-v0; it is kept where Minari keeps its own (MINARI_DATASETS_PATH)"""
+    """id of the data set, such as mine/cartpole-v0; it is written to Minari's folder of data sets (MINARI_DATASETS_PATH)"""
     episodes: int = 100
     """number of episodes"""
     seed: int = 0
-    """seed of the first episode; each has the next one"""
+    """seed of the first episode; each further episode has the next number as its seed"""
     mode: Literal["greedy", "sampled"] = "greedy"
     """how actions are chosen: the most likely one, or drawn from the policy as in training"""
 
@@ -54,12 +54,12 @@ def record(arguments: Sequence[str]) -> None:
 
 @dataclass
 class Pack:
-    """Write a trained policy as one file, which hadamem.load reads: weights, configuration, spaces, nothing that runs code."""
+    """Write a trained policy as one file for hadamem.load: weights, configuration and spaces, without any executable code."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """folder of the run"""
     out: pathlib.Path | None = None
-    """file to write; None: beside the folder, with its name and .safetensors"""
+    """file to write; None: next to the folder, with the folder's name and .safetensors"""
 
 
 def pack(arguments: Sequence[str]) -> None:
@@ -75,9 +75,9 @@ def pack(arguments: Sequence[str]) -> None:
 
 @dataclass
 class Export:
-    """Write a trained policy as a graph for other runtimes, one step of it by default, and play it there beside PyTorch.
+    """Write a trained policy as a graph for other runtimes, by default of one step, and compare it there with PyTorch.
 
-    A largest difference above 1e-4, in units of the largest number where that is above 1, is an error.
+    A difference above 1e-4, relative to the largest number if that is above 1, is an error.
     """
 
     run: tyro.conf.Positional[pathlib.Path]
@@ -85,15 +85,15 @@ class Export:
     format: Literal["onnx", "torch"] = "onnx"
     """onnx: for ONNX Runtime and others, needs hadamem[export]; torch: for torch.export.load and AOTInductor"""
     out: pathlib.Path | None = None
-    """file to write; None: beside the run, with its name and .onnx or .pt2"""
+    """file to write; None: next to the run, with the run's name and .onnx or .pt2"""
     sequence: int | None = None
-    """steps of a whole sequence as one graph, as for scoring recorded episodes; None: one step, for acting"""
+    """number of steps of a sequence that is one graph, for example to score recorded episodes; None: one step, for acting"""
     steps: int = 200
-    """steps that are played in both, with resets in between"""
+    """number of steps that are compared, with resets in between"""
 
 
 def export(arguments: Sequence[str]) -> None:
-    """Write a trained policy for ONNX Runtime, or as torch.export does"""
+    """Write a trained policy for ONNX Runtime, or as a program of torch.export"""
     from ..deploy.export import export_onnx, export_torch, record
 
     options = tyro.cli(Export, args=arguments, prog="hadamem export")
@@ -103,7 +103,7 @@ def export(arguments: Sequence[str]) -> None:
     with show_status("recording the policy"):
         recorded = record(read_trained(options.run), options.sequence)
         difference = (export_onnx if to_onnx else export_torch)(recorded, out, options.steps)
-    say(f"{options.steps} steps with resets beside PyTorch: the largest difference is {difference:.1e}")
+    say(f"{options.steps} steps with resets: the largest difference from PyTorch is {difference:.1e}")
     print(out)
 
 
@@ -111,17 +111,18 @@ def export(arguments: Sequence[str]) -> None:
 class Serve:
     """Serve a trained policy over HTTP, with a session for each client; needs hadamem[serve]. GET /docs explains the requests.
 
-    Ctrl-C or SIGTERM: what was asked is still answered, then it ends.
+    After Ctrl-C or SIGTERM, requests that have arrived are still answered, and the server ends.
     """
 
     run: tyro.conf.Positional[pathlib.Path]
     """folder of the run, or a file that hadamem pack made"""
     host: str = "127.0.0.1"
-    """address to listen on; the default is reached from this machine only, 0.0.0.0 from others, too"""
+    """address to listen on; the default can be reached from this machine only, 0.0.0.0 from other machines, too"""
     port: int = 8000
-    """port to listen on; 0: any that is free"""
+    """port to listen on; 0: any free port"""
     token: str | None = None
-    """what clients must send as Authorization: Bearer TOKEN; none: that of the environment variable HADAMEM_TOKEN, if any"""
+    """token that clients must send as Authorization: Bearer TOKEN; none: the value of the environment variable HADAMEM_TOKEN;
+    without either, no token is needed"""
     limits: tyro.conf.OmitArgPrefixes[Limits] = field(default_factory=Limits)
 
 
@@ -137,7 +138,7 @@ def serve(arguments: Sequence[str]) -> None:
 
     token = options.token or os.environ.get("HADAMEM_TOKEN")
     if token is None and options.host not in ("127.0.0.1", "localhost", "::1"):
-        say(f"anyone who reaches {options.host} can use it: --token asks for one")
+        say(f"anyone who can reach {options.host} can use this server; with --token, requests need a token")
     torch.set_num_threads(1)
     app = make_app(read_trained(options.run), options.limits, token)
     config = uvicorn.Config(

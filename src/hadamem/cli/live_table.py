@@ -1,4 +1,4 @@
-"""How a sweep goes: a live table on a terminal, a line for each run that has ended anywhere else."""
+"""The progress of a sweep: a live table on a terminal; elsewhere, a line for each run that has ended."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..sweeps.sweep import State, SweepRun
 from ..text import count
 from .console import console, make_table
 
-_ORDER: tuple[State, ...] = ("running", "failed", "waiting", "done", "kept")  # where a terminal has no room for all
-_SECONDS = 1.0  # between two looks at the metrics
+_ORDER: tuple[State, ...] = ("running", "failed", "waiting", "done", "kept")  # by priority, if not all runs fit
+_SECONDS = 1.0  # least time between two readings of the metrics
 
 
 class SweepDisplay:
-    """A context manager; call `look` often, and `tell` when a run has ended."""
+    """A context manager; call `look` often, and `update` when a run has ended."""
 
     def __init__(self, cells: Sequence[SweepRun]) -> None:
         self.cells, self._looked = cells, 0.0
@@ -46,7 +46,7 @@ class SweepDisplay:
             self._live.update(self.table(console.height - 6), refresh=True)
 
     def update(self, cell: SweepRun) -> None:
-        """A run has ended."""
+        """Print the outcome of a run that has ended, if there is no live table."""
         if self._live is None:
             name = f"{self._counts()}: {cell.memory} on {cell.task}, seed {cell.seed}"
             result = cell.result
@@ -58,7 +58,7 @@ class SweepDisplay:
             print(f"{name}: {outcome}", flush=True)
 
     def table(self, rows: int) -> Table:
-        """The runs, at most so many of them, in the order of the sweep."""
+        """A table of at most `rows` runs, in the order of the sweep."""
         table = make_table(self._counts(), ["task", "memory", "seed", "state", "steps", "return", "steps/s", "left"])
         table.columns[1].justify = "left"
         shown = set(sorted(self.cells, key=lambda cell: _ORDER.index(cell.state))[: max(rows, 1)])

@@ -1,4 +1,4 @@
-"""The command line: `hadamem COMMAND`. Each command is a dataclass whose fields are its options."""
+"""The command line: `hadamem COMMAND`. Each command is a function; its options are the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ from .watch import watch
 
 @dataclass
 class Evaluate:
-    """Play whole episodes with a trained policy, beside a random one."""
+    """Play whole episodes with a trained policy, and with a random one for comparison."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """folder of the run"""
     episodes: int | None = None
-    """number of episodes to play; None: 200, or every task once where the environment has a list of tasks"""
+    """number of episodes to play; None: 200, or every task once if the environment has a list of tasks"""
     env_options: tuple[str, ...] = ()
     """options of the environment, as name=value, that differ from those of the training, such as split=eval"""
     seed: int = 0
-    """seed of the evaluation's environments, which are not those of the training"""
+    """seed of the evaluation's environments, which draw other random numbers than those of the training"""
     mode: Literal["greedy", "sampled"] = "greedy"
     """how actions are chosen: the most likely one, or drawn from the policy as in training"""
     num_envs: int = 50
-    """number of environments that are stepped side by side, at most"""
+    """largest number of environments that are stepped in parallel"""
     max_steps: int = MAX_STEPS
-    """cut an episode after so many steps, where the environment has no limit of its own"""
+    """number of steps after which an episode is cut off, if the environment has no limit of its own"""
     device: str = "cpu"
     """device that the network runs on: cpu, cuda, cuda:1, ..."""
     json: pathlib.Path | None = None
@@ -63,7 +63,7 @@ class Evaluate:
 
 
 def evaluate(arguments: Sequence[str]) -> None:
-    """Play whole episodes with a trained policy, beside a random one"""
+    """Play whole episodes with a trained policy, and with a random one"""
     options = tyro.cli(Evaluate, args=arguments, prog="hadamem evaluate")
     check_fields(options, ("episodes", "num_envs"), at_least=1)
     check_fields(options, ("seed",), at_least=0)
@@ -105,7 +105,7 @@ class Plot:
     """Draw the learning curves of runs."""
 
     runs: tyro.conf.Positional[tuple[pathlib.Path, ...]]
-    """folders of the runs, a line for each, in a panel for each task"""
+    """folders of the runs; the picture has a panel for each task, with a line for each run"""
     out: pathlib.Path = pathlib.Path("curves.png")
     """picture to write; its ending names the format"""
     metric: str = "return"
@@ -113,7 +113,7 @@ class Plot:
     against: Literal["steps", "minutes"] = "steps"
     """what the horizontal axis shows: environment steps, or minutes of training"""
     labels: tuple[str, ...] = ()
-    """a label for each run, in the order of the runs; none: its memory"""
+    """a label for each run, in the order of the runs; none: the memory of the run"""
 
 
 def plot(arguments: Sequence[str]) -> None:
@@ -129,7 +129,7 @@ def plot(arguments: Sequence[str]) -> None:
 
 @dataclass
 class List:
-    """List what there is."""
+    """List the environments that can be trained on here."""
 
     json: pathlib.Path | None = None
     """file that the rows are also written to, as JSON"""
@@ -151,11 +151,11 @@ class ListMemories(List):
     markdown: pathlib.Path | None = None
     """file that the page docs/memories.md is written to instead of printing the list; results already in it stay"""
     recall: pathlib.Path | None = None
-    """what `hadamem bench recall --json` wrote, for that page"""
+    """file that `hadamem bench recall --json` wrote, for that page"""
     costs: pathlib.Path | None = None
-    """what `hadamem bench memories --json` wrote, for that page"""
+    """file that `hadamem bench memories --json` wrote, for that page"""
     returns: pathlib.Path | None = None
-    """what `hadamem bench returns --json` wrote, for that page"""
+    """file that `hadamem bench returns --json` wrote, for that page"""
 
 
 def memories(arguments: Sequence[str]) -> None:
@@ -167,7 +167,7 @@ def memories(arguments: Sequence[str]) -> None:
         old = options.markdown.read_text() if options.markdown.exists() else ""
         write_whole(options.markdown, catalogue.page({name: getattr(options, name) for name in catalogue.RESULTS}, old))
         return
-    with show_status("measuring a step of each"):
+    with show_status("measuring a step of each memory"):
         rows = catalogue.rows(memory_names())
     B, T = catalogue.SHAPE
     title = f"memories, at 64 features in and out and their default size; µs per step forward and backward at ({B}, {T})"
@@ -180,11 +180,11 @@ class Showcase:
     """Train two agents that remember and one that cannot, and compare them."""
 
     out: pathlib.Path = pathlib.Path("runs/showcase")
-    """folder of the runs, the table and the plot; what is there already is continued"""
+    """folder of the runs, the table and the plot; runs that are there already are continued"""
     steps: int = 200_000
     """environment steps of each run"""
     episodes: int = 200
-    """episodes of the evaluation of each agent"""
+    """number of episodes of the evaluation of each agent"""
     seed: int = 0
     """seed of all random generators"""
 
@@ -198,7 +198,7 @@ def showcase(arguments: Sequence[str]) -> None:
     check_fields(options, ("seed",), at_least=0)
     rows = experiment.showcase(options.out, options.steps, options.episodes, options.seed, show_progress)
     if rows is None:
-        say("stopped; the same command goes on from here")
+        say("stopped; repeat the same command to continue")
         return
     table = make_table(
         f"{experiment.TASK}: returns lie between -1 and 1", ["policy", "memory", "mean return", "episodes", "steps"]
@@ -253,7 +253,7 @@ def main() -> None:
         try:
             run_command([word for word in sys.argv[1:] if word != "--debug"])
         finally:
-            print(end="", flush=True)  # now, where an error is answered
+            print(end="", flush=True)  # now, while an error of the output can still be handled
     except (
         EnvironmentFailedError,
         ValueError,
@@ -263,11 +263,11 @@ def main() -> None:
         gymnasium.error.Error,
     ) as error:
         if isinstance(error, BrokenPipeError) and _reader_left():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python flushes at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it exits
             raise SystemExit(1) from None
         if debug:
             raise
-        if isinstance(error, EnvironmentFailedError):  # whoever wrote the environment needs to see where
+        if isinstance(error, EnvironmentFailedError):  # the author of the environment needs the place
             traceback.print_exception(error.__cause__)
         say(f"error: {error}", style="red")
         for note in getattr(error, "__notes__", ()):
@@ -298,7 +298,7 @@ def _reader_left() -> bool:
 
 
 def _usage(arguments: Sequence[str]) -> None:
-    """Tell the commands and leave: asked for help, or not understood."""
+    """Print the list of commands and exit, either as the help or because the command is unknown."""
     asked = not arguments or arguments[0] in ("-h", "--help")
     out = Console(stderr=not asked, emoji=False)
     if not asked:
@@ -308,8 +308,8 @@ def _usage(arguments: Sequence[str]) -> None:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         say(f"error: no command is called {typed!r}{hint}", style="red")
     lines = [f"  {name:<15} {command.__doc__}" for name, command in COMMANDS.items()]
-    about = "hadamem: agents that remember. Usage: hadamem COMMAND [options]; `hadamem COMMAND --help` explains them."
-    more = "--debug beside any of them (or HADAMEM_DEBUG=1 in the environment) shows the whole traceback of an error."
+    about = "hadamem: agents that remember. Usage: hadamem COMMAND [options]; `hadamem COMMAND --help` explains its options."
+    more = "With any command, --debug (or HADAMEM_DEBUG=1 in the environment) shows the whole traceback of an error."
     out.print("\n".join([about, "", *lines, "", more]), markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(0 if asked else 2)
 

@@ -1,4 +1,4 @@
-"""How far a training is: a bar on a terminal."""
+"""The progress of a training as a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ class ProgressBar(Progress):
 
 
 def show_progress(name: str, total: int, done: int = 0) -> Progress:
-    """A bar on a terminal, a line now and then anywhere else."""
+    """Progress of a training: as a bar on a terminal; elsewhere, as lines at intervals."""
     return (ProgressBar if sys.stderr.isatty() else Progress)(name, total, done)

@@ -16,16 +16,16 @@ from .console import print_rows, say, show_status
 
 @dataclass
 class AskedStudy:
-    """Ask one question of the memories: a table, a picture, and a conclusion made of the numbers."""
+    """Answer one question about the memories with a table, a picture, and a conclusion computed from the numbers."""
 
     name: tyro.conf.Positional[str]
-    """which study"""
+    """name of the study"""
     budget: Budget = "small"
-    """how much is measured: all of it, what two cores do within an hour, or just enough to see that it runs"""
+    """full: everything is measured; small: as much as 2 cores measure within an hour; tiny: just enough to see that it runs"""
     out: pathlib.Path = pathlib.Path("runs/studies")
-    """folder of NAME.json, .md, .png and .pdf"""
+    """folder that NAME.json, .md, .png and .pdf are written to"""
     work: pathlib.Path = pathlib.Path("runs/studies/work")
-    """folder of finished parts: started again, a study goes on from there"""
+    """folder of finished parts, from which a study continues if it is started again"""
     seed: int = 0
     """seed of all random generators"""
     threads: int | None = None
@@ -37,7 +37,7 @@ class AskedStudy:
 
 
 def study(arguments: Sequence[str]) -> None:
-    """Ask one question of the memories: table, picture, conclusion"""
+    """Answer one question about the memories: table, picture, conclusion"""
     names = ", ".join(STUDIES)
     options = tyro.cli(AskedStudy, args=arguments, prog="hadamem study", description=f"{AskedStudy.__doc__} Studies: {names}.")
     asked = load_study(options.name)

@@ -31,51 +31,51 @@ DATA = pathlib.Path("docs/results/data")
 
 @dataclass(kw_only=True)
 class SweepOptions:
-    """Where runs are trained and kept."""
+    """Options for the place where runs are trained and kept."""
 
     jobs: int | None = None
-    """runs side by side, among which the processor's threads are divided; none: one for each processor, and on a cluster as
-    many as it has room for"""
+    """number of parallel runs, among which the processor's threads are divided; none: one for each processor, or on a cluster,
+    as many as it has room for"""
     ray: str | None = None
-    """train on the Ray cluster at this address (auto, or HOST:PORT of its head), with one processor for each run. Its machines
-    must see --out under the same path, and have hadamem[ray] installed"""
+    """train on the Ray cluster at this address (auto, or HOST:PORT of its head), with one processor for each run. The machines
+    of the cluster must see --out under the same path, and have hadamem[ray] installed"""
     out: pathlib.Path = pathlib.Path("runs/sweep")
-    """folder of the run folders OUT/TASK/MEMORY-sSEED, beside each of which is its log"""
+    """folder of the run folders OUT/TASK/MEMORY-sSEED, each with its log next to it"""
     data: pathlib.Path | None = None
-    """folder of results that count as done, to which those of complete runs are added, a few kB each; none: nothing is added,
-    and what is in docs/results/data, where that is there, counts as done"""
+    """folder of results; runs whose results are in it are not trained again, and results of complete runs are added to it, a
+    few kB each; none: nothing is added, and runs whose results are in docs/results/data are not trained again"""
 
     def __post_init__(self) -> None:
         check_fields(self, ("jobs",), at_least=1)
 
     @property
     def known(self) -> pathlib.Path | None:
-        """Folder of the results that count as done."""
+        """Folder of the results whose runs are not trained again."""
         return self.data or (DATA if DATA.is_dir() else None)
 
 
 @dataclass(kw_only=True)
 class Sweep(SweepOptions):
-    """Train every memory on every task with every seed, each in a run folder of its own. Started again, it finishes only what
+    """Train every memory on every task with every seed, each in a run folder of its own. If started again, it trains only what
     is missing. All further options are those of `hadamem train` (--steps, --preset, --gamma, --threads, ...), for every run;
-    what a preset says for a task or a memory stays in force."""
+    settings that a preset has for a task or a memory are still used."""
 
     tasks: tuple[str, ...] = ()
-    """each an id with its options: popgym-AutoencodeEasy-v0 "hadamem/TMazePassive-v0 corridor_length=100" """
+    """tasks, each an id with its options: popgym-AutoencodeEasy-v0 "hadamem/TMazePassive-v0 corridor_length=100" """
     suite: str | None = None
-    """instead of --tasks: develop, the tasks on which defaults are sought, heldout, those that test them, or a TOML file like
-    theirs, sweeps/suites/*.toml. Each task has steps of its own unless --steps is given"""
+    """suite of tasks, instead of --tasks: develop (the tasks on which defaults are tuned), heldout (the tasks that test the
+    defaults), or a TOML file like sweeps/suites/*.toml. Each task has its own number of steps unless --steps is given"""
     memories: tuple[str, ...] = ()
-    """each a name with its size and options, which take the place of the preset's: gru gru:256 "shm:64 theta=fixed". None:
-    those of the suite"""
+    """memories, each a name with its size and options, which replace those of the preset: gru gru:256 "shm:64 theta=fixed".
+    None: the memories of the suite"""
     seeds: int = 1
     """number of seeds for each task and memory"""
     first_seed: int = 0
-    """first of the seeds, which follow one another"""
+    """first of the seeds, which are consecutive numbers"""
     page: pathlib.Path | None = None
-    """file that the table is also written to, tasks against memories, as Markdown with its command"""
+    """Markdown file that a table of tasks against memories is written to, with the command"""
     dry_run: bool = False
-    """train nothing: only show what is there"""
+    """train nothing, only show the results so far"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,7 +114,7 @@ def threads_for(options: SweepOptions) -> int:
 
 
 def train_cells(cells: Sequence[SweepRun], options: SweepOptions) -> None:
-    """Train what is waiting of a sweep.
+    """Train the waiting runs of a sweep.
 
     Raises:
         SystemExit: with 130 if the user stopped it.
@@ -131,7 +131,7 @@ def train_cells(cells: Sequence[SweepRun], options: SweepOptions) -> None:
             else:
                 run_here(cells, options.jobs or processors(), finished, display.look)
         except KeyboardInterrupt:
-            say("stopped; the same command goes on from here")
+            say("stopped; repeat the same command to continue")
             raise SystemExit(130) from None
 
 
@@ -144,7 +144,7 @@ def _tell_failed(cells: Sequence[SweepRun]) -> None:
 
 
 def _print_summary(cells: Sequence[SweepRun]) -> None:
-    title = "mean over the last 5 % of the steps, ± its standard deviation over seeds, and success where the task knows it"
+    title = "mean over the last 5 % of the steps, ± its standard deviation over seeds, and success if the task reports it"
     table = make_table(title, ["task", "memory", "runs", "return", "steps", "hours"])
     table.columns[1].justify = "left"
     for row in summary(cells):
@@ -155,24 +155,24 @@ def _print_summary(cells: Sequence[SweepRun]) -> None:
 
 @dataclass(kw_only=True)
 class Reproduce(SweepOptions):
-    """Train what the paper's tables and figures show, and tell first how long that will take. Started again, it finishes only
+    """Train the experiments of the paper's tables and figures, after an estimate of the time. If started again, it trains only
     what is missing. The experiments are files of the package, sweeps/reproductions/*.toml."""
 
     name: tyro.conf.Positional[
         Literal["popgym", "meta-rl", "credit-assignment", "ablation-calibration", "ablation-memory-size", "all"]
     ]
-    """which of them"""
+    """name of the experiment"""
     budget: Budget = "small"
     """full: as published, for a cluster; small: a night or two on 2 cores; tiny: seconds, to try the command"""
     out: pathlib.Path = pathlib.Path("runs/reproduce")
-    """folder of the run folders OUT/NAME-BUDGET/TASK/MEMORY-sSEED, beside each of which is its log, and of the table
+    """folder of the run folders OUT/NAME-BUDGET/TASK/MEMORY-sSEED, each with its log next to it, and of the table
     OUT/NAME-BUDGET.md"""
     dry_run: bool = False
-    """only tell how long it would take"""
+    """train nothing, only estimate the time"""
 
 
 def reproduce(arguments: Sequence[str]) -> None:
-    """Train what the paper's tables and figures show"""
+    """Train the experiments of the paper's tables and figures"""
     options = tyro.cli(Reproduce, args=arguments, prog="hadamem reproduce")
     done: list[SweepRun] = []
     for name in NAMES if options.name == "all" else (options.name,):
@@ -199,9 +199,9 @@ def _print_expected(name: str, cells: Sequence[SweepRun], options: SweepOptions)
     waiting = sum(cell.state == "waiting" for cell in cells)
     hours = duration.seconds / 3600 / min(jobs, max(waiting, 1))
     time_left = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
-    source = f"by {count(duration.results, 'result')} and {count(duration.measured, 'short measurement')}"
+    source = f"estimated from {count(duration.results, 'result')} and {count(duration.measured, 'short measurement')}"
     print(
-        f"{name}: {waiting} of {count(len(cells), 'run')} to do, about {time_left} with {jobs} side by side here, {source}",
+        f"{name}: {waiting} of {count(len(cells), 'run')} to do, about {time_left} with {jobs} in parallel here, {source}",
         flush=True,
     )
 
@@ -211,13 +211,13 @@ class Runs:
     """List run folders, the latest first."""
 
     paths: tyro.conf.Positional[tuple[pathlib.Path, ...]] = (pathlib.Path("runs"),)
-    """run folders, results of runs, or folders of either"""
+    """run folders, files of results, or folders of either"""
     task: str = "*"
-    """only tasks like this, an id or one with options as the list shows it: * stands for any characters"""
+    """only tasks that match this: an id, or an id with options as in the list; * stands for any characters"""
     memory: str = "*"
-    """only memories like this: a name, or one with size and options as the list shows it"""
+    """only memories that match this: a name, or a name with size and options as in the list"""
     state: Literal["complete", "stopped"] | None = None
-    """only those that have made all their steps, or those that have not (of which some may be running)"""
+    """complete: only runs that have made all their steps; stopped: only runs that have not (some of them may be running)"""
 
 
 def runs(arguments: Sequence[str]) -> None:
@@ -225,7 +225,7 @@ def runs(arguments: Sequence[str]) -> None:
     options = tyro.cli(Runs, args=arguments, prog="hadamem runs")
     for path in options.paths:
         if not path.exists():
-            raise ValueError(f"{path} is not there; `hadamem train` and `hadamem sweep` write below runs/")
+            raise ValueError(f"{path} does not exist; `hadamem train` and `hadamem sweep` write runs below runs/")
     there = find_results(options.paths, peek_result)
     found = [
         (_written(result), result)
@@ -236,7 +236,7 @@ def runs(arguments: Sequence[str]) -> None:
     ]
     if there and not found:
         tasks, memories = sorted({r.task for r in there}), sorted({r.memory for r in there})
-        say(f"none is such a run; there are the tasks {', '.join(tasks)} and the memories {', '.join(memories)}")
+        say(f"no run matches; there are the tasks {', '.join(tasks)} and the memories {', '.join(memories)}")
     table = Table(title=count(len(found), "run"), title_justify="left")
     for name in ("written", "state", "task", "memory", "seed", "steps", "return", "hours", "folder"):
         table.add_column(name, overflow="fold", justify="right" if name in ("seed", "steps", "return", "hours") else "left")

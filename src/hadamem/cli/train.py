@@ -20,22 +20,22 @@ from ..sweeps.cluster import train_on_ray
 from .console import say
 from .progress import show_progress
 
-#: Of a piece of the data each gradient step sees less than of a rollout: there are no environments to wait for.
+#: Defaults of `hadamem clone`: smaller pieces of data than rollouts of training, since there are no environments to wait for.
 _CLONING = ("--num-envs", "32", "--num-steps", "128", "--minibatches", "4")
 
 
 @dataclass
 class Resume:
-    """Go on with a run, with its own configuration."""
+    """Continue a run with its own configuration."""
 
     resume: pathlib.Path
     """folder of the run to continue"""
     steps: int | None = None
-    """environment steps of the whole run, those already made included; None: as many as it was started with"""
+    """environment steps of the whole run, including the steps already made; None: as many as the run was started with"""
     device: str | None = None
     """device that the networks run on; None: the one that the run was started with"""
     processes: int | None = None
-    """processes that train together; None: as many as the run was started with"""
+    """number of processes that train together; None: as many as the run was started with"""
     ray: str | None = None
     """train on the Ray cluster at this address; see `hadamem train --help-all`"""
 
@@ -90,7 +90,7 @@ def _train_into(path: pathlib.Path, config: TrainConfig, resume: bool = False, r
     if not is_first():
         return
     if not complete:
-        say(f"stopped; go on with: hadamem train --resume {shlex.quote(str(path))}")
+        say(f"stopped; continue with: hadamem train --resume {shlex.quote(str(path))}")
     if (path / "best" / "result.json").exists():
         best = json.loads((path / "best" / "result.json").read_text())
         say(f"best evaluation: {best['evaluation_return']:.3f} after {best['steps']:,} steps, kept in {path / 'best'}")

@@ -26,38 +26,40 @@ from .console import make_table, print_table, say, show_status
 if TYPE_CHECKING:
     from ..tuning.search import Outcome, Search
 
-_TRIALS = 40  # whole trainings for which the time should be long enough
+_TRIALS = 40  # number of whole trainings that should fit into the time
 
 
 @dataclass(kw_only=True)
 class Tune:
-    """Look for a recipe for one task: learning rate, horizon, entropy, batch, memory and its options. Ends in a file for
-    `hadamem train --recipe`. Stopped or killed, the same command goes on. All further options are those of `hadamem train`
-    (--agent, --preset, --clip, ...), for every training; what they decide is not varied."""
+    """Search for a recipe for one task: learning rate, horizon, entropy, batch, memory and its options. The result is a file
+    for `hadamem train --recipe`. If it was stopped or killed, the same command continues it. All further options are those of
+    `hadamem train` (--agent, --preset, --clip, ...), for every training; settings that they determine are not varied."""
 
     env: str
     """task: any Gymnasium id, or package.module:Name-v0 for one of your own"""
     env_options: tuple[str, ...] = ()
     """options of the task, as name=value"""
     minutes: float = 30.0
-    """time for all sittings together, a fifth of which trains the best configurations and the default with fresh seeds"""
+    """minutes of the search, over all starts of the command; in a fifth of them, the best configurations and the default are
+    trained with fresh seeds"""
     memories: tuple[str, ...] = ("shm", "gru")
-    """among which to choose, each a name with the size and the options that are not to be varied: gru:128 "shm theta=fixed" """
+    """memories to choose from, each a name with the size and the options that are not varied: gru:128 "shm theta=fixed" """
     steps: int | None = None
-    """environment steps of each training; none: as many as let 40 whole trainings fit into the time, and no more than the
-    preset's"""
+    """environment steps of each training; none: such that 40 whole trainings fit into the time, but no more than in the
+    preset"""
     trials: int | None = None
-    """trainings at most; none: as many as the time allows"""
+    """largest number of trainings; none: as many as the time allows"""
     episodes: int = 100
-    """of greedy play at the end of each training; their mean return is its score"""
+    """number of greedy episodes at the end of each training; their mean return is the score of the training"""
     jobs: int | None = None
-    """trainings side by side, with one thread each; none: one for each processor"""
+    """number of parallel trainings, with one thread each; none: one for each processor"""
     seed: int = 0
-    """of the search and of its trainings"""
+    """seed of the search and of its trainings"""
     fresh_seeds: int = 2
-    """further seeds with which the best configurations and the default are trained at the end; their mean decides"""
+    """number of further seeds with which the best configurations and the default are trained at the end; the configuration with
+    the best mean over them is chosen"""
     out: pathlib.Path | None = None
-    """folder of the study study.db, the run folders of all trainings, and recipe.toml; none: runs/tune/TASK"""
+    """folder of the file study.db, the run folders of all trainings, and recipe.toml; none: runs/tune/TASK"""
 
     def __post_init__(self) -> None:
         if not self.minutes > 0:
@@ -71,12 +73,12 @@ class Tune:
 
     @property
     def task(self) -> str:
-        """The task as one text."""
+        """The task with its options as one text."""
         return " ".join([self.env, *self.env_options])
 
 
 def tune(arguments: Sequence[str]) -> None:
-    """Look for the options that train best on a task, and write a recipe"""
+    """Search for the options that train best on a task, and write a recipe"""
     options, words = tyro.cli(Tune, args=arguments, prog="hadamem tune", return_unknown_args=True)
     if importlib.util.find_spec("optuna") is None:
         raise ModuleNotFoundError("hadamem tune takes Optuna: pip install 'hadamem[tune]'")
@@ -85,19 +87,19 @@ def tune(arguments: Sequence[str]) -> None:
 
     folder = options.out or pathlib.Path("runs/tune") / file_name(options.task)
     jobs = options.jobs or processors()
-    _ = _space(options, words, options.steps or 1).defaults  # what cannot be understood is answered before a folder is made
+    _ = _space(options, words, options.steps or 1).defaults  # so that wrong options raise before a folder is made
     with _locked(folder):
         study = open_study(folder)
         steps = options.steps or study.user_attrs.get("settings", {}).get("steps") or _fitting_steps(options, words, jobs)
         space = _space(options, words, steps)
         search = Search(study, space, folder, 60 * options.minutes, jobs, options.trials, options.fresh_seeds)
-        say(f"trainings of {steps:,} steps, {jobs} side by side, in {folder}")
+        say(f"trainings of {steps:,} steps, {jobs} in parallel, in {folder}")
         try:
             with Display(search) as display:
                 search.run(display.on_end, display.on_look)
                 outcome = search.confirm(display.on_confirmation)
         except KeyboardInterrupt:
-            say("stopped; the same command goes on from here")
+            say("stopped; repeat the same command to continue")
             raise SystemExit(130) from None
         _print_outcome(search, outcome)
         path = folder / "recipe.toml"
@@ -112,7 +114,7 @@ def _space(options: Tune, words: Sequence[str], steps: int) -> Space:
 
 
 def _fitting_steps(options: Tune, words: Sequence[str], jobs: int) -> int:
-    """Steps of a training, such that `_TRIALS` of them fit into the search, by a short measurement of each memory."""
+    """Steps of a training such that `_TRIALS` trainings fit into the search, from a short measurement of each memory."""
     from ..tuning.search import CONFIRMATION
 
     usual = read_train(["--env", options.env, *memory_words(options.memories[0]), *words], prog="hadamem tune").config.steps
@@ -126,10 +128,10 @@ def _fitting_steps(options: Tune, words: Sequence[str], jobs: int) -> int:
 
 @contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Hold the folder of a study.
+    """Lock the folder of a study.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: another process has locked it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "study.lock").open("a") as file:
@@ -161,7 +163,7 @@ def _print_outcome(search: Search, outcome: Outcome) -> None:
 
 
 def _comments(path: pathlib.Path, command: str, search: Search, outcome: Outcome) -> list[str]:
-    """The head of the recipe file."""
+    """The comments at the head of the recipe file."""
     best, default = outcome.best, outcome.default
     trials = search.trials()
     stopped = len(trials) - len(search.complete())
@@ -173,7 +175,7 @@ def _comments(path: pathlib.Path, command: str, search: Search, outcome: Outcome
         "",
         f"    hadamem train --recipe {shlex.quote(str(path))}",
         "",
-        "Further options on that command line win over what is written here.",
+        "Further options on that command line override the settings in this file.",
         "",
         f"found:    {time.strftime('%Y-%m-%d %H:%M')} by {command}",
         f"score:    {best.value:.4g}, the mean return of greedy play after {best.config.steps} steps,",

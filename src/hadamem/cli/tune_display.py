@@ -1,4 +1,4 @@
-"""How a search goes: a live table on a terminal, a line for each trial that has ended anywhere else."""
+"""The progress of a search: a live table on a terminal; elsewhere, a line for each trial that has ended."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..tuning.search import Search, configuration
 from ..tuning.space import varied_names
 from .console import console, make_table
 
-_SHOWN = 12  # of the trials with a score
+_SHOWN = 12  # largest number of trials with a score in the table
 
 
 class Display:
-    """A context manager. Hand its methods to `Search.run` and `Search.confirm`."""
+    """A context manager. Pass its methods to `Search.run` and `Search.confirm`."""
 
     def __init__(self, search: Search) -> None:
         self.search = search
@@ -37,7 +37,7 @@ class Display:
             self._live.stop()
 
     def on_end(self, trial: FrozenTrial) -> None:
-        """A trial has ended."""
+        """Print the outcome of a trial that has ended, if there is no live table."""
         if self._live is None:
             config = configuration(trial)
             settings = "default" if "default" in trial.user_attrs else describe(config, self.search.default(trial))
@@ -88,7 +88,7 @@ class Display:
         return f"{timedelta(seconds=round(self.search.seconds_left))} left"
 
     def _due(self) -> bool:
-        """Whether there is a terminal, and a second has passed."""
+        """Whether there is a live table, and a second has passed since it was drawn."""
         if self._live is None or self.search.seconds - self._shown < 1:
             return False
         self._shown = self.search.seconds
@@ -111,7 +111,7 @@ def memory_text(config: TrainConfig) -> str:
 
 
 def describe(config: TrainConfig, default: TrainConfig) -> str:
-    """How a configuration differs from the default with the same memory, memory size aside."""
+    """The settings in which a configuration differs from the default with the same memory, except the memory size."""
     values: dict[str, Any] = {name: getattr(config.algorithm, name) for name in varied_names(config.algorithm)}
     texts = [f"{name}={value:g}" for name, value in values.items() if value != getattr(default.algorithm, name)]
     texts += [option for option in config.memory_options if option not in default.memory_options]

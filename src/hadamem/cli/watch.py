@@ -1,4 +1,4 @@
-"""The command `hadamem watch`. What draws is imported when it is called."""
+"""The command `hadamem watch`. The modules that draw are imported when it is called."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .console import console
 
 @dataclass
 class WatchOptions:
-    """Look inside: an episode of a trained policy, with its memory at every step, as one HTML page."""
+    """Show an episode of a trained policy, with its memory at every step, as one HTML page."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """folder of the run"""
@@ -30,7 +30,7 @@ class WatchOptions:
     video: pathlib.Path | None = None
     """write a video to this .mp4 file instead of the page; needs pip install 'hadamem[video]'"""
     steps: int = 300
-    """number of steps to show, at most; fewer if the episode ends before"""
+    """largest number of steps to show; fewer if the episode ends before"""
     env_options: tuple[str, ...] = ()
     """options of the environment, as name=value, that differ from those of the training, such as split=eval"""
     seed: int = 0
@@ -38,11 +38,11 @@ class WatchOptions:
     mode: Literal["greedy", "sampled"] = "greedy"
     """how actions are chosen: the most likely one, or drawn from the policy as in training"""
     open: bool = True
-    """open the page in a browser, where there is a terminal and a screen"""
+    """open the page in a browser, if there is a terminal and a screen"""
 
 
 def watch(arguments: Sequence[str]) -> None:
-    """Look inside a trained agent: an episode and its memory as a page or a video"""
+    """Show an episode of a trained agent and its memory as a page or a video"""
     options = tyro.cli(WatchOptions, args=arguments, prog="hadamem watch")
     check_fields(options, ("steps",), at_least=1)
     check_fields(options, ("seed",), at_least=0)
@@ -81,6 +81,6 @@ def watch(arguments: Sequence[str]) -> None:
 
 
 def _has_screen() -> bool:
-    """Whether a browser would be seen by the one who asked."""
+    """Whether the user would see a browser: there is a terminal and a screen."""
     display = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     return sys.stdout.isatty() and display and "CI" not in os.environ

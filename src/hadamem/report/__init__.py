@@ -1,1 +1,1 @@
-"""Results of runs: reading them, curves, statistics, comparisons and the pages made of them."""
+"""Results of runs: how they are read, drawn as curves, compared with statistics, and written as pages."""

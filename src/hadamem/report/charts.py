@@ -1,4 +1,4 @@
-"""The charts of the page: what Plotly is to draw, without colours of the page itself, which change with its theme."""
+"""The charts of the page as data for Plotly, without the colours of the page itself, which change with its theme."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Chart:
     """A chart of the page.
 
     Attributes:
-        title: "" for none.
-        about: what it shows, for those who cannot see it.
-        data, layout: Plotly's. Every trace says in `meta` which memory it belongs to.
+        title: title of the chart; "" if it has none.
+        about: description of the chart for readers who cannot see it.
+        data, layout: data and layout for Plotly. The `meta` of every trace is the memory that it belongs to.
     """
 
     title: str
@@ -42,13 +42,13 @@ class Charts:
 
 
 def looks(comparison: Comparison) -> dict[str, tuple[str, str]]:
-    """Per memory a colour and a dash, different for up to 30 memories."""
+    """A colour and a dash for each memory; up to 30 memories have different pairs."""
     size = len(COLOURS)
     return {name: (COLOURS[i % size], DASHES[i // size % len(DASHES)]) for i, name in enumerate(comparison.memories)}
 
 
 def make_charts(comparison: Comparison) -> Charts:
-    """Curves of each task; where there are several tasks, aggregates and profiles over all, too."""
+    """Curves of each task; also aggregates and profiles over all tasks, if there are tasks that every memory has played."""
     curves = [_curves(comparison, task) for task in comparison.tasks]
     if not comparison.overall:
         return Charts(curves, [], [])
@@ -109,7 +109,7 @@ def _aggregate(comparison: Comparison, name: str) -> Chart:
 
 
 def _line(comparison: Comparison, memory: str, x: Array, values: Array) -> list[dict[str, Any]]:
-    """A band, where there is one, and the line in it."""
+    """The traces of a memory: its line, after the band around it if there is one."""
     colour, dash = looks(comparison)[memory]
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     mean, low, high = (_numbers(row) for row in values)

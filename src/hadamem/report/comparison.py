@@ -1,4 +1,4 @@
-"""Memories compared: which runs count, how far, and what their scores say, per task and over all tasks."""
+"""Comparison of memories: which runs count, up to which step, and statistics of their scores, per task and over all tasks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .statistics import AGGREGATES, Array, Estimate, aggregate, band, improvemen
 
 Normalise = Literal["known", "range", "none"]
 
-#: of the row over all tasks
+#: `task` of the rows over all tasks
 OVERALL = "all tasks"
 _GRID = 101  # points of a mean curve, and thresholds of a profile
-_SLACK = 0.01  # of the steps: runs end with whole iterations, which are not equally long
+_SLACK = 0.01  # share of the steps by which equally long runs may differ, since they end with whole iterations
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run that is compared: its result, the label of its memory, its score at the common steps, and that normalised."""
+    """A run that is compared: its result, the label of its memory, its score at the common steps, and its normalised score."""
 
     result: Result
     memory: str
@@ -36,7 +36,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Scale:
-    """What 0 and 1 of the normalised scores of a task mean; NaN where there is nothing to normalise by."""
+    """The scores of a task that are normalised to 0 and to 1, and where they are from; NaN if scores cannot be normalised."""
 
     low: float
     high: float
@@ -48,9 +48,9 @@ class Row:
     """A memory on a task, or on OVERALL.
 
     Attributes:
-        runs: how many on this task; on OVERALL, how many of each task.
-        estimates: "mean", "median" and "iqm" of the scores, on OVERALL of the normalised ones; "normalised" (mean score);
-            "improvement" over the baseline, if there is one and this is not it.
+        runs: number of runs on this task; on OVERALL, number of runs of each task.
+        estimates: "mean", "median" and "iqm" of the scores, on OVERALL of the normalised scores; "normalised", the mean of the
+            normalised scores; "improvement" over the baseline, if there is a baseline and it is another memory.
     """
 
     task: str
@@ -61,24 +61,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """The result of `compare`.
 
     Attributes:
-        metric: of METRICS.
+        metric: one of METRICS.
         memories: labels, best first.
         tasks: in alphabetical order, easy ones before hard ones.
         baseline: label of the memory that the others are measured against; None with a single memory.
         entries: the runs that count, by task, memory and seed.
-        scales: per task, what normalised scores mean.
+        scales: per task, the scale of the normalised scores.
         steps: per task, the environment steps at which all its runs are compared.
-        curves: per task and memory, the steps (K,) and the mean and the ends of its band (3, K).
-        rows: per task and memory.
-        overall: per memory; empty unless there are tasks that every memory has played.
-        shared: those tasks.
-        thresholds: (K,) of `profiles`.
+        curves: per task and memory, the steps (K,), and the mean with the two ends of its band (3, K).
+        rows: a row for each task and memory.
+        overall: a row over all tasks for each memory; empty unless there are tasks that every memory has played.
+        shared: the tasks with a scale that every memory has played.
+        thresholds: the thresholds (K,) of `profiles`.
         profiles: per memory, see `statistics.profile`.
-        reps: resamples of each interval.
-        notes: what a reader must know, in sentences.
+        reps: number of resamples for each interval.
+        notes: sentences that a reader must know, such as which runs were left out.
     """
 
     metric: str
@@ -111,17 +111,17 @@ def compare(
     """Compare results.
 
     Args:
-        results: of runs of any tasks, memories and seeds.
-        metric: of METRICS.
+        results: results of runs, of any tasks, memories and seeds.
+        metric: one of METRICS.
         baseline: memory by label or name; None: gru if there is one, otherwise the worst.
-        tasks, memories: patterns (*, ?); only what matches one counts. None: everything.
-        normalise_by: "known" takes random play as 0 and the largest return as 1 where they are known, otherwise the worst and
-            the best compared run, as "range" does everywhere; "none" leaves the scores as they are.
-        incomplete: count runs that are not complete, too.
-        reps: resamples of each interval.
+        tasks, memories: patterns with * and ?; only tasks and memories that match one of them count. Empty: all.
+        normalise_by: "known" takes random play as 0 and the largest return as 1 if they are known, otherwise the worst and the
+            best compared run, as "range" does on every task; "none" leaves the scores as they are.
+        incomplete: whether runs that are not complete count, too.
+        reps: number of resamples for each interval.
 
     Raises:
-        ValueError: nothing is left to compare, or there is no such metric or baseline.
+        ValueError: no run is left to compare, the metric or the baseline does not exist, or `reps` is below 100.
     """
     if reps < 100:
         raise ValueError(f"reps is {reps}; a 95 % interval takes at least 100 resamples")
@@ -171,7 +171,7 @@ def compare(
 
 
 def _chosen(results: list[Result], metric: str, tasks: Sequence[str], incomplete: bool, notes: list[str]) -> list[Result]:
-    """The results that may count; why others do not goes to the notes."""
+    """The results that may count. The reasons why others are left out are added to the notes."""
     if not results:
         raise ValueError(
             "no runs there; give folders that hadamem train or hadamem sweep made, or files of results (*.run.json)"
@@ -184,12 +184,12 @@ def _chosen(results: list[Result], metric: str, tasks: Sequence[str], incomplete
     ended = [r for r in matching if r.complete or incomplete]
     if len(ended) < len(matching):
         left = count(len(matching) - len(ended), "run")
-        notes.append(f"{left} left out, not complete; --incomplete takes them as far as they are.")
+        notes.append(f"{left} left out, not complete; --incomplete counts them with their steps so far.")
     if not ended:
-        raise ValueError(f"none of {count(len(matching), 'run')} is complete; --incomplete takes them as far as they are")
+        raise ValueError(f"none of {count(len(matching), 'run')} is complete; --incomplete counts them, too")
     with_metric = [r for r in ended if r.curves.get(metric)]
     if len(with_metric) < len(ended):
-        notes.append(f"{count(len(ended) - len(with_metric), 'run')} left out, without any {metric}.")
+        notes.append(f"{count(len(ended) - len(with_metric), 'run')} left out, without the metric {metric}.")
     if not with_metric:
         there = ", ".join(name for name in METRICS if any(name in r.curves for r in ended)) or "none"
         raise ValueError(f"no run has the metric {metric!r}; they have: {there}")
@@ -197,7 +197,8 @@ def _chosen(results: list[Result], metric: str, tasks: Sequence[str], incomplete
 
 
 def _once(labelled: list[tuple[Result, str]], memories: Sequence[str], notes: list[str]) -> list[tuple[Result, str]]:
-    """Of runs of one task, memory and seed the one that went furthest; and of the memories those that match."""
+    """The runs of the memories that match. Of several runs of one task, memory and seed, only one is returned: a complete one
+    if there is one, and of these the longest."""
     matching = [(r, label) for r, label in labelled if not memories or matches(memories, label, r.config["memory"])]
     if not matching:
         there = ", ".join(sorted({label for _, label in labelled}))
@@ -207,7 +208,7 @@ def _once(labelled: list[tuple[Result, str]], memories: Sequence[str], notes: li
         best[result.task, label, result.seed] = (result, label)
     if len(best) < len(matching):
         left = count(len(matching) - len(best), "run")
-        notes.append(f"{left} left out: another of the same task, memory and seed went as far.")
+        notes.append(f"{left} left out: another run of the same task, memory and seed counts instead.")
     return [best[key] for key in sorted(best, key=lambda key: (_in_order(key[0]), *key[1:]))]
 
 
@@ -228,7 +229,7 @@ def _common_steps(task: str, members: list[tuple[Result, str]], notes: list[str]
 
 
 def _score(result: Result, metric: str, steps: float) -> float:
-    """The mean over the last 5 % of the common steps; the last value where there is none in them."""
+    """The mean of the metric over the last 5 % of the common steps; if it has no value there, its latest value before them."""
     if result.steps <= steps * (1 + _SLACK) and metric in result.scores:
         return result.scores[metric]
     curve = [(step, value) for step, value in result.curves[metric] if step <= steps] or result.curves[metric][:1]
@@ -251,7 +252,7 @@ def _scale(metric: str, members: list[tuple[Result, str, float]], normalise_by: 
 
 
 def _scores(entries: list[Entry], of: Callable[[Entry], float]) -> dict[str, dict[str, Array]]:
-    """Per memory and task, the scores (N,) of its runs by seed."""
+    """Per memory and task, the scores (N,) of the runs in the order of their seeds."""
     lists: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for entry in entries:
         lists[entry.memory][entry.result.task].append(of(entry))
@@ -271,7 +272,7 @@ def _baseline(wanted: str | None, order: list[str], labelled: list[tuple[Result,
 
 
 def _matrices(scores: dict[str, dict[str, Array]], shared: list[str], notes: list[str]) -> dict[str, Array]:
-    """Per memory its normalised scores (N, M) on the shared tasks, N the fewest runs that it has of any of them."""
+    """Per memory, its normalised scores (N, M) on the M shared tasks, where N is its smallest number of runs of such a task."""
     matrices = {}
     for memory, tasks in scores.items():
         fewest = min(len(tasks[task]) for task in shared)
@@ -320,7 +321,7 @@ def _thresholds(matrices: dict[str, Array], normalise_by: Normalise) -> Array:
 
 
 def _curves(members: list[tuple[Result, str]], metric: str, steps: float, reps: int) -> dict[str, tuple[Array, Array]]:
-    """Mean curves on a grid that begins where all runs of a memory have a value."""
+    """Mean curves on a grid of steps that begins at the first step at which all runs of a memory have a value."""
     by_memory: dict[str, list[Array]] = defaultdict(list)
     for result, memory in members:
         by_memory[memory].append(np.array(result.curves[metric], dtype=float).reshape(-1, 2))
@@ -340,12 +341,12 @@ def _explain(
     scores: dict[str, dict[str, Array]],
     scales: dict[str, Scale],
 ) -> None:
-    """The notes about what was compared, to those about what was not."""
+    """Add notes about the comparison to the notes about runs that were left out."""
     alone = [task for task, scale in scales.items() if math.isnan(scale.low)]
     if alone:
         notes.append(f"Not normalised, since no bounds are known and there is no other run: {', '.join(alone)}.")
     if not any(all(task in scores[memory] for memory in order) for task in by_task):
-        notes.append("No task was played with every memory, so that there is nothing to say over all tasks.")
+        notes.append("No task was played with every memory, so that there are no results over all tasks.")
     elif 0 < len(shared) < len(by_task):
         notes.append(f"Over all tasks means over the {len(shared)} of {len(by_task)} that every memory has played.")
     single = [memory for memory in order if any(len(values) == 1 for values in scores[memory].values())]
@@ -360,7 +361,7 @@ def _explain(
 
 
 def _in_order(task: str) -> str:
-    """What tasks are sorted by: easy ones before hard ones."""
+    """The key by which tasks are sorted: easy tasks before hard ones."""
     for i, level in enumerate(("Easy", "Medium", "Hard")):
         task = task.replace(level, str(i))
     return task

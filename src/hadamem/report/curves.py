@@ -15,7 +15,7 @@ from .results import Result, mean_of, neighbours, peek_result
 
 Against = Literal["steps", "minutes"]
 
-# told apart by colour-blind readers (Okabe and Ito, 2008)
+# colours that colour-blind readers can tell apart (Okabe and Ito, 2008)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", ":", "-.")
 
@@ -27,17 +27,17 @@ def draw_curves(
     against: Against = "steps",
     labels: Sequence[str] = (),
 ) -> None:
-    """A panel for each task, with a line for each of its runs.
+    """Draw a panel for each task, with a line for each of its runs.
 
     Args:
-        runs: their folders.
-        file: the picture, in the format that its ending names.
+        runs: folders of the runs.
+        file: picture to write; its ending names the format.
         metric: a name in the runs' metrics.jsonl.
         against: environment steps, or minutes since the run began.
-        labels: a name for each run; none: its memory, and its seed where two of a task would be called the same.
+        labels: a label for each run; none: its memory, and also its seed if two runs of a task have the same memory.
 
     Raises:
-        ValueError: a folder is no run, a run has no such metric, or there are not as many labels as runs.
+        ValueError: a folder is not a run, a run does not have the metric, or the numbers of labels and of runs differ.
     """
     results = [peek_result(run) for run in runs]
     if labels and len(labels) != len(runs):
@@ -69,14 +69,14 @@ def draw_curves(
 
 
 def _labels(results: Sequence[Result]) -> list[str]:
-    """The memory of each run of a task, with its seed where two would be called the same."""
+    """The memory of each run of a task; with its seed if two of the runs have the same memory."""
     labels = [result.memory for result in results]
     twice = len(set(labels)) < len(labels)
     return [f"{label}, seed {result.seed}" if twice else label for label, result in zip(labels, results, strict=True)]
 
 
 def _curve(run: pathlib.Path, metric: str, against: Against) -> tuple[list[float], list[float]]:
-    """At most 200 points, each the mean of neighbouring lines of metrics."""
+    """A curve of at most 200 points, each of which is the mean of neighbouring lines of metrics."""
     metrics = read_metrics(run)
     name, unit = ("step", 1e6) if against == "steps" else ("seconds", 60)
     lines = [line for line in metrics if metric in line and name in line]

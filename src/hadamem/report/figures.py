@@ -1,4 +1,4 @@
-"""The pictures of a comparison, for a page of a paper: learning curves, aggregates, performance profiles."""
+"""The pictures of a comparison, in the size of a paper's page: learning curves, aggregates, performance profiles."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .comparison import Comparison
 from .curves import COLOURS, STYLES
 from .statistics import Array
 
-#: How a metric is called on an axis, with its unit.
+#: The label of each metric on an axis, with its unit.
 AXES = {
     "return": "return per episode",
     "success": "success rate (share of episodes)",
     "evaluation_return": "return per evaluation episode",
     "evaluation_success": "success rate (share of evaluation episodes)",
 }
-#: How an aggregate is called.
+#: The displayed name of each aggregate.
 NAMES = {"mean": "mean", "median": "median", "iqm": "interquartile mean"}
-_WIDTH = 7.2  # inches: the text of a page
+_WIDTH = 7.2  # inches, the width of the text on a page
 _FONT: Any = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42}
 
 
 def draw_all(comparison: Comparison) -> dict[str, Figure]:
-    """The pictures by name: "curves", and where there are more memories than colours "curves-2" and so on; where there are
-    tasks that all memories have played, "aggregates" and "profiles"."""
+    """The pictures by name: "curves", and "curves-2" and so on if there are more memories than colours; also "aggregates" and
+    "profiles" if there are tasks that every memory has played."""
     with matplotlib.rc_context(_FONT):
         pages = groups(comparison)
         drawn = {f"curves-{i + 1}" if i else "curves": curves(comparison, page) for i, page in enumerate(pages)}
@@ -50,28 +50,28 @@ def save(figure: Figure, path: pathlib.Path) -> None:
 
 
 def short(task: str) -> str:
-    """A task without the name of its collection."""
+    """The name of a task without that of its collection."""
     return task.removeprefix("hadamem/").removeprefix("popgym-")
 
 
 def groups(comparison: Comparison) -> list[list[str]]:
-    """The memories, best first, by as many as there are colours."""
+    """The memories, best first, in groups of as many as there are colours."""
     names, size = comparison.memories, len(COLOURS)
     return [names[i : i + size] for i in range(0, len(names), size)]
 
 
 def look(comparison: Comparison) -> dict[str, tuple[str, Any]]:
-    """Per memory a colour and a style of line, both its own within its group."""
+    """A colour and a line style for each memory; within a group, each memory has its own colour."""
     return {name: (COLOURS[i], STYLES[i % len(STYLES)]) for group in groups(comparison) for i, name in enumerate(group)}
 
 
 def unit(steps: float) -> tuple[float, str]:
-    """What to count environment steps in, so that their number is short."""
+    """A unit of environment steps in which their number is short: its size and its name."""
     return (1e6, "millions") if steps >= 1e6 else (1e3, "thousands") if steps >= 1e4 else (1.0, "steps")
 
 
 def curves(comparison: Comparison, shown: Sequence[str]) -> Figure:
-    """A panel for each task: the mean over its runs and the band, of the memories that are shown; the others are grey."""
+    """A panel for each task: the mean over runs and its band for each memory in `shown`, and grey means for the others."""
     tasks = comparison.tasks
     columns = min(len(tasks), 4 if len(tasks) > 6 else 3)
     rows = math.ceil(len(tasks) / columns)
@@ -138,7 +138,7 @@ def profiles(comparison: Comparison) -> Figure:
 
 
 def score_name(comparison: Comparison) -> str:
-    """What the scores over all tasks are."""
+    """The name of the scores over all tasks."""
     as_is = all(scale.source == "as it is" for scale in comparison.scales.values())
     return AXES[comparison.metric] if as_is else f"normalised {comparison.metric.replace('_', ' ')}"
 
@@ -148,7 +148,7 @@ def _tasks(comparison: Comparison) -> str:
 
 
 def _lines(axes: Axes, comparison: Comparison, lines: Mapping[str, tuple[Array, ...]], shown: Sequence[str]) -> None:
-    """Of each memory (x, mean, low, high)."""
+    """Draw the line of each memory, given as (x, mean, low, high)."""
     looks = look(comparison)
     for memory in sorted(lines, key=lambda name: name in shown):
         x, mean, low, high = lines[memory]
@@ -168,7 +168,7 @@ def _handles(comparison: Comparison, shown: Sequence[str]) -> tuple[list[Line2D]
 
 
 def _legend(figure: Figure, comparison: Comparison, shown: Sequence[str], caption: str) -> None:
-    """One for all panels, above them, with what lines and bands are."""
+    """Draw one legend above all panels, whose title explains the lines and bands."""
     handles, labels = _handles(comparison, shown)
     longest = max(len(line) for label in labels for line in label.split("\n"))
     columns = max(1, min(len(labels), 110 // (longest + 7)))

@@ -30,7 +30,7 @@ are few: their intervals are too narrow."""
 
 
 def page(comparison: Comparison, command: str) -> str:
-    """The page; `command` is the command line that asks for it."""
+    """The page as HTML; `command` is the command line that makes it."""
     charts = make_charts(comparison)
     shown = comparison.memories[: len(COLOURS)] if comparison.overall else comparison.memories
     data = json.dumps({"charts": asdict(charts), "looks": looks(comparison), "shown": shown}, allow_nan=False)
@@ -51,7 +51,7 @@ def page(comparison: Comparison, command: str) -> str:
         "PLOTLY": get_plotlyjs(),
     }
     template = importlib.resources.files(__package__).joinpath("report.html").read_text()
-    pieces = template.split("@@")  # text, name, text, name, ..., text: what is put in is not looked through again
+    pieces = template.split("@@")  # text, name, text, ..., text; inserted parts are not searched for names
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
 
 
@@ -69,7 +69,7 @@ def _facts(comparison: Comparison) -> str:
 
 def _overall(comparison: Comparison, charts: Charts) -> str:
     if not comparison.overall:
-        return "<p>There is nothing to say over all tasks; the notes say why.</p>"
+        return "<p>There are no results over all tasks; the notes give the reason.</p>"
     head, lines = summary_texts(comparison, comparison.overall)
     caption = (
         f"{score_name(comparison)} over {len(comparison.shared)} of {count(len(comparison.tasks), 'task')}, with 95 % intervals"
@@ -114,7 +114,7 @@ def _runs(comparison: Comparison) -> str:
 
 
 def _configs(comparison: Comparison) -> str:
-    """The configurations, each once: of runs that differ in nothing but seed, task and the like, that of the first."""
+    """The configurations, each once: for runs that differ in seed, task and similar settings only, that of the first run."""
     seen: dict[str, list[str]] = {}
     for entry in comparison.entries:
         config = entry.result.config
@@ -123,8 +123,8 @@ def _configs(comparison: Comparison) -> str:
         if len(seen[key]) == 1:
             try:
                 command = train_command(config_from_dict(config))
-            except ValueError as error:  # of a version with other settings
-                command = f"not to be told by this version: {error}"
+            except ValueError as error:  # the configuration is of a version with other settings
+                command = f"this version cannot give the command: {error}"
             text = json.dumps(config, indent=2)
             body = f"<pre tabindex=0>{escape(command)}</pre><pre tabindex=0>{escape(text)}</pre>"
             seen[key] = [f"{escape(entry.memory)} on TASKS</summary>{body}</details>", entry.result.task]
@@ -150,7 +150,7 @@ def _figure(section: str, index: int, chart: Chart) -> str:
 
 
 def _table(caption: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """The first column names the row; numbers stand at the right."""
+    """A table whose first column names the rows; numbers are aligned to the right."""
     kinds = ["" if text[:1].isdigit() or text[:1] == "-" else ' class="text"' for text in lines[0]]
     top = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(head, kinds, strict=True))
     rows = []

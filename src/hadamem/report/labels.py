@@ -1,4 +1,4 @@
-"""Short names for the memories of runs: no longer than it takes to tell apart what was trained on the same task."""
+"""Short labels for the memories of runs, with only the settings that tell apart runs on the same task."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from .results import Result, config_key
 
-# what does not make it another method: how long, from which seed, on what, and how it was watched
+# settings that are named elsewhere or do not define the method, and prefixes of those of checkpoints and evaluations
 _ELSEWHERE = {"env", "env_options", "memory", "memory_options", "agent", "steps", "seed", "threads", "device", "batched"}
 _WATCHING = ("checkpoint_", "evaluate_")
 
 
 def make_labels(results: Sequence[Result]) -> list[str]:
-    """A label for each result: the name of its memory, after another agent than PPO that agent's; then the settings in which
-    runs of this memory on the same task differ, such as "shm 64 theta=fixed" beside "shm 24 theta=random"."""
+    """A label for each result: the name of its memory, with the agent in brackets unless it is PPO; then the settings in which
+    runs of this memory on the same task differ, such as "shm 64 theta=fixed" and "shm 24 theta=random"."""
     groups: dict[str, list[int]] = defaultdict(list)
     for i, result in enumerate(results):
         groups[_name(result)].append(i)
@@ -31,8 +31,8 @@ def make_labels(results: Sequence[Result]) -> list[str]:
 
 
 def flat_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a configuration that make a method, by name: "memory_size", "theta", "ppo.network.embed_size"."""
-    config = json.loads(config_key(config))  # 30 is 30.0 in it, and what is younger than the run has its default
+    """The settings of a configuration that define the method, by name: "memory_size", "theta", "ppo.network.embed_size"."""
+    config = json.loads(config_key(config))  # in it, 30 and 30.0 are equal, and fields newer than the run have their defaults
     options = dict(option.split("=", 1) for option in config["memory_options"])
     rest = {name: value for name, value in config.items() if name not in _ELSEWHERE and not name.startswith(_WATCHING)}
     return _flat(rest) | options
@@ -54,13 +54,13 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differing(settings: list[tuple[str, dict[str, Any]]]) -> list[str]:
-    """Names of as many settings as it takes to tell apart all that differ on some task, the memory's own first."""
+    """The names of settings that suffice to tell apart all runs that differ on some task, those of the memory first."""
     names = sorted({name: None for _, options in settings for name in options}, key=lambda name: "." in name)
     chosen: list[str] = []
     for name in names:
         if _kinds(settings, [*chosen, name]) > _kinds(settings, chosen):
             chosen.append(name)
-    for name in sorted(chosen, key=lambda name: "." not in name):  # those that later ones make needless
+    for name in sorted(chosen, key=lambda name: "." not in name):  # drop names that later ones make needless
         rest = [other for other in chosen if other != name]
         if _kinds(settings, rest) == _kinds(settings, chosen):
             chosen = rest

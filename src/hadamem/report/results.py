@@ -1,5 +1,5 @@
-"""The result of a run: who played what, how well, and its learning curves. Read from a run folder, or from the few kB of JSON
-that a folder was boiled down to."""
+"""The result of a run: its configuration, scores and learning curves. It is read from a run folder, or from a JSON file of a
+few kB that holds the result of such a folder."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ..run import NoRunError, RunError, Saved, is_best_of_a_run, read_last_metri
 _log = logging.getLogger("hadamem")
 
 METRICS = ("return", "success", "evaluation_return", "evaluation_success")
-#: of the names of files of results
+#: ending of the names of files of results
 ENDING = ".run.json"
-#: of the steps, at the end, over which a score is the mean
+#: last part of the steps, over which a score is the mean
 TAIL = 0.05
-_POINTS = 200  # of a curve; each is the mean of the iterations between it and the one before
+_POINTS = 200  # most points of a curve; each is the mean of the iterations after the previous one
 
-_OPTIONS = ("env_options", "evaluate_options", "memory_options")  # of a configuration: name=value, in any order
+_OPTIONS = ("env_options", "evaluate_options", "memory_options")  # fields of name=value, in any order
 
 
 @dataclass(frozen=True)
 class _Common:
-    """The fields of a configuration that are read here and in reports, whichever version wrote it."""
+    """The fields of a configuration that are read here and in reports; configurations of all versions must have them."""
 
     env: str
     env_options: tuple[str, ...]
@@ -48,17 +48,17 @@ class _Common:
 
 @dataclass(frozen=True)
 class Result:
-    """A run, boiled down.
+    """The result of a run.
 
     Attributes:
-        path: its folder or file, as text.
+        path: folder or file of the run, as text.
         config: the fields of TrainConfig.
-        versions: of the packages and the machine that made it.
+        versions: versions of the packages that trained it, and facts about the machine.
         complete: whether all its steps were trained.
         steps: environment steps so far.
-        seconds: of training so far.
+        seconds: seconds of training so far.
         curves: for each of METRICS that the run has, its (step, value) points.
-        scores: for each of them, the mean over the last 5 % of the steps.
+        scores: for each of them, the mean over the last 5 % of the steps; from `peek_result`, the latest value.
     """
 
     path: str
@@ -77,29 +77,29 @@ class Result:
 
     @property
     def memory(self) -> str:
-        """Name, size and options of the memory, after another agent than PPO its name."""
+        """Name, size and options of the memory, with the agent in brackets unless it is PPO."""
         size = self.config["memory_size"]
         words = [self.config["memory"], *([str(size)] if size else []), *self.config["memory_options"]]
         return " ".join(words if self.config["agent"] == "ppo" else [*words, f"({self.config['agent']})"])
 
     @property
     def seed(self) -> int:
-        """Of everything random."""
+        """Seed of all random generators."""
         return self.config["seed"]
 
     @property
     def key(self) -> str:
-        """Equal for two runs that would learn the same."""
+        """A text that is equal for two runs that would learn the same."""
         return config_key(self.config)
 
 
 def config_key(config: dict[str, Any]) -> str:
-    """What tells a configuration (the fields of a TrainConfig) from all that would learn something else.
+    """A text that tells a configuration (the fields of a TrainConfig) from all configurations that would learn something else.
 
-    Fields that it does not have, since they are younger than it, count as their defaults; 30 is 30.0; and options may stand in
-    any order.
+    Missing fields, which are newer than the configuration, count as their defaults; 30 is equal to 30.0; and the order of
+    options does not matter.
     """
-    with contextlib.suppress(ValueError):  # it has fields or values that are no more: it stays as it is
+    with contextlib.suppress(ValueError):  # a configuration with fields or values that no longer exist stays as it is
         config = asdict(config_from_dict(config))
     config = config | {name: _in_order(config[name]) for name in _OPTIONS if name in config}
     text = json.dumps({name: value for name, value in config.items() if name not in OF_THE_MACHINE})
@@ -107,12 +107,12 @@ def config_key(config: dict[str, Any]) -> str:
 
 
 def _in_order(options: Iterable[str]) -> list[str]:
-    """Options name=value by name; of one that is there twice, the last counts."""
+    """Options name=value, sorted by name; if a name occurs twice, the last option counts."""
     return [text for _, text in sorted({text.partition("=")[0]: text for text in options}.items())]
 
 
 def matches(patterns: Iterable[str], *texts: str) -> bool:
-    """Whether one of the patterns, in which * stands for any characters, is one of the texts."""
+    """Whether one of the patterns, in which * stands for any characters, matches one of the texts."""
     return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns for text in texts)
 
 
@@ -124,14 +124,14 @@ def read_result(path: pathlib.Path) -> Result:
     """The result of a run folder, complete or not, or of a file that `write_result` wrote.
 
     Raises:
-        NoRunError: it is neither.
-        RunError: it is damaged.
+        NoRunError: the path is neither of them.
+        RunError: the folder or file is damaged.
     """
     if path.is_file():
         try:
             result = read_json(Result, {**json.loads(path.read_text()), "path": str(path)})
         except (TypeError, ValueError) as error:
-            raise RunError.damaged(path, f"it is no result of a run ({error})") from error
+            raise RunError.damaged(path, f"it is not the result of a run ({error})") from error
         _check_config(result.config, path)
         return result
     saved = read_saved(path)
@@ -141,13 +141,13 @@ def read_result(path: pathlib.Path) -> Result:
     last: dict[str, Any] = lines[-1] if lines else {"step": 0}
     tail = [line for line in lines if line["step"] > (1 - TAIL) * last["step"]]
     scores = {name: value for name in curves if (value := mean_of(tail or lines, name)) == value}
-    for name in curves.keys() - scores.keys():  # evaluated before the last steps only
+    for name in curves.keys() - scores.keys():  # metrics of evaluations before the last steps only
         scores[name] = curves[name][-1][1]
     return _result(path, saved, last, curves, scores)
 
 
 def peek_result(path: pathlib.Path) -> Result:
-    """As `read_result`, but for a run folder without curves, and with the latest metrics as scores: fast."""
+    """Like `read_result`, but faster: for a run folder, without curves, and with the latest metrics as scores."""
     if path.is_file():
         return read_result(path)
     saved = read_saved(path)
@@ -168,7 +168,7 @@ def _result(
 
 
 def _check_config(config: dict[str, Any], file: pathlib.Path) -> None:
-    """Raise a RunError unless a configuration says what is read of it, whatever else another version made it say."""
+    """Raise a RunError unless a configuration has the fields of `_Common`, with their types. Other fields may be any."""
     try:
         read_json(_Common, {field.name: config[field.name] for field in fields(_Common) if field.name in config})
     except ValueError as error:
@@ -176,7 +176,7 @@ def _check_config(config: dict[str, Any], file: pathlib.Path) -> None:
 
 
 def write_result(result: Result, path: pathlib.Path) -> None:
-    """Keep a result as a file of a few kB."""
+    """Write a result to a file of a few kB."""
     curves = {name: [(step, round(value, 5)) for step, value in points] for name, points in result.curves.items()}
     content = {name: value for name, value in asdict(result).items() if name != "path"}
     write_whole(path, json.dumps(content | {"curves": curves}) + "\n")
@@ -185,10 +185,10 @@ def write_result(result: Result, path: pathlib.Path) -> None:
 def find_results(paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], Result] = read_result) -> list[Result]:
     """Every result in or under the paths, which may be run folders, files of results, or folders of either.
 
-    What cannot be read is left out, with a message on stderr.
+    Runs and files that cannot be read are left out, with a warning.
 
     Raises:
-        NoRunError, RunError, OSError: nothing is there that can be read.
+        NoRunError, RunError, OSError: a run or file cannot be read, and no other result was found.
     """
     results: list[Result] = []
     problems: list[ValueError | OSError] = []
@@ -203,7 +203,7 @@ def find_results(paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], R
             except (RunError, OSError) as error:
                 problems.append(error)
             except NoRunError as error:
-                if file == path:  # others name their files config.json, too
+                if file == path:  # files of other programs are called config.json, too
                     problems.append(error)
     if problems and not results:
         raise problems[0]
@@ -213,7 +213,7 @@ def find_results(paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], R
 
 
 def say_if_unfinished(path: pathlib.Path) -> None:
-    """Tell whoever plays the policy of a run that it has not made all its steps."""
+    """Warn that the run whose policy is going to be played has not made all its steps."""
     result = peek_result(path)
     if not result.complete:
         steps = f"{result.steps:,} of its {result.config['steps']:,} steps"
@@ -232,6 +232,6 @@ def neighbours(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def mean_of(lines: list[dict[str, Any]], name: str) -> float:
-    """The mean over the lines of metrics that have it; NaN where none has."""
+    """The mean of a metric over the lines that have it; NaN if no line has it."""
     values = [line[name] for line in lines if name in line]
     return sum(values) / len(values) if values else math.nan

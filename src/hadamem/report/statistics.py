@@ -2,8 +2,8 @@
 learning at the edge of the statistical precipice"), equal to those of their package rliable.
 
 A score matrix is (N, M): N runs (seeds) of each of M tasks. Runs are resampled with replacement within each task, independently
-of the other tasks; an interval holds the middle 95 % of what the resamples give. One run says nothing of the spread: its
-interval is NaN. Every function draws its resamples anew from `seed`, so that equal scores give equal intervals.
+of the other tasks; an interval holds the middle 95 % of the values of the resamples. One run says nothing about the spread, so
+that its interval is NaN. Every function draws its resamples anew from `seed`, so that equal scores give equal intervals.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TAILS = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval; the ends are NaN where there is none."""
+    """A value and its 95 % interval; the ends are NaN if there is no interval."""
 
     value: float
     low: float = math.nan
@@ -29,17 +29,18 @@ class Estimate:
 
 
 def mean(scores: Array) -> Array:
-    """Of (..., N, M): the mean over the tasks of the mean over their runs."""
+    """The mean over the tasks of the mean over their runs, for scores (..., N, M)."""
     return scores.mean((-2, -1))
 
 
 def median(scores: Array) -> Array:
-    """Of (..., N, M): the median over the tasks of the mean over their runs; of a single task, the median of its runs."""
+    """The median over the tasks of the mean over their runs, for scores (..., N, M); for a single task, the median of its
+    runs."""
     return np.median(scores[..., 0] if scores.shape[-1] == 1 else scores.mean(-2), -1)
 
 
 def interquartile_mean(scores: Array) -> Array:
-    """Of (..., N, M): the mean of the runs of all tasks without the lowest and the highest quarter of them."""
+    """The mean of the runs of all tasks without the lowest and the highest quarter of them, for scores (..., N, M)."""
     pooled = np.sort(scores.reshape(*scores.shape[:-2], -1), -1)
     cut = pooled.shape[-1] // 4
     return pooled[..., cut : pooled.shape[-1] - cut].mean(-1)
@@ -60,8 +61,8 @@ def aggregate(scores: Array, name: str, reps: int, seed: int = 0) -> Estimate:
 
 
 def improvement(scores: Array, baseline: Array, reps: int, seed: int = 0) -> Estimate:
-    """The probability that a run of one memory (N, M) does better than a run of another (N', M) on the same task, mean over the
-    tasks; a tie is half a win. Mann and Whitney's U, divided by the number of pairs."""
+    """The probability that a run of one memory (N, M) does better than a run of another (N', M) on the same task, averaged over
+    the tasks; a tie is half a win. It is Mann and Whitney's U, divided by the number of pairs."""
     wins = (scores[:, None] > baseline).astype(float) + 0.5 * (scores[:, None] == baseline)  # (N, N', M)
     value = float(wins.mean())
     if min(len(scores), len(baseline)) == 1:
@@ -86,8 +87,8 @@ def band(curves: Array, reps: int, seed: int = 0) -> Array:
 
 
 def normalise(scores: Array, low: float, high: float) -> Array:
-    """Scores such that `low` is 0 and `high` is 1. Where the two are equal, all scores are 0.5: none is better. Where they are
-    NaN, there is no scale, and so are the scores."""
+    """Scale scores such that `low` becomes 0 and `high` becomes 1. If the two are equal, no score is better than another, and
+    all become 0.5. If `low` is NaN, there is no scale, and all become NaN."""
     if math.isnan(low):
         return np.full_like(scores, math.nan)
     return (scores - low) / (high - low) if high > low else np.full_like(scores, 0.5)
@@ -99,7 +100,7 @@ def _counts(rng: np.random.Generator, reps: int, N: int, M: int) -> Array:
 
 
 def _with_band(rows: Array, counts: Array | None) -> Array:
-    """The mean of rows (R, K), and the interval of its resamples of given counts (reps, ...), R of them each."""
+    """The mean of rows (R, K), and its interval over resamples, given as how often each contains each of the R rows."""
     means = rows.mean(0)
     if counts is None:
         return np.stack([means, np.full_like(means, math.nan), np.full_like(means, math.nan)])

@@ -1,4 +1,4 @@
-"""The numbers of a comparison as rows: raw for files, as text for readers."""
+"""The numbers of a comparison as rows: unrounded for files, as text for readers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .comparison import Comparison, Row
 from .results import METRICS
 from .statistics import AGGREGATES, Estimate
 
-#: What stands at the head of each column of `summary_texts`.
+#: The headings of the columns of `summary_texts` by the names of their estimates.
 HEAD = {"mean": "mean", "median": "median", "iqm": "interquartile mean", "normalised": "normalised mean"}
 
 
@@ -48,7 +48,7 @@ def run_records(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def summary_records(comparison: Comparison) -> list[dict[str, Any]]:
-    """A dict for each memory on each task and on all tasks; what there is not is None."""
+    """A dict for each memory on each task and on all tasks; missing values are None."""
     records = []
     for row in [*comparison.overall, *comparison.rows]:
         record: dict[str, Any] = {"task": row.task, "memory": row.memory, "runs": row.runs}
@@ -81,14 +81,14 @@ def to_csv(records: Sequence[dict[str, Any]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """With as many digits as a reader wants; "-" for what there is not."""
+    """A number as text, with fewer decimals the larger it is; "-" if it is None or NaN."""
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def duration(seconds: float) -> str:
-    """Such as 3 h 05 min."""
+    """A duration as text, such as 3 h 05 min."""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{seconds:.0f} s" if seconds < 100 else f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 

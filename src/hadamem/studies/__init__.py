@@ -1,4 +1,4 @@
-"""Studies: each asks one question of the memories, and ends in a table, a picture and a conclusion made of its numbers."""
+"""Studies: each answers one question about the memories with a table, a picture and a conclusion computed from the numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 Budget = Literal["full", "small", "tiny"]
 
-#: Every study, and the module of this package whose STUDY it is. Studies are imported when they are asked for.
+#: Every study by name, with the module of this package that defines it as STUDY. A module is imported when its study is loaded.
 STUDIES: dict[str, str] = {
     "stability": "stability",
     "ablation": "ablation",
@@ -23,10 +23,10 @@ STUDIES: dict[str, str] = {
 
 
 def load_study(name: str) -> Study:
-    """The study of that name.
+    """Import the study of that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no study has that name.
     """
     if name not in STUDIES:
         near = difflib.get_close_matches(name, STUDIES, n=2, cutoff=0.4)

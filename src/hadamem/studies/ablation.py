@@ -19,7 +19,7 @@ from ..sweeps.sweep import SweepRun, finish, keep_what_is_there, make_cells
 from . import Budget
 from .base import Findings, Study
 
-#: What is compared, by name: options of shm.
+#: The compared variants by name, each with its options of shm.
 VARIANTS = {
     "softmax, read norm": "feature_map=softmax read_norm=true",
     "softmax": "feature_map=softmax read_norm=false",
@@ -39,8 +39,8 @@ _CREDIT = "hadamem/TMazePassive-v0 corridor_length={}"
 
 @dataclass(frozen=True)
 class Size:
-    """How much is trained: tasks, seeds, the size of SHM, environment steps, those of the loop over time (of which only the
-    speed is asked), further words of `hadamem train`, and whether each run has its own process."""
+    """How much a budget trains: tasks, number of seeds, the size of SHM, environment steps, environment steps of the loop over
+    time (which is trained for its speed only), further options of `hadamem train`, and whether each run has its own process."""
 
     tasks: tuple[str, ...]
     seeds: int
@@ -60,7 +60,8 @@ SIZES: dict[Budget, Size] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A variant on a task: runs that ended and that failed, mean return over seeds, lowest, highest, median speed."""
+    """A variant on a task: numbers of completed and of failed runs; mean, lowest and highest return of the seeds; median
+    speed."""
 
     task: str
     variant: str
@@ -73,7 +74,7 @@ class Row:
 
 
 def cells(size: Size, folder: pathlib.Path, seed: int) -> list[SweepRun]:
-    """The runs, on one thread each; seeds are counted from `seed`."""
+    """The runs, with one thread each; their seeds are consecutive numbers from `seed` on."""
     made = []
     for task in size.tasks:
         preset = "credit-fast" if task.startswith("hadamem/") else "popgym-fast"
@@ -110,7 +111,7 @@ def table(done: Sequence[SweepRun]) -> list[Row]:
 
 
 def conclude(rows: Sequence[Row]) -> list[str]:
-    """Three sentences: what is best, what each part is worth, and what the loop costs."""
+    """Three sentences: the best variant on each task, the return gained by each part, and the speed relative to the loop."""
     tasks = list(dict.fromkeys(row.task for row in rows))
     at = {(row.task, row.variant): row for row in rows}
 
@@ -143,7 +144,8 @@ def conclude(rows: Sequence[Row]) -> list[str]:
 
 
 def draw(rows: Sequence[Row]) -> Figure:
-    """A panel for each task: a dot for each variant but the loop, a line from its lowest to its highest seed."""
+    """A panel for each task. Each variant except the loop has a dot at its mean, and a line from its lowest to its highest
+    seed."""
     variants = [name for name in VARIANTS if name != _LOOP]
     tasks = list(dict.fromkeys(row.task for row in rows))
     figure = Figure(figsize=(2 + 3.2 * len(tasks), 3.8), layout="constrained")

@@ -1,4 +1,4 @@
-"""What every study is: a function from a budget to findings, which are kept as JSON, a picture and a page of text."""
+"""The form of every study: a function from a budget to findings, which are written as JSON, a picture and a page of text."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study found.
+    """The results of a study.
 
     Attributes:
-        question: what it asks, in a sentence.
-        rows: the table, dataclasses of one kind, see `text.columns`.
-        conclusion: three sentences, made of the numbers in the rows.
+        question: the question that the study answers, in a sentence.
+        rows: the rows of the table, instances of one dataclass; `text.columns` gives their headings.
+        conclusion: three sentences, computed from the measurements.
         figure: the picture.
-        notes: how it was measured, what was left out, in sentences.
+        notes: sentences about how the numbers were measured, and what was left out.
     """
 
     question: str
@@ -38,17 +38,17 @@ class Findings:
     notes: Sequence[str] = ()
 
     def table(self) -> list[dict[str, Any]]:
-        """The rows by the headings of their columns."""
+        """The rows as dicts, whose keys are the headings of the columns."""
         return [columns(row) for row in self.rows]
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study by name.
+    """A study that `hadamem study` can run.
 
     Attributes:
-        about: what it asks, in a few words.
-        run: (budget, folder where work in progress may be kept, what to tell of progress, seed) -> findings.
+        about: the subject of the study, in a few words.
+        run: (budget, folder where finished parts may be kept, function that takes messages on progress, seed) -> findings.
         expected: how long each budget takes on 2 cores, in words.
     """
 
@@ -58,7 +58,7 @@ class Study:
 
 
 def cached_json(file: pathlib.Path, make: Callable[[], Any]) -> Any:
-    """The content of a JSON file; where there is none, what `make` returns, which is written there for the next time."""
+    """The content of a JSON file. If the file does not exist, the result of `make` is written to it first."""
     if not file.exists():
         write_whole(file, json.dumps(make()))
     return json.loads(file.read_text())

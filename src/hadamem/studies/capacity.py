@@ -25,14 +25,15 @@ from .base import Findings, Study, cached_json
 
 #: The memories whose state is a matrix.
 MATRICES = tuple(name for name, cls in MEMORIES.items() if issubclass(cls, SHM | MatrixMemory | FWP | DeltaNet | Mamba))
-#: A number of pairs counts as held from this accuracy on.
+#: A number of pairs counts as held if the accuracy is at least this.
 HELD = 0.9
 _MARKERS = "os^Dv"
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: pairs n, memory sizes H, batches of 32 rows in each training, networks for each memory and H."""
+    """How much a budget measures: numbers of pairs n, memory sizes H, batches of 32 rows in each training, networks for each
+    memory and H."""
 
     pairs: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -49,7 +50,7 @@ SIZES: dict[Budget, Size] = {
 
 @dataclass(frozen=True)
 class Row:
-    """Accuracy of a memory of size H with so many pairs: mean of the networks, the lowest and the highest of them."""
+    """Accuracy of a memory of size H with a number of pairs: the mean over networks, the lowest and the highest network."""
 
     memory: str
     H: int
@@ -60,14 +61,15 @@ class Row:
 
 
 def measure(memory: str, H: int, size: Size, seed: int) -> list[float]:
-    """Accuracy for each number of pairs, of one network that was trained on all of them.
+    """Train one network on all numbers of pairs, and return its accuracy for each of them.
 
-    Numbers of pairs are mixed because the few teach how to write and read, without which the many are not learned in time.
+    The numbers of pairs are mixed, because few pairs teach a network to write and read, without which it does not learn many
+    pairs in time.
     """
     torch.manual_seed(seed)
     options = parse_options(memory, PRESETS["popgym-fast"]["memory"].get(memory, {}).get("options", ()))
     if memory == "mamba":
-        options["state_size"] = H  # a matrix of (H, H), as the others
+        options["state_size"] = H  # a matrix of (H, H), as in the other memories
     tasks = [toys.associative(n, max(size.pairs)) for n in size.pairs]
     reader = toys.Reader(tasks[0], memory, H, **options)
     toys.train(reader, toys.one_of(tasks), size.updates)
@@ -84,7 +86,7 @@ def table(accuracies: Mapping[tuple[str, int], Sequence[Sequence[float]]], pairs
 
 
 def conclude(rows: Sequence[Row]) -> list[str]:
-    """Three sentences: the best memory, what size gives, and how many pairs are held."""
+    """Three sentences: the best and the worst memory, the gain from a larger H, and the numbers of pairs that are held."""
     names = dict.fromkeys(row.memory for row in rows)
     means = {name: _mean(row for row in rows if row.memory == name) for name in names}
     best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)

@@ -1,4 +1,4 @@
-"""What there is to say about every memory: the rows of `hadamem list memories`, and docs/memories.md."""
+"""An overview of all memories: the rows of `hadamem list memories`, and the page docs/memories.md."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ..options import read_json
 from ..text import as_text
 from . import recall, returns
 
-#: (B, T) at which `hadamem list memories` measures what a step costs.
+#: (B, T) at which `hadamem list memories` measures the time of a step.
 SHAPE = (16, 64)
-#: The commands whose tables stand in the page, and what makes rows of theirs into the page's tables: title -> rows.
+#: The commands whose results are in the page, each with a function from its JSON to the tables of the page (title -> rows).
 RESULTS: dict[str, tuple[str, Callable[[Any], dict[str, list[dict[str, str]]]]]] = {
     "recall": ("hadamem bench recall", lambda json: {"": recall.shown(read_json(list[recall.Row], json))}),
     "costs": ("hadamem bench memories", lambda json: memories.shown(read_json(memories.Tables, json))),
@@ -34,12 +34,13 @@ class Row:
     """A memory at its default size.
 
     Attributes:
-        name, about: the first words of its docstring.
+        name: its name.
+        about: the first words of its docstring.
         size: name and value of the argument that sets its size.
-        state_bytes: of one row's state.
-        parameters: numbers that are learned.
+        state_bytes: bytes of the state of one row.
+        parameters: number of learned parameters.
         us_per_step: microseconds for one step of one row, forward and backward, on this machine; None: not timed.
-        paper: where it is published.
+        paper: the paper that published it.
         options: its further arguments with their defaults.
     """
 
@@ -54,7 +55,7 @@ class Row:
 
 
 def rows(names: Sequence[str], timed: bool = True) -> list[Row]:
-    """A row for each of some memories, at its default size; with what a step costs on this machine if `timed`."""
+    """A row for each named memory, at its default size; with the time of a step on this machine if `timed`."""
     return [_row(name, timed) for name in names]
 
 
@@ -84,18 +85,18 @@ def _typed(value: Any) -> str:
 
 
 def equations(name: str) -> str:
-    """The indented lines of a memory's docstring that stand before its example and arguments."""
+    """The equations of a memory: the indented lines of its docstring before the example and the arguments."""
     text = re.split(r"\n(?:Example|Args):", inspect.cleandoc(memory_class(name).__doc__ or ""))[0]
     lines = re.findall(r"^    (.*)$", text, re.MULTILINE)
     return "\n".join(lines)
 
 
 def page(files: dict[str, pathlib.Path | None], old: str = "") -> str:
-    """docs/memories.md, without anything that depends on time but the results.
+    """The text of docs/memories.md, in which only the results are measured.
 
     Args:
-        files: JSON files of the commands of RESULTS; where there is none, the table of the old page stays.
-        old: the old page.
+        files: JSON files that the commands of RESULTS wrote, by the names in RESULTS; without a file, the old table stays.
+        old: the text of the old page.
     """
     listed = rows(tuple(MEMORIES), timed=False)
     parts = [_HEAD, _markdown([{head: as_text(getattr(r, n)) for head, n in _COLUMNS.items()} for r in listed])]

@@ -1,4 +1,4 @@
-"""The parts of a study that are measured one by one: each in a fresh process, under limits, and kept as JSON."""
+"""Cells: parts of a study that are measured one by one, in a fresh process with limits if wanted, and kept as JSON."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .base import cached_json
 
 _T = TypeVar("_T")
 
-_START = 30.0  # seconds that a process may take before it begins
+_START = 30.0  # seconds that a process may take to start, in addition to its limit
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a cell may use.
+    """Limits of time and memory for a cell.
 
     Attributes:
-        seconds: of wall time.
-        megabytes: of memory, all that the process holds.
+        seconds: wall time in seconds.
+        megabytes: resident memory of the whole process in megabytes.
     """
 
     seconds: float = math.inf
@@ -39,7 +39,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Stopped:
-    """Where a cell went over its limits; stopped: "time" or "memory"."""
+    """The result of a cell that was stopped because it exceeded a limit; `stopped` is "time" or "memory"."""
 
     stopped: str
 
@@ -47,16 +47,16 @@ class Stopped:
 def measure_cached(
     folder: pathlib.Path, measure: Callable[..., _T], *arguments: Any, limits: Limits | None = None
 ) -> _T | Stopped:
-    """measure(*arguments), or its result of the last time that it was asked the same.
+    """The result of measure(*arguments), read from the folder if it was measured with the same arguments before.
 
     Args:
-        folder: where results are kept, a file for each cell.
-        measure: a function of a module; its result, of the type that it is annotated with, is kept as JSON (see `read_json`).
-        arguments: what JSON can hold.
-        limits: of its own process; none: it runs here.
+        folder: folder of the results, with a file for each cell.
+        measure: a function of a module; its result is kept as JSON, and read as its annotated return type (see `read_json`).
+        arguments: arguments of `measure`, which JSON must be able to represent.
+        limits: limits of the cell's own process; None: the cell runs in this process, without limits.
 
     Returns:
-        Its result, or where it went over its limits.
+        The result, or a `Stopped` if the cell exceeded a limit.
     """
     asked = json.dumps(arguments)
     file = folder / f"{measure.__name__}-{re.sub(r'[^A-Za-z0-9.]+', '_', asked).strip('_')}.json"

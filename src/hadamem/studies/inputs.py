@@ -1,4 +1,4 @@
-"""What the memories of a study are fed: noise of several kinds, and what was seen in tasks. All are (B, T, D) float32."""
+"""Inputs of memories in a study: noise of several kinds, and recorded observations of tasks. All are (B, T, D) float32."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import Tensor
 from ..envs import make_vector
 from ..ops import linear_recurrence
 
-#: The tasks whose observations are recorded: cards in order, a place in the wind, and pictures.
+#: The tasks whose observations are recorded: a sequence of cards, a position in the wind, and pictures.
 TASKS = ("popgym-AutoencodeEasy-v0", "hadamem/Wind-v0", "hadamem/VisualMatch-v0")
-_KEPT = 0.99  # of AR(1)
+_KEPT = 0.99  # coefficient of AR(1)
 
 
 def autocorrelated(B: int, T: int, D: int) -> Tensor:
-    """AR(1) of variance 1: x_t = 0.99 x_{t-1} + noise, from its stationary distribution on."""
+    """AR(1) of variance 1: x_t = 0.99 x_{t-1} + noise, started from its stationary distribution."""
     noise = torch.randn(B, T, D) * math.sqrt(1 - _KEPT**2)
     decay, start = torch.full((D,), _KEPT), torch.zeros(B, T, dtype=torch.bool)
     y, _ = linear_recurrence(decay, noise, start=start, state=torch.randn(B, D))
     return y
 
 
-#: Independent entries, of mean 0 and variance 1 where they have one; except Bernoulli's, which are 0 or 1 as symbols are.
+#: Kinds of noise: independent features of mean 0, and of variance 1 if it is finite; Bernoulli's are 0 or 1, like symbols.
 NOISE: dict[str, Callable[[int, int, int], Tensor]] = {
     "Gaussian": lambda *shape: torch.randn(shape),
     "uniform": lambda *shape: (2 * torch.rand(shape) - 1) * math.sqrt(3),
@@ -38,8 +38,8 @@ NOISE: dict[str, Callable[[int, int, int], Tensor]] = {
 @functools.cache
 @torch.no_grad()
 def recorded(task: str, B: int, T: int, D: int, seed: int) -> Tensor:
-    """Observations of a random policy in B environments, one episode after the other, through a random layer without
-    activation to D features, drawn as torch draws it."""
+    """Observations of a random policy in B environments, one episode after the other, mapped to D features by a linear layer
+    with PyTorch's default initialisation."""
     env = make_vector(task, B, seed, inputs=("obs",))
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What memories do with a sign that is seen once and asked for up to 20,000 steps later."""
+"""How well memories keep a sign that is shown once and needed up to 20,000 steps later."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from .base import Findings, Study
 from .cells import Limits, Stopped, measure_cached
 
 TASK = "hadamem/TMazePassive-v0"
-MEGABYTES = 8000.0  # a process above this is stopped
-LEARNED = 0.9  # of recall, from this accuracy on
-SOLVED = 0.95  # of the T-maze, from this mean return on: 1 is the best
-#: what of a memory must be told of the length of an episode
+MEGABYTES = 8000.0  # a process that holds more memory is stopped
+LEARNED = 0.9  # recall counts as learned from this accuracy on
+SOLVED = 0.95  # the T-maze counts as solved from this mean return on; the best return is 1
+#: options of memories that depend on the length of an episode
 SPANS = {"gpt": "window", "ffm": "horizon"}
-#: what is compared: the name of a memory, or that and the theta of an SHM
+#: the compared memories: the name of a memory, or "shm" with the value of its option theta
 MEMORIES = ("shm", "shm centred", "gru", "ffm", "mamba", "gpt")
 _MARKERS = ("o", "P", "s", "^", "D", "v")
 
@@ -44,7 +44,7 @@ class Size:
     Attributes:
         corridors: L, steps between the sign and the turn.
         play, recall: seconds of wall time that each memory has, in each corridor, for PPO and for recall.
-        fresh: every cell in a process of its own, which is stopped when it takes twice its time, or too much memory.
+        fresh: whether every cell runs in its own process, which is stopped if it takes twice its time, or too much memory.
     """
 
     corridors: Sequence[int]
@@ -62,7 +62,7 @@ SIZES: dict[Budget, Size] = {
 
 @dataclass(frozen=True)
 class Played:
-    """What came of PPO: whether it diverged, return and success of the latest 100 episodes (None: no iteration was made),
+    """The result of PPO: whether it diverged, return and success of the latest 100 episodes (None: no iteration was completed),
     environment steps, seconds, and megabytes of the process at its peak."""
 
     diverged: bool
@@ -75,8 +75,8 @@ class Played:
 
 @dataclass(frozen=True)
 class Recalled:
-    """What came of supervised recall: whether it diverged, accuracy on 64 fresh rows (None: it diverged), updates, seconds, the
-    megabytes and seconds that one row took forward and backward, and megabytes of the process at its peak."""
+    """The result of supervised recall: whether it diverged, accuracy on 64 fresh rows (None: it diverged), updates, seconds,
+    the megabytes and seconds that one row took forward and backward, and megabytes of the process at its peak."""
 
     diverged: bool
     accuracy: float | None
@@ -89,7 +89,7 @@ class Recalled:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A memory in a corridor; what a stopped process did not tell is None."""
+    """A memory in a corridor; values that a stopped process did not report are None."""
 
     memory: str
     corridor: int
@@ -110,9 +110,10 @@ class Row:
 
 
 def configure(memory: str, L: int) -> TrainConfig:
-    """PPO on the T-maze, rows of a rollout being whole episodes: the preset credit-fast, with H = 32 for SHM.
+    """Configuration of PPO on the T-maze: the preset credit-fast, with H = 32 for SHM, and with whole episodes as the rows of a
+    rollout.
 
-    The longer the corridor, the fewer environments; beyond 100 steps, the entropy bonus falls as the penalty of a step, 1 / L.
+    Longer corridors have fewer environments; beyond 100 steps, the entropy bonus falls like the penalty of a step, as 1 / L.
     """
     memory, _, theta = memory.partition(" ")
     config = preset_config("credit-fast", TASK, memory)
@@ -126,8 +127,7 @@ def configure(memory: str, L: int) -> TrainConfig:
 
 
 def play(memory: str, L: int, seconds: float, seed: int) -> Played:
-    """PPO until the time is over, the task is solved or the loss is no longer finite: return of the latest 100 episodes, and
-    what it took."""
+    """Train with PPO until the time is over, the task is solved or the loss is no longer finite."""
     config = configure(memory, L)
     begin = time.monotonic()
     torch.manual_seed(seed_for(seed, "network"))
@@ -153,7 +153,7 @@ def _reader(memory: str, L: int, seed: int) -> toys.Reader:
 
 @torch.no_grad()
 def untrained(memory: str, L: int, seed: int) -> float:
-    """The largest number in the state of a memory after a symbol, L - 1 empty steps and the question, before any training."""
+    """The largest absolute value in the state of an untrained memory after a symbol, L - 1 empty steps and the question."""
     reader = _reader(memory, L, seed)
     x, _ = toys.copy(1, L).draw(1)
     state = reader.memory(reader.features(x))[1]
@@ -161,13 +161,13 @@ def untrained(memory: str, L: int, seed: int) -> float:
 
 
 def recall(memory: str, L: int, seconds: float, seed: int) -> Recalled:
-    """A symbol, L - 1 empty steps, a question: supervised, with backpropagation through all steps, until it is learned, the
-    time is over or the loss is no longer finite. Before that, what one row takes forward and backward."""
+    """Train a memory to recall a symbol after L - 1 empty steps, with backpropagation through all steps, until it is learned,
+    the time is over or the loss is no longer finite. The memory and time of one row are measured before."""
     reader, toy = _reader(memory, L, seed), toys.copy(1, L)
     optimiser = torch.optim.Adam(reader.parameters(), lr=3e-3)
 
     def learn(B: int) -> tuple[float, float]:
-        """An update: accuracy and loss before it."""
+        """Make an update with B rows, and return the accuracy and the loss before it."""
         x, target = toy.draw(B)
         logits = reader(x)[:, -1]
         loss = F.cross_entropy(logits, target[:, -1])
@@ -196,7 +196,7 @@ def recall(memory: str, L: int, seconds: float, seed: int) -> Recalled:
 
 
 def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], seed: int) -> Findings:
-    """See Study."""
+    """See `base.Study`."""
     size, rows = SIZES[budget], []
     for L in size.corridors:
         for memory in MEMORIES:
@@ -238,7 +238,7 @@ def _row(memory: str, L: int, recalled: Recalled | Stopped, played: Played | Sto
     ]
     row = Row(memory=memory, corridor=L, PPO=words[0], recall=words[1], largest=largest)
     if isinstance(played, Played):
-        learned = played.return_ is not None and played.return_ >= SOLVED  # None: no iteration was made in the time there was
+        learned = played.return_ is not None and played.return_ >= SOLVED  # None: no iteration was completed in time
         row = replace(
             row,
             PPO=words[0] or ("learned" if learned else "not learned"),
@@ -264,7 +264,7 @@ def _row(memory: str, L: int, recalled: Recalled | Stopped, played: Played | Sto
 
 
 def _farthest(rows: Sequence[Row], outcome: Callable[[Row], str]) -> str:
-    """Of each memory, the longest corridor in which it learned."""
+    """The longest corridor that each memory learned, as text."""
     learned = {m: [row.corridor for row in rows if row.memory == m and outcome(row) == "learned"] for m in MEMORIES}
     return ", ".join(f"{memory} {max(corridors):,}" if corridors else f"{memory} none" for memory, corridors in learned.items())
 
@@ -327,7 +327,7 @@ def _draw(rows: Sequence[Row]) -> Figure:
         for i, memory in enumerate(MEMORIES):
             mine = [row for row in rows if row.memory == memory]
             values = [math.nan if getattr(row, what) is None else getattr(row, what) for row in mine]
-            beside = [row.corridor * 1.05 ** (i - 2) for row in mine]  # so that equal values stay apart
+            beside = [row.corridor * 1.05 ** (i - 2) for row in mine]  # so that no marker hides another
             axis.plot(beside, values, color=COLOURS[i], marker=_MARKERS[i], markersize=5, linewidth=1, label=memory)
         axis.set(xscale="log", xlabel="corridor L (steps)", ylabel=label, title=title)
         axis.set_xticks(corridors, [f"{L // 1000} k" if L >= 10_000 else f"{L:,}" for L in corridors])

@@ -1,6 +1,7 @@
 """How far back does a memory learn to look, when the distance grows as it learns and nothing has to be explored?
 
-Supervised recall of the first of N symbols, backpropagated through all N steps: the part of a long task that is the memory's.
+Supervised recall of the first of N symbols, with backpropagation through all N steps: the part of a long task that depends on
+the memory alone.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from . import Budget, toys
 from .base import Findings, Study
 from .cells import Limits, Stopped, measure_cached
 
-MEGABYTES = 8000.0  # a process above this is stopped
+MEGABYTES = 8000.0  # a process that holds more memory is stopped
 RECALLED = 0.95
-_SHM = ("feature_map=softmax", "read_norm=true")  # of the preset "popgym-fast": it learns within minutes
-#: The memories by the name they have in the table: name, size (None: its default) and options.
+_SHM = ("feature_map=softmax", "read_norm=true")  # as in the preset "popgym-fast"; with these, SHM learns within minutes
+#: The memories by their labels in the table: name, size (None: the memory's default) and options.
 MEMORIES: dict[str, tuple[str, int | None, tuple[str, ...]]] = {
     "SHM, stable theta": ("shm", 32, (*_SHM, "theta=stable", "table_scale=0.1")),
     "SHM, centred theta": ("shm", 32, (*_SHM, "theta=centred", "table_scale=0.1")),
@@ -46,8 +47,8 @@ MEMORIES: dict[str, tuple[str, int | None, tuple[str, ...]]] = {
     "S5": ("s5", None, ()),
     "GPT": ("gpt", None, ("window={N}",)),
 }
-_LATEST = 20  # batches that decide whether the distance grows
-_ENOUGH = 0.98  # of their answers
+_LATEST = 20  # number of latest batches that decide whether the distance grows
+_ENOUGH = 0.98  # share of right answers in these batches from which on it grows
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ class Size:
     """How much a budget measures.
 
     Attributes:
-        distances: N, each with the seconds of wall time that every memory has.
-        seeds: networks and data.
-        fresh: every training in a process of its own, which is stopped when it takes too much memory.
+        distances: distances N, each with the seconds of wall time of every training.
+        seeds: number of seeds, each of a network and its data.
+        fresh: whether every training runs in its own process, which is stopped if it takes four times its time, or too much
+            memory.
     """
 
     distances: dict[int, float]
@@ -84,14 +86,15 @@ def distances(longest: int) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Recalled:
-    """What came of one training.
+    """The result of one training.
 
     Attributes:
-        reached: the farthest distance that was learned, or 0.
-        accuracy: at the longest distance, on 64 fresh rows.
-        updates, lost: made, and left out because gradients were not finite.
-        seconds: that it took.
-        process_mb: memory of the process at its peak.
+        reached: the longest distance that was learned; 0 if none was.
+        accuracy: accuracy at the distance N of the training, on 64 fresh rows.
+        updates: number of updates that were made.
+        lost: number of updates that were left out because gradients were not finite.
+        seconds: duration of the training.
+        process_mb: memory of the process at its peak, in megabytes.
     """
 
     reached: int
@@ -104,7 +107,7 @@ class Recalled:
 
 @dataclass(frozen=True)
 class Row:
-    """A memory at a distance, medians of seeds. Nothing but the outcome is known where a process was stopped."""
+    """A memory at a distance, with medians over seeds. If a process was stopped, only the outcome is known."""
 
     memory: str
     distance: int
@@ -118,8 +121,8 @@ class Row:
 
 
 def recall(name: str, longest: int, seconds: float, seed: int) -> Recalled:
-    """Train a memory on the first of N symbols, N growing whenever the latest batches were right, until `longest` is learned,
-    the time is over, or gradients are no longer finite."""
+    """Train a memory to recall the first of N symbols, where N grows whenever the latest batches were right, until `longest` is
+    learned, the time is over, or `_LATEST` updates were lost to gradients that were not finite."""
     memory, size, options = MEMORIES[name]
     torch.manual_seed(seed_for(seed, "network"))
     arguments = parse_options(memory, [option.format(N=longest) for option in options])
@@ -149,12 +152,12 @@ def recall(name: str, longest: int, seconds: float, seed: int) -> Recalled:
 
 
 def _rows(distance: int) -> int:
-    """Of a batch: the longer, the fewer."""
+    """Number of rows of a batch, smaller for longer distances."""
     return max(4, min(32, 40_000 // distance))
 
 
 def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], seed: int) -> Findings:
-    """See Study."""
+    """See `base.Study`."""
     size, rows = SIZES[budget], []
     for longest, seconds in size.distances.items():
         limits = Limits(4 * seconds, MEGABYTES) if size.fresh else None

@@ -1,4 +1,4 @@
-"""Which memories learn the three toys within a short training, beside what is known about them."""
+"""Which memories learn the three toy tasks within a short training, and which of them are expected to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..options import read_json
 from ..recipes.presets import preset_config
 from . import toys
 
-#: The toys, and how many batches of 32 rows a memory is trained on each.
+#: The toy tasks, each with the number of batches of 32 rows that a memory is trained on.
 TOYS: dict[str, tuple[toys.Toy, int]] = {
     "copy": (toys.copy(), 1500),
     "associative": (toys.associative(), 1500),
@@ -25,7 +25,7 @@ TOYS: dict[str, tuple[toys.Toy, int]] = {
 }
 #: A toy counts as learned from this accuracy on.
 LEARNED = 0.9
-#: Which toys each memory learns in that time. mlp must learn none: it cannot.
+#: The toys that each memory is expected to learn in that training. mlp must learn none, since it remembers nothing.
 LEARNS: dict[str, set[str]] = {
     "shm": {"copy", "associative", "first"},
     "gru": {"first"},
@@ -54,7 +54,8 @@ LEARNS: dict[str, set[str]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A memory's accuracy in every toy, from 0 to 1 (chance: 1 in toys.SYMBOLS), and the seconds of all, on one thread."""
+    """A memory's accuracy on every toy, from 0 to 1 (chance: 1 / toys.SYMBOLS), and the seconds of all trainings together, on
+    one thread."""
 
     memory: str
     copy: float
@@ -72,7 +73,7 @@ class Row:
 
 
 def measure(name: str) -> Row:
-    """Train a memory on every toy."""
+    """Train a memory on every toy, and measure its accuracy."""
     torch.set_num_threads(1)
     config = preset_config("fast", ENV, name)
     accuracies = {}
@@ -86,12 +87,12 @@ def measure(name: str) -> Row:
 
 
 def measure_all(names: Sequence[str], jobs: int, on_progress: Callable[[str], None]) -> list[Row]:
-    """Memories by name, `jobs` at a time, each in a process of its own."""
+    """Measure memories by name, `jobs` at a time, each in a process of its own."""
     return read_json(list[Row], side_by_side(__name__, names, jobs, on_progress))
 
 
 def shown(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """The rows as texts, with what is expected."""
+    """The rows as texts, with the expected outcomes."""
     return [
         {"memory": row.memory}
         | {toy: f"{getattr(row, toy):.2f}" for toy in TOYS}

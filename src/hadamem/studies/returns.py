@@ -1,4 +1,4 @@
-"""PPO with every memory on one task that needs one: what the contracts and toys are for."""
+"""Returns of PPO with every memory on one task that requires a memory."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from ..options import read_json
 from ..recipes.presets import preset_config
 from ..sweeps.runs import evaluate_run, train_once
 
-EPISODES = 200  # of the evaluation
+EPISODES = 200  # number of evaluation episodes
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of training with a memory.
+    """The result of training with a memory.
 
     Attributes:
         memory: its name.
         steps: environment steps.
-        training_return: mean of the latest 100 episodes of training, with sampled actions.
-        mean, ci95: of fresh episodes, greedy; half the width of the 95 % interval.
-        episodes: how many those are.
-        steps_per_s: speed of training.
+        training_return: mean return of the latest 100 episodes of training, with sampled actions.
+        mean: mean return of fresh episodes with greedy actions.
+        ci95: half the width of the 95 % interval of this mean.
+        episodes: number of these episodes.
+        steps_per_s: environment steps per second of training.
     """
 
     memory: str
@@ -40,15 +41,16 @@ class Row:
 
 
 def measure(name: str, out: pathlib.Path, steps: int) -> Row:
-    """Train with the preset "fast" and seed 0 on one thread, in the run folder out/name (continued if it is there); evaluate.
+    """Train with the preset "fast" and seed 0 on one thread in the run folder out/name, continuing a run that is there, and
+    evaluate.
 
     Raises:
-        SystemExit: stopped by the user before the end.
+        SystemExit: the user stopped the training before its end.
     """
     config = replace(preset_config("fast", ENV, name, steps), threads=1)
     result = train_once(config, out / name)
     if result is None:
-        raise SystemExit("stopped; the same command goes on from here")
+        raise SystemExit("stopped; repeat the same command to continue")
     played = evaluate_run(out / name, EPISODES)
     speed = result.steps / result.seconds
     return Row(name, result.steps, result.scores.get("return"), played.mean, played.ci95, played.episodes, speed)
@@ -57,7 +59,7 @@ def measure(name: str, out: pathlib.Path, steps: int) -> Row:
 def measure_all(
     names: Sequence[str], out: pathlib.Path, steps: int, jobs: int, on_progress: Callable[[str], None]
 ) -> list[Row]:
-    """Memories by name, `jobs` at a time, each in a process of its own."""
+    """Measure memories by name, `jobs` at a time, each in a process of its own."""
     return read_json(list[Row], side_by_side(__name__, names, jobs, on_progress, out, steps))
 
 

@@ -27,10 +27,10 @@ from . import Budget
 from .base import Findings, Study
 from .cells import Limits, Stopped, measure_cached
 
-H = 32  # the memory is H x H; one row
-MEGABYTES = 4000.0  # a process above this is stopped
+H = 32  # the memory is a matrix of H x H; there is one row
+MEGABYTES = 4000.0  # a process that holds more memory is stopped
 WAYS = {"forward": "forward", "both": "both ways"}  # forward alone; forward and backward
-#: device of the tensors and backend of the operator, by the name that the study gives them
+#: device of the tensors and backend of the operator, by their name in the study
 CONTENDERS = {
     "reference": ("cpu", "reference"),
     "parallel": ("cpu", "parallel"),
@@ -48,11 +48,11 @@ class Size:
     """How much a budget measures.
 
     Attributes:
-        lengths: T.
-        seconds: a call that takes longer is left out, and so are longer sequences.
-        timing: seconds for each length, for all backends together; three rounds at least.
-        iterations: of PPO.
-        fresh: every part in a process of its own, without which a peak of memory says little.
+        lengths: lengths T of a sequence.
+        seconds: time limit of a call; a call that takes longer is left out, as are the same calls on longer sequences.
+        timing: seconds of timing for each length, all backends together; at least three rounds are made.
+        iterations: number of iterations of PPO.
+        fresh: whether every part runs in a process of its own, without which a peak of memory means little.
     """
 
     lengths: Sequence[int]
@@ -94,7 +94,7 @@ class Row:
 
 
 def _call(name: str, way: str, T: int, seed: int) -> Callable[[], None]:
-    """A call of a contender on random tensors, both ways with the gradients of all of them."""
+    """A call of a contender on random tensors; with `way` "both", it also computes the gradients of all of them."""
     device, backend = CONTENDERS[name]
     torch.manual_seed(seed)
     u, w, a, k, q = (torch.randn(1, T, H).mul_(0.3).to(device).requires_grad_(way == "both") for _ in range(5))
@@ -111,7 +111,7 @@ def _call(name: str, way: str, T: int, seed: int) -> Callable[[], None]:
 
 
 def trial(name: str, way: str, T: int, seed: int) -> Trial:
-    """The first call after one on two steps."""
+    """Measure a first call on T steps, made after a call on two steps."""
     _call(name, way, 2, seed)()
     call = _call(name, way, T, seed)
     on_gpu = CONTENDERS[name][0] == "cuda"
@@ -132,7 +132,7 @@ def times(T: int, names: dict[str, list[str]], seconds: float, seed: int) -> dic
 
 
 def learning(backend: str, iterations: int, seed: int) -> dict[str, list[float]]:
-    """PPO with SHM on that backend of the processor: return and losses of each iteration."""
+    """Train PPO with SHM on a backend of the processor, and return its return and losses in each iteration."""
     config = preset_config("fast", TASK, "shm")
     assert config.ppo is not None
     ppo = replace(config.ppo, num_envs=16, num_steps=64, minibatches=4)
@@ -147,7 +147,7 @@ def learning(backend: str, iterations: int, seed: int) -> dict[str, list[float]]
 
 
 def depth(name: str, T: int) -> int:
-    """Steps that must come one after the other. Of the scan, counted by running it on the depths of what it combines."""
+    """Length of the longest chain of dependent steps. For the scan, it is counted by running the scan on depths."""
     if CONTENDERS[name][1] != "parallel":
         return T
     leaf = torch.zeros(1, T, dtype=torch.int64)
@@ -160,9 +160,9 @@ def depth(name: str, T: int) -> int:
 
 
 def exponent(lengths: Sequence[int], values: Sequence[float | None]) -> float | None:
-    """p of the fit value = c T^p over the longer half of the lengths that have one, at least three of them.
+    """The exponent p of the fit value = c T^p over the longer half of the lengths that have a value, at least three of them.
 
-    Least squares of the logarithms; None where fewer than three have a value.
+    The fit is by least squares of the logarithms. None: fewer than three lengths have a value.
     """
     there = [(T, value) for T, value in zip(lengths, values, strict=True) if value]
     there = there[-max(3, math.ceil(len(there) / 2)) :]
@@ -173,7 +173,7 @@ def exponent(lengths: Sequence[int], values: Sequence[float | None]) -> float | 
 
 
 def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], seed: int) -> Findings:
-    """See Study."""
+    """See `base.Study`."""
     size = SIZES[budget]
     limits = Limits(size.seconds, MEGABYTES) if size.fresh else None
     names = [name for name, (device, _) in CONTENDERS.items() if device == "cpu" or torch.cuda.is_available()]
@@ -223,14 +223,14 @@ def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], 
 
 
 def _unlimited(work: pathlib.Path, size: Size, measure: Callable[..., _T], *arguments: Any) -> _T:
-    """A part that may take as long as it takes."""
+    """Measure a part of the study without limits."""
     found = measure_cached(work, measure, *arguments, limits=Limits() if size.fresh else None)
     assert not isinstance(found, Stopped)
     return found
 
 
 def _fitted(rows: Sequence[Row]) -> list[Row]:
-    """The rows of one backend with the exponents of all of them."""
+    """The rows of one backend, each with the exponents of the fit to all of them."""
     lengths = [row.T for row in rows]
     forward, both = (exponent(lengths, ms) for ms in ([row.forward_ms for row in rows], [row.both_ms for row in rows]))
     return [replace(row, forward_exponent=forward, both_exponent=both) for row in rows]
@@ -241,7 +241,7 @@ def _at(rows: Sequence[Row], name: str, T: int) -> Row:
 
 
 def _longest(rows: Sequence[Row], *names: str) -> int:
-    """The longest T at which all of them were timed both ways."""
+    """The longest T at which all named backends were timed both ways."""
     return max(row.T for row in rows if all(_at(rows, name, row.T).both_ms for name in names))
 
 
@@ -292,7 +292,7 @@ def _draw(rows: Sequence[Row]) -> Figure:
                 label = f"{name}, {WAYS[way]}" + (f": $T^{{{fit:.2f}}}$" if fit is not None and unit == "ms" else "")
                 values = [math.nan if (value := getattr(row, f"{way}_{unit}")) is None else value for row in mine]
                 axis.plot(T, values, line, **style, markerfacecolor="white" if way == "forward" else None, label=label)
-        # loops lie on each other: the later ones are dotted, with larger, empty marks
+        # loops have equal depths, so that their lines coincide: lines are dotted, with larger, empty markers for later backends
         later = {"linestyle": ":", "markersize": 4 + 3 * i, "markerfacecolor": "none"}
         axes[2].plot(T, [row.depth for row in mine], **{**style, **later}, label=name)
     T = sorted({row.T for row in rows})
@@ -302,7 +302,7 @@ def _draw(rows: Sequence[Row]) -> Figure:
         axis.set_xscale("log", base=2)
         axis.grid(alpha=0.3)
     axes[0].set_yscale("log")
-    axes[1].set_yscale("symlog", linthresh=0.1)  # below 0.1 MB it is noise, and may be none
+    axes[1].set_yscale("symlog", linthresh=0.1)  # values below 0.1 MB are noise, and may be 0
     axes[1].set_ylim(bottom=-0.03, top=2 * max(axes[1].get_ylim()[1], 0.1))
     axes[2].set_yscale("log")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names), frameon=False)

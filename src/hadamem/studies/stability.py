@@ -1,7 +1,7 @@
 """Do gradients through a memory vanish or explode, and what becomes of the running product of C?
 
-The Stable Hadamard Memory (arXiv 2410.10132) rests on a bounded expectation of that product, shown for inputs that are
-Gaussian of mean zero; here it meets others, too, before and after training.
+The Stable Hadamard Memory (arXiv 2410.10132) rests on a bounded expectation of that product, which is shown for Gaussian inputs
+of mean zero. This study measures the product with other inputs, too, before and after training.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from . import Budget, toys
 from .base import Findings, Study, cached_json
 from .inputs import NOISE, TASKS, recorded
 
-_SHM: dict[str, Any] = {"feature_map": "softmax", "read_norm": True}  # of the preset "popgym-fast": it learns within minutes
-#: The memories by the name they have in the table: name, size and options for make_memory.
+_SHM: dict[str, Any] = {"feature_map": "softmax", "read_norm": True}  # as in the preset "popgym-fast": SHM learns fast
+#: The memories by their labels in the table: name, size and options for make_memory.
 VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "SHM, random theta": ("shm", 32, _SHM),
     "SHM, centred theta": ("shm", 32, _SHM | {"theta": "centred"}),
@@ -39,26 +39,26 @@ VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "mLSTM": ("mlstm", 32, {}),
     "GRU": ("gru", 64, {}),
 }
-#: A row's gradient has vanished below, and exploded above, so many times the median of the rows after one step.
+#: The gradient of a row has vanished below, and exploded above, this multiple of the median over rows after one step.
 VANISHED, EXPLODED = 1e-6, 1e6
 NETWORKS = ("initial", "trained")
 _OWN = "features of the toy"
 INPUTS = (*NOISE, *TASKS, _OWN)
 _CHUNK = 64  # steps over which a product is formed in float32, before its logarithms are summed in float64
-_RANGE = (-45.0, 39.0)  # of the decimal logarithms of float32
+_RANGE = (-45.0, 39.0)  # range of the decimal logarithms of positive float32 numbers
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured.
+    """How much a budget measures.
 
     Attributes:
-        rows: B, sequences of each kind of input, shared among the networks.
-        steps: T of the gradients.
-        product: steps of the running product of C.
-        networks: drawn for "initial", and trained.
-        toy: steps of the task that is trained on.
-        updates: of the training, with 8 rows each.
+        rows: number of sequences of each kind of input, divided among the networks.
+        steps: lengths T over which gradients are measured.
+        product: number of steps of the running product of C.
+        networks: number of untrained networks ("initial"), and of trained ones.
+        toy: number of steps of the toy task that networks are trained on.
+        updates: number of updates of a training, with 8 rows each.
     """
 
     rows: int
@@ -78,8 +78,8 @@ SIZES: dict[Budget, Size] = {
 
 @dataclass(frozen=True)
 class Product:
-    """The running product of C: steps; 10 %, 50 % and 90 % quantiles of the decimal logarithms of its entries after them; the
-    mean of the entries after the first chunk."""
+    """The running product of C: numbers of steps; 10 %, 50 % and 90 % quantiles of the decimal logarithms of its entries after
+    these steps; the mean of the entries after the first chunk."""
 
     steps: list[int]
     low: list[float]
@@ -90,8 +90,8 @@ class Product:
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured under one kind of input: decimal logarithms of the gradients to M_0 and to x_1, (steps, rows), relative
-    to the median after one step; the product of C, where the memory has one."""
+    """Measurements with one kind of input: decimal logarithms of the gradient norms to M_0 and to x_1, (steps, rows), relative
+    to the median after one step; the product of C, if the memory has one."""
 
     M_0: list[list[float]]
     x_1: list[list[float]]
@@ -100,8 +100,8 @@ class Found:
 
 @dataclass(frozen=True)
 class Cell:
-    """A memory under all inputs: what was found by the name of the input, and after training its accuracy on the toy and the
-    updates that were lost to gradients that were not finite (None: not trained)."""
+    """A memory with all inputs: the measurements by the name of the input, and after training its accuracy on the toy and the
+    number of updates that were lost to gradients that were not finite (None: not trained)."""
 
     accuracy: float | None
     lost: int | None
@@ -110,7 +110,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A memory under one kind of input."""
+    """A memory with one kind of input."""
 
     memory: str
     network: str
@@ -133,10 +133,11 @@ class Row:
 
 
 def gradient_norms(memory: Memory, x: Tensor) -> dict[str, Tensor]:
-    """Norms of the gradient of a random projection of the last output, for x (B, T, D).
+    """Norms of the gradients of a random projection of the last output, for x (B, T, D).
 
     Returns:
-        "M_0": to the initial matrix (of a GRU: to its hidden state), and "x_1": to the first input, each (B,).
+        "M_0": with respect to the initial matrix (of a GRU: the initial hidden state), and "x_1": with respect to the first
+        input, each (B,).
     """
     state = memory.initial_state(x.shape[0])
     held = state["memory" if "memory" in state else "hidden"].requires_grad_()
@@ -150,8 +151,8 @@ def gradient_norms(memory: Memory, x: Tensor) -> dict[str, Tensor]:
 def log_products(memory: Memory, x: Tensor) -> np.ndarray:
     """Natural logarithms of every entry of C_1 * ... * C_t for t = 64, 128, ..., T, from x (B, T, D).
 
-    The gradient of the sum of M_t to M_0 is that product. C depends on x alone, and so the chunks of a row are run side by
-    side as rows.
+    This product is the gradient of the sum of M_t with respect to M_0. Since C does not depend on M, the chunks of a row are
+    computed in parallel, as the rows of a batch.
 
     Returns:
         (B, T / 64, entries) float64.
@@ -170,7 +171,7 @@ def log_products(memory: Memory, x: Tensor) -> np.ndarray:
 
 
 def measure(variant: str, network: str, size: Size, seed: int, on_progress: Callable[[str], None]) -> Cell:
-    """A memory under all inputs."""
+    """Measure a memory with all inputs."""
     name, width, options = VARIANTS[variant]
     toy = toys.first(size.toy)
     readers, accuracies, lost = [], [], 0
@@ -185,7 +186,7 @@ def measure(variant: str, network: str, size: Size, seed: int, on_progress: Call
     found = {}
     for source in INPUTS:
         on_progress(f"{variant}, {network}: {source}")
-        # the same inputs for every memory and network, and with them the same rows of theta
+        # the same inputs, and therefore the same random rows of theta, for every memory and network
         torch.manual_seed(seed_for(seed, source))
         shape = (size.rows // len(readers), size.product, toys.FEATURES)
         gradients: dict[str, list[np.ndarray]] = {"M_0": [], "x_1": []}
@@ -212,7 +213,8 @@ def _draw(source: str, reader: toys.Reader, shape: tuple[int, int, int], seed: i
 
 
 def _relative(norms: np.ndarray) -> np.ndarray:
-    """Decimal logarithms of (steps, rows), less that of the first median; what is not finite has exploded."""
+    """Decimal logarithms of norms (steps, rows), relative to the median of the first step. Norms that are not finite count as
+    exploded."""
     finite = np.isfinite(norms)
     logs = np.log10(np.where(finite, norms, np.inf).clip(10 ** _RANGE[0]))
     middle = np.median(logs[0])
@@ -220,8 +222,8 @@ def _relative(norms: np.ndarray) -> np.ndarray:
 
 
 def _summary(logs: np.ndarray) -> Product:
-    """Of decimal logarithms (rows, chunks, entries): quantiles at powers of two and at the end, and the mean of products after
-    the first chunk; later than that, a sample of them says nothing of their expectation."""
+    """Summary of decimal logarithms (rows, chunks, entries): quantiles after 1, 2, 4, ... chunks and at the end, and the mean
+    of the products after the first chunk. Later on, the mean of a sample says nothing about the expectation."""
     chunks = logs.shape[1]
     at = sorted({2**i - 1 for i in range(int(math.log2(chunks)) + 1)} | {chunks - 1})
     quantiles = np.quantile(logs[:, at], (0.1, 0.5, 0.9), axis=(0, 2))
@@ -242,7 +244,7 @@ def table(cells: dict[tuple[str, str], Cell]) -> list[Row]:
 
 
 def _outcome(logs: Sequence[float]) -> tuple[float, float, float]:
-    """Of the decimal logarithms of gradients: the median, and the shares that vanished and that exploded."""
+    """The median of the decimal logarithms of gradients, and the shares of gradients that vanished and that exploded."""
     last = np.array(logs)
     vanished, exploded = last < math.log10(VANISHED), last > math.log10(EXPLODED)
     return float(np.median(last)), float(vanished.mean()), float(exploded.mean())
@@ -287,7 +289,8 @@ def _outcomes(rows: Sequence[Row], network: str) -> str:
 
 
 def draw(cells: dict[tuple[str, str], Cell], size: Size) -> Figure:
-    """Gradients and products against time under Gaussian inputs, and gradients to M_0 under all; initial, then trained."""
+    """Gradients and products against time with Gaussian inputs, and gradients to M_0 with all inputs: initial networks in the
+    upper row of panels, trained ones in the lower."""
     figure = Figure(figsize=(17, 8), layout="constrained")
     axes = figure.subplots(2, 4, width_ratios=(1, 1, 1, 1.25))
     for network, (to_memory, to_input, product, all_inputs) in zip(NETWORKS, axes, strict=True):

@@ -1,8 +1,8 @@
-"""Three supervised toys that ask for a memory, and the network that every memory is put into to learn them.
+"""Three supervised toy tasks that require a memory, and the network in which every memory learns them.
 
-The network is a policy's: symbols through a layer with ReLU, beside them a sine code of the step (without it, memories that are
-addressed by content could not tell one step from another; a network with a counter of its own has nothing from it), a linear
-map into the memory, and two layers behind it. The memory has the size and options that the preset "fast" gives it.
+The network is like that of a policy: a layer with ReLU for the symbols, whose output is joined with a sine code of the step, a
+linear map into the memory, and two layers behind it. Without the code, memories that are addressed by content could not tell
+one step from another; memories that count steps themselves gain nothing from it. The caller sets the memory's size and options.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from ..memory.window import sine_code
 
 SYMBOLS = 8
 FEATURES = 64  # into and out of the memory
-_SKIP = -100  # the target of a step at which nothing is asked
+_SKIP = -100  # the target of a step without a question
 _CODE = 32  # features of the sine code
 
 
 @dataclass(frozen=True)
 class Toy:
-    """A task that is drawn, not stored. The answer is always one of SYMBOLS: guessing is right once in eight times."""
+    """A task whose rows are drawn at random. Every answer is one of SYMBOLS, so that a guess is right once in eight times."""
 
     about: str
-    """one line"""
+    """description of the task, in one line"""
     features: int
-    """of x"""
+    """number of features of x"""
     scored: int
-    """accuracy counts the last so many steps"""
+    """number of last steps that count for the accuracy"""
     draw: Callable[[int], tuple[Tensor, Tensor]]
-    """of the batch size B: x (B, T, features), one-hot, and targets (B, T) int64"""
+    """function of the batch size B that returns x (B, T, features), one-hot, and targets (B, T) int64"""
 
 
 def copy(length: int = 8, delay: int = 32) -> Toy:
-    """`length` symbols, one a step; each is asked for `delay` steps after it was shown. Between: nothing."""
+    """Show `length` symbols, one per step, and ask for each of them `delay` steps later. The steps in between are empty."""
 
     def draw(B: int) -> tuple[Tensor, Tensor]:
         symbols = torch.randint(SYMBOLS, (B, length))
         x, target = torch.zeros(B, delay + length, SYMBOLS + 1), torch.full((B, delay + length), _SKIP)
         x[:, :length, :SYMBOLS] = F.one_hot(symbols, SYMBOLS)
-        x[:, delay:, SYMBOLS] = 1  # you are asked
+        x[:, delay:, SYMBOLS] = 1  # marks a question
         target[:, delay:] = symbols
         return x, target
 
@@ -53,9 +53,9 @@ def copy(length: int = 8, delay: int = 32) -> Toy:
 
 
 def associative(pairs: int = 8, kinds: int | None = None) -> Toy:
-    """`pairs` of a key and a value, one pair a step; then each key, in another order: what was its value?
+    """Show pairs of a key and a value, one pair per step; then show each key, in another order, and ask for its value.
 
-    The keys of a row are different ones out of `kinds`; by default there are as many as pairs.
+    The keys of a row are different from each other, out of `kinds` keys; None: as many as `pairs`.
     """
     kinds = pairs if kinds is None else kinds
 
@@ -72,7 +72,8 @@ def associative(pairs: int = 8, kinds: int | None = None) -> Toy:
 
 
 def one_of(choices: Sequence[Toy]) -> Toy:
-    """A batch of one of these, which have the same features, drawn anew each time; accuracy is not for this one."""
+    """A toy for training only, not for `accuracy`: each batch is of one of the choices, drawn at random. They have the same
+    features."""
 
     def draw(B: int) -> tuple[Tensor, Tensor]:
         return choices[int(torch.randint(len(choices), ()))].draw(B)
@@ -81,7 +82,8 @@ def one_of(choices: Sequence[Toy]) -> Toy:
 
 
 def first(steps: int = 128) -> Toy:
-    """A random symbol at each of `steps`, the first one marked. Which was it? Asked at every step, counted at the last."""
+    """Show a random symbol at each of `steps` steps, the first one with a mark. The first symbol is the target of every step;
+    only the last answer counts for the accuracy."""
 
     def draw(B: int) -> tuple[Tensor, Tensor]:
         symbols = torch.randint(SYMBOLS, (B, steps))
@@ -93,7 +95,7 @@ def first(steps: int = 128) -> Toy:
 
 
 class Reader(nn.Module):
-    """(B, T, toy.features) -> logits (B, T, SYMBOLS): a memory between the layers that a policy has around it."""
+    """(B, T, toy.features) -> logits (B, T, SYMBOLS): a memory between layers like those of a policy."""
 
     def __init__(self, toy: Toy, memory: str, size: int | None = None, **options: Any) -> None:
         super().__init__()
@@ -107,16 +109,17 @@ class Reader(nn.Module):
         return self.after(self.memory(self.features(x))[0])
 
     def features(self, x: Tensor) -> Tensor:
-        """What the memory is given: (B, T, FEATURES)."""
+        """The inputs of the memory, (B, T, FEATURES)."""
         code = sine_code(torch.arange(x.shape[1]), _CODE, x.dtype).expand(x.shape[0], -1, -1)
         return self.before(torch.cat([self.encoder(x), code], dim=-1))
 
 
 def train(reader: Reader, toy: Toy, steps: int, batch_size: int = 32, learning_rate: float = 3e-3) -> int:
-    """Adam, with a learning rate that rises over the first tenth (or transformers are lost) and falls to zero, linearly.
+    """Train with Adam. The learning rate rises linearly over the first tenth of the steps (transformers do not learn without
+    this), and then falls linearly to zero.
 
     Returns:
-        How many updates were left out because the gradient was not finite.
+        The number of updates that were left out because the gradient was not finite.
     """
     lost = 0
     optimiser = torch.optim.Adam(reader.parameters(), lr=learning_rate)
@@ -135,6 +138,6 @@ def train(reader: Reader, toy: Toy, steps: int, batch_size: int = 32, learning_r
 
 @torch.no_grad()
 def accuracy(reader: Reader, toy: Toy, batch_size: int = 512) -> float:
-    """How often the most likely answer is right, on fresh rows."""
+    """The share of right answers on fresh rows, where each answer is the most likely symbol."""
     x, target = toy.draw(batch_size)
     return (reader(x)[:, -toy.scored :].argmax(-1) == target[:, -toy.scored :]).float().mean().item()
