@@ -100,6 +100,14 @@ def test_kl_stop_leaves_early() -> None:
     assert stopped.iterate()["kl"] < 0.002 < free.iterate()["kl"]
 
 
+def test_step_kl_stop_sees_the_step_that_changes_most() -> None:
+    config = small(learning_rate=0.05, epochs=20)
+    free, stopped = agent(config), agent(replace(config, ppo=replace(config.ppo, step_kl_stop=0.002)))
+    changed, limited = free.iterate(), stopped.iterate()
+    assert limited["step_kl"] < 0.01 < changed["step_kl"]
+    assert changed["kl"] < changed["step_kl"]
+
+
 def test_kl_penalty_adapts() -> None:
     trained = agent(small(learning_rate=0.05, epochs=5, kl_coefficient=0.2, kl_target=1e-6))
     assert trained.iterate()["kl_coefficient"] == pytest.approx(0.3)

@@ -70,6 +70,9 @@ class PPOConfig:
     """largest norm of the gradient; a gradient with a larger norm is scaled down to it; None: no limit"""
     kl_stop: float | None = None
     """end an update early once the KL divergence from the policy that acted exceeds this many nats; None: never"""
+    step_kl_stop: float | None = None
+    """end a pass over a rollout early once the KL divergence at the step of each row at which the policy changed most exceeds
+    this many nats, on average over rows: a mean over all steps hides a change at a single decisive step; None: never"""
     kl_coefficient: float = 0.0
     """initial weight of a penalty on the KL divergence from the policy that acted; 0: no penalty"""
     kl_target: float = 0.01
@@ -91,8 +94,8 @@ class PPOConfig:
             )
         check_fields(self, ("gamma", "gae_lambda", "noise_correlation"), at_least=0, at_most=1)
         check_fields(self, ("adam_epsilon", "value_coefficient", "entropy_coefficient", "kl_coefficient"), at_least=0)
-        positive = ("learning_rate", "clip", "value_clip", "value_loss_cap", "max_grad_norm", "kl_stop", "kl_target")
-        check_fields(self, positive, above=0)
+        check_fields(self, ("learning_rate", "clip", "value_clip", "value_loss_cap", "max_grad_norm"), above=0)
+        check_fields(self, ("kl_stop", "step_kl_stop", "kl_target"), above=0)
 
 
 class PPO:
@@ -165,6 +168,8 @@ class PPO:
                     raise not_finite(self.step, terms, {"policy": self.policy}, data, again)
                 if config.kl_stop is not None and distributed.mean(terms["kl"]) > config.kl_stop:
                     return self._summary(all_terms or [terms]) | {"explained_variance": explained.item()}
+                if config.step_kl_stop is not None and distributed.mean(terms["step_kl"]) > config.step_kl_stop:
+                    break
                 norm = gradient_step(loss, self.optimiser, self.policy, config.max_grad_norm)
                 if norm is not None:
                     terms["gradient_norm"] = norm
@@ -180,7 +185,7 @@ class PPO:
         clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
         policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
         # an unbiased estimate of KL(old, new), whose gradient is unbiased too (Schulman, "Approximating KL divergence", k3)
-        kl = (ratio - 1 - log_ratio).mean()
+        kl = ratio - 1 - log_ratio
         error, unit = value - target, self.policy.value.deviation
         if config.value_clip is not None:
             old, most = rollout.value[rows], config.value_clip * unit
@@ -192,8 +197,9 @@ class PPO:
         entropy = head.entropy(parameters).mean()
         loss = policy_loss + config.value_coefficient * error.mean() - self.annealing * config.entropy_coefficient * entropy
         if self.kl_coefficient > 0:
-            loss = loss + self.kl_coefficient * kl
-        terms = {"policy_loss": policy_loss, "value_loss": error.mean(), "entropy": entropy, "kl": kl}
+            loss = loss + self.kl_coefficient * kl.mean()
+        terms = {"policy_loss": policy_loss, "value_loss": error.mean(), "entropy": entropy, "kl": kl.mean()}
+        terms["step_kl"] = kl.amax(dim=1).mean()
         terms["clip_fraction"] = ((ratio - 1).abs() > config.clip).float().mean()
         terms["ratio_error"] = (ratio - 1).abs().max()
         return loss, {name: term.detach() for name, term in terms.items()}
