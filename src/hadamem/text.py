@@ -12,9 +12,14 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-def columns(record: DataclassInstance) -> dict[str, Any]:
-    """The fields of a dataclass by the headings of their columns, in order: a field `x: Annotated[float, "log10 x"]` is headed
-    "log10 x", and one without a heading by its name."""
+def columns(record: DataclassInstance | Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of a table by the headings of its columns, in order.
+
+    A field `x: Annotated[float, "log10 x"]` of a dataclass is headed "log10 x", one without a heading by its name; a mapping
+    is returned unchanged.
+    """
+    if isinstance(record, Mapping):
+        return record
     return {heading: getattr(record, name) for name, heading in _headings(type(record)).items()}
 
 
@@ -24,9 +29,10 @@ def _headings(kind: type[DataclassInstance]) -> dict[str, str]:
     return {field.name: getattr(hints[field.name], "__metadata__", (field.name,))[0] for field in fields(kind)}
 
 
-def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of equal keys as a table in Markdown."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([as_text(value) for value in row.values()] for row in rows)]
+def markdown_table(rows: Sequence[DataclassInstance | Mapping[str, Any]]) -> str:
+    """Rows of equal columns as a table in Markdown."""
+    cells = [columns(row) for row in rows]
+    lines = [list(cells[0]), ["---"] * len(cells[0]), *([as_text(value) for value in row.values()] for row in cells)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

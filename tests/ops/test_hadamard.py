@@ -2,73 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import platform
-import threading
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from recurrences import assert_equal, make_inputs, over_time, run
 from torch import Tensor
 
-from hadamem.ops import CALIBRATIONS, hadamard_memory, threads
+from hadamem.ops import CALIBRATIONS, hadamard_memory
 
 SHAPES = [(1, 1, 1, 1), (2, 5, 3, 7), (3, 40, 24, 24), (1, 257, 33, 17), (5, 1, 8, 16), (2, 70, 64, 33), (1, 130, 5, 128)]
-
-
-def make_inputs(calibration: str, B: int, T: int, V: int, K: int, reset: float = 0.1, seed: int = 0) -> dict:
-    """Random arguments in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    sizes = {"B": B, "T": T, "V": V, "K": K}
-
-    def random(dims: str) -> Tensor:
-        return torch.randn([sizes[d] for d in dims], dtype=torch.float64, generator=generator)
-
-    factors = [random(dims) for dims in CALIBRATIONS[calibration].values()]
-    if calibration in ("scalar", "column", "dense"):
-        factors = [torch.sigmoid(factor) * 1.2 for factor in factors]
-    start = torch.rand(B, T, generator=generator) < reset
-    return {
-        "a": random("BTV"),
-        "k": random("BTK"),
-        "q": random("BTK"),
-        "state": random("BVK"),
-        "start": start,
-        "factors": factors,
-    }
-
-
-def over_time(calibration: str, factors: list[Tensor]) -> list[Tensor]:
-    """Those factors that have a value for every step."""
-    return [x for x, dims in zip(factors, CALIBRATIONS[calibration].values(), strict=True) if "T" in dims]
-
-
-def run(calibration: str, arguments: dict, backend: str, dtype: torch.dtype, magnitudes: bool = False) -> list[Tensor]:
-    """[h, last state, gradients of a, k, q, state and the factors] for fixed random gradients of h and the last state.
-
-    With magnitudes, all but the factors are taken without their signs, so that no sum cancels: rounding is to be measured
-    against these numbers, since a sum that happens to be near 0 keeps the rounding of its terms.
-    """
-    unsigned = torch.abs if magnitudes else torch.clone
-    leaves = {n: unsigned(arguments[n].to(dtype)).requires_grad_() for n in ("a", "k", "q", "state")}
-    factors = [factor.to(dtype).clone().requires_grad_() for factor in arguments["factors"]]
-    h, last = hadamard_memory(**leaves, factors=factors, start=arguments["start"], calibration=calibration, backend=backend)
-    generator = torch.Generator().manual_seed(1)
-    weights = [unsigned(torch.randn(x.shape, dtype=torch.float64, generator=generator).to(dtype)) for x in (h, last)]
-    loss = (h * weights[0]).sum() + (last * weights[1]).sum()
-    return [x.detach() for x in (h, last, *torch.autograd.grad(loss, [*leaves.values(), *factors]))]
-
-
-def assert_equal(
-    got: list[Tensor], want: list[Tensor], value: float, gradient: float, scale: list[Tensor] | None = None
-) -> None:
-    """The error of each tensor is below a share of the norm of `scale`, by default of what is wanted."""
-    names = ["h", "last", "da", "dk", "dq", "dstate", "dfactor 0", "dfactor 1"]
-    for n, (g, w, s) in enumerate(zip(got, want, scale or want, strict=True)):
-        error = (g.double() - w).norm() / s.norm().clamp(min=1e-12)
-        assert error < (value if n < 2 else gradient), f"{names[n]}: relative error {error:.2e}"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -280,101 +225,6 @@ def test_compile_equals_eager() -> None:
     gradients = torch.autograd.grad((h * weights[0]).sum() + (last * weights[1]).sum(), [*leaves.values(), *factors])
     for got, expected in zip((h, last, *gradients), want, strict=True):
         torch.testing.assert_close(got, expected)
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("B", [1, 2, 3])
-def test_threads_share_the_work_without_changing_it(threads: int, B: int) -> None:
-    arguments = make_inputs("tanh_outer", B, 300, 70, 65, reset=0.02)
-    want = run("tanh_outer", arguments, "cpu", torch.float32)
-    torch.set_num_threads(threads)
-    try:
-        got = run("tanh_outer", arguments, "cpu", torch.float32)
-    finally:
-        torch.set_num_threads(1)
-    assert_equal(got, [x.double() for x in want], 1e-6, 1e-6)  # sums are taken in another order
-
-
-@pytest.mark.parametrize("B", [1, 2, 5])
-def test_threads_that_adapt_change_nothing(B: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not a bit, whether calls are shared or not, which depends on what else the machine does."""
-    arguments = make_inputs("tanh_outer", B, 100, 40, 33, reset=0.02)
-    want = run("tanh_outer", arguments, "cpu", torch.float32)
-    used = []
-    share = threads._run
-    monkeypatch.setattr(threads, "_run", lambda region, call, count: (used.append(count), share(region, call, count)))
-    with threads.adapting(3):
-        for _ in range(4):
-            got = run("tanh_outer", arguments, "cpu", torch.float32)
-            assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
-    assert set(used) == ({1} if B == 1 else {1, min(B, 3)})
-
-
-def test_calls_take_the_faster_number_of_threads_and_notice_when_that_changes() -> None:
-    choice = threads._Choice()
-
-    def calls(number: int, seconds: dict[bool, float]) -> int:
-        """How many of so many calls are shared, which take so long shared, and so long not."""
-        shared = 0
-        for _ in range(number):
-            chosen = choice.shared()
-            choice.took(chosen, seconds[chosen])
-            shared += chosen
-        return shared
-
-    quiet, busy = {False: 2.0, True: 1.0}, {False: 2.0, True: 20.0}
-    assert calls(1000, quiet) > 950
-    assert calls(1000, busy) < 50
-    calls(1000, quiet)
-    assert calls(1000, quiet) > 950
-
-
-def test_several_python_threads_at_once() -> None:
-    arguments = make_inputs("tanh_outer", 2, 300, 70, 65)
-    want = run("tanh_outer", arguments, "cpu", torch.float32)
-    results: list[list[Tensor]] = []
-
-    def work() -> None:
-        for _ in range(3):
-            results.append(run("tanh_outer", arguments, "cpu", torch.float32))
-
-    torch.set_num_threads(2)
-    workers = [threading.Thread(target=work) for _ in range(4)]
-    try:
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join(timeout=60)
-    finally:
-        torch.set_num_threads(1)
-    assert len(results) == 12
-    for result in results:
-        assert_equal(result, [x.double() for x in want], 1e-6, 1e-6)
-
-
-def _child(arguments: dict, queue: multiprocessing.Queue) -> None:
-    queue.put(hadamard_memory(**arguments)[0].numpy())
-
-
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
-def test_after_a_fork() -> None:
-    """The child of a process whose thread pool was running gets a pool of its own."""
-    arguments = make_inputs("tanh_outer", 2, 400, 64, 64)
-    factors = [factor.float() for factor in arguments["factors"]]  # here: torch's own operators may hang after a fork
-    arguments = {n: arguments[n].float() for n in ("a", "k", "q", "state")} | {"factors": factors}
-    arguments["start"] = torch.zeros(2, 400, dtype=torch.bool)
-    torch.set_num_threads(2)
-    try:
-        want = hadamard_memory(**arguments)[0].numpy()
-        context = multiprocessing.get_context("fork")
-        queue = context.Queue()
-        child = context.Process(target=_child, args=(arguments, queue))
-        child.start()
-        got = queue.get(timeout=60)
-        child.join(timeout=10)
-    finally:
-        torch.set_num_threads(1)
-    np.testing.assert_array_equal(got, want)
 
 
 def test_another_default_dtype() -> None:

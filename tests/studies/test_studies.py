@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hadamem.studies import STUDIES, ablation, base, capacity, load_study, scaling
+from hadamem.text import columns
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -14,7 +15,7 @@ def test_a_study_ends_in_rows_a_picture_and_three_sentences(name, tmp_path):
     findings = load_study(name).run("tiny", tmp_path / "work", lambda text: None, 0)
     assert len(findings.conclusion) == 3
     assert all(sentence.endswith(".") for sentence in findings.conclusion)
-    assert len({tuple(row) for row in findings.table()}) == 1
+    assert len({tuple(columns(row)) for row in findings.rows}) == 1
     base.write_findings(name, f"hadamem study {name}", findings, tmp_path)
     plt.close("all")
     assert {file.suffix for file in tmp_path.glob(f"{name}.*")} == {".json", ".png", ".pdf", ".md"}

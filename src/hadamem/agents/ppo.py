@@ -185,7 +185,8 @@ class PPO:
         clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
         policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
         # an unbiased estimate of KL(old, new), whose gradient is unbiased too (Schulman, "Approximating KL divergence", k3)
-        kl = ratio - 1 - log_ratio
+        kl_of_steps = ratio - 1 - log_ratio
+        kl = kl_of_steps.mean()
         error, unit = value - target, self.policy.value.deviation
         if config.value_clip is not None:
             old, most = rollout.value[rows], config.value_clip * unit
@@ -197,9 +198,9 @@ class PPO:
         entropy = head.entropy(parameters).mean()
         loss = policy_loss + config.value_coefficient * error.mean() - self.annealing * config.entropy_coefficient * entropy
         if self.kl_coefficient > 0:
-            loss = loss + self.kl_coefficient * kl.mean()
-        terms = {"policy_loss": policy_loss, "value_loss": error.mean(), "entropy": entropy, "kl": kl.mean()}
-        terms["step_kl"] = kl.amax(dim=1).mean()
+            loss = loss + self.kl_coefficient * kl
+        terms = {"policy_loss": policy_loss, "value_loss": error.mean(), "entropy": entropy, "kl": kl}
+        terms["step_kl"] = kl_of_steps.amax(dim=1).mean()
         terms["clip_fraction"] = ((ratio - 1).abs() > config.clip).float().mean()
         terms["ratio_error"] = (ratio - 1).abs().max()
         return loss, {name: term.detach() for name, term in terms.items()}

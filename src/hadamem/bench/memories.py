@@ -338,10 +338,9 @@ def draw_lengths(rows: Sequence[LengthsRow], file: pathlib.Path) -> None:
 
 if __name__ == "__main__":
     what, name = sys.argv[1:]
-    measures: dict[str, Callable[[], Row | LoopRow | GRURow | LengthsRow]] = {
-        **{equal: lambda equal=equal: measure(name, equal) for equal in TARGETS},  # type: ignore[misc]
-        "loop": lambda: measure_loop(name),
-        "gru": measure_gru,
-        "lengths": lambda: measure_lengths(name),
+    others: dict[str, Callable[[str], LoopRow | GRURow | LengthsRow]] = {
+        "loop": measure_loop,
+        "gru": lambda _: measure_gru(),
+        "lengths": measure_lengths,
     }
-    print(json.dumps(asdict(measures[what]())))
+    print(json.dumps(asdict(measure(name, what) if what in TARGETS else others[what](name))))

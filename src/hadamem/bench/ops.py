@@ -16,6 +16,7 @@ from torch import Tensor
 from ..measure import in_fresh_process, median_seconds, peak_extra_mb, resident_mb
 from ..memory import SHM
 from ..ops import hadamard_memory
+from ..options import read_json
 from .limit import BACKWARD, FORWARD, floor_us, rates
 
 SIZES = ((8, 256, 128), (64, 64, 24), (8, 1024, 32), (64, 128, 32))
@@ -193,7 +194,7 @@ def measure_all(on_progress: Callable[[str], None]) -> Tables:
 
     def add(name: str, *arguments: object, **environment: str) -> None:
         on_progress(f"{name} at (B, T, H) = {arguments[1:4]}")
-        rows.append(replace(Row(**in_fresh_process(__name__, *arguments, environment=environment)), backend=name))
+        rows.append(replace(read_json(Row, in_fresh_process(__name__, *arguments, environment=environment)), backend=name))
 
     for size in SIZES:
         for backend in BACKENDS:
@@ -202,11 +203,11 @@ def measure_all(on_progress: Callable[[str], None]) -> Tables:
             add(f"{backend} (tuned)", backend, *size, **TUNED_ALLOCATOR)
         if JAX.exists() and importlib.util.find_spec("jax"):
             on_progress(f"JAX at (B, T, H) = {size}")
-            rows.append(Row(**in_fresh_process(str(JAX), *size)))
+            rows.append(read_json(Row, in_fresh_process(str(JAX), *size)))
     on_progress("threads")
-    threads = [ThreadsRow(**in_fresh_process(__name__, "threads", *LONG))]
+    threads = [read_json(ThreadsRow, in_fresh_process(__name__, "threads", *LONG))]
     on_progress("memory")
-    memory = [MemoryRow(**in_fresh_process(__name__, "memory", *size)) for size in LARGE]
+    memory = [read_json(MemoryRow, in_fresh_process(__name__, "memory", *size)) for size in LARGE]
     return Tables(rows, threads, memory)
 
 

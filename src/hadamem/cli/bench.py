@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import tyro
 
 from ..checks import check_fields
 from ..memory import MEMORIES, memory_class
-from ..text import columns
 from .console import make_table, print_rows, print_table, say, show_status, write_json
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 
 @dataclass
@@ -50,21 +46,13 @@ def bench_ops(arguments: Sequence[str]) -> None:
         print_table(table)
     if not any("jax" in row.backend for row in tables.sizes):
         say("JAX was not measured: that needs a checkout of the repository and pip install 'hadamem[bench]'")
-    print_rows("how many times as fast all threads are as one", _rows(tables.threads))
-    print_rows("memory of one pass of the kernels, and of one training step of a whole SHM", _rows(tables.memory))
-    write_json(options.json, asdict(tables))
+    print_rows("how many times as fast all threads are as one", tables.threads)
+    print_rows("memory of one pass of the kernels, and of one training step of a whole SHM", tables.memory)
+    write_json(options.json, tables)
 
 
 def _times(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}x"
-
-
-def _rows(records: Sequence[DataclassInstance]) -> list[dict[str, Any]]:
-    return [columns(record) for record in records]
-
-
-def _json(records: Sequence[DataclassInstance]) -> list[dict[str, Any]]:
-    return [asdict(record) for record in records]
 
 
 def bench_limit(arguments: Sequence[str]) -> None:
@@ -74,14 +62,14 @@ def bench_limit(arguments: Sequence[str]) -> None:
     options = tyro.cli(Bench, args=arguments, prog="hadamem bench limit")
     with show_status() as show:
         rows = limit.measure_all(show)
-    print_rows("limits (the kernels' own tanh and fused multiply-adds in the first-level cache)", _rows(rows))
+    print_rows("limits (the kernels' own tanh and fused multiply-adds in the first-level cache)", rows)
     table = make_table("floor in µs for one step of one row", ["threads", "H", "forward", "forward + backward"])
     for row in rows:
         for H in sorted({size[2] for size in ops.SIZES}):
             floors = [limit.floor_us(row, H, *parts) for parts in ((limit.FORWARD,), (limit.FORWARD, limit.BACKWARD))]
             table.add_row(str(row.threads), str(H), *(f"{floor:.3f}" for floor in floors))
     print_table(table)
-    write_json(options.json, _json(rows))
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -101,8 +89,8 @@ def bench_train(arguments: Sequence[str]) -> None:
     options = tyro.cli(BenchTrain, args=arguments, prog="hadamem bench train")
     with show_status() as show:
         rows = train.measure_all(options.agent, show, options.device)
-    print_rows(train.ABOUT[options.agent], _rows(rows))
-    write_json(options.json, _json(rows))
+    print_rows(train.ABOUT[options.agent], rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -122,11 +110,12 @@ def bench_contention(arguments: Sequence[str]) -> None:
     from ..bench import contention, train
 
     options = tyro.cli(BenchContention, args=arguments, prog="hadamem bench contention")
+    check_fields(options, ("neighbours",), at_least=0)
     check_fields(options, ("seconds",), above=0)
     with show_status() as show:
         rows = contention.measure_all(show, settings=options.threads, neighbours=options.neighbours, seconds=options.seconds)
-    print_rows(f"{train.ABOUT['ppo']}, beside busy processes (neighbours)", _rows(rows))
-    write_json(options.json, _json(rows))
+    print_rows(f"{train.ABOUT['ppo']}, beside busy processes (neighbours)", rows)
+    write_json(options.json, rows)
 
 
 def bench_gpu(arguments: Sequence[str]) -> None:
@@ -138,8 +127,8 @@ def bench_gpu(arguments: Sequence[str]) -> None:
     options = tyro.cli(Bench, args=arguments, prog="hadamem bench gpu")
     with show_status() as show:
         rows = gpu.measure_all(show)
-    print_rows(f"{torch.cuda.get_device_name()}: µs for one step of one row, and MB above the inputs", _rows(rows))
-    write_json(options.json, _json(rows))
+    print_rows(f"{torch.cuda.get_device_name()}: µs for one step of one row, and MB above the inputs", rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -164,10 +153,10 @@ def bench_processes(arguments: Sequence[str]) -> None:
     check_fields(options, ("processes",), at_least=2)
     with show_status() as show:
         found = processes.measure_all(show, memories=options.memories, processes=options.processes, rounds=options.rounds)
-    print_rows("PPO, one thread in each process; the second environment waits 5 ms in every step", _rows(found))
+    print_rows("PPO, one thread in each process; the second environment waits 5 ms in every step", found)
     predicted = processes.predict(found, (2, 4, 8, 16, 64))
-    print_rows("predicted from these: speed relative to one process, on as many processors of this kind", _rows(predicted))
-    write_json(options.json, {"measured": _json(found), "predicted": _json(predicted)})
+    print_rows("predicted from these: speed relative to one process, on as many processors of this kind", predicted)
+    write_json(options.json, {"measured": found, "predicted": predicted})
 
 
 @dataclass
@@ -194,8 +183,8 @@ def bench_envs(arguments: Sequence[str]) -> None:
     check_fields(options, ("seconds",), above=0)
     with show_status() as show:
         rows = envs.measure_all(show, options.envs, options.num_envs, options.workers, options.seconds)
-    print_rows(f"one step of {options.num_envs} environments", _rows(rows))
-    write_json(options.json, _json(rows))
+    print_rows(f"one step of {options.num_envs} environments", rows)
+    write_json(options.json, rows)
 
 
 def bench_compile(arguments: Sequence[str]) -> None:
@@ -205,8 +194,8 @@ def bench_compile(arguments: Sequence[str]) -> None:
     options = tyro.cli(Bench, args=arguments, prog="hadamem bench compile")
     with show_status() as show:
         rows = compiled.measure_all(show)
-    print_rows("forward and backward of a policy over 8 rows of 128 steps", _rows(rows))
-    write_json(options.json, _json(rows))
+    print_rows("forward and backward of a policy over 8 rows of 128 steps", rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -236,8 +225,8 @@ def bench_act(arguments: Sequence[str]) -> None:
     options = tyro.cli(Act, args=arguments, prog="hadamem bench act")
     with show_status() as show:
         rows = deploy.measure_act(options.memories, show)
-    print_rows("µs for a step on one thread, medians: agent.act, and the policy's forward pass and choice alone", _rows(rows))
-    write_json(options.json, _json(rows))
+    print_rows("µs for a step on one thread, medians: agent.act, and the policy's forward pass and choice alone", rows)
+    write_json(options.json, rows)
 
 
 def bench_export(arguments: Sequence[str]) -> None:
@@ -248,7 +237,7 @@ def bench_export(arguments: Sequence[str]) -> None:
     with show_status() as show:
         rows = deploy.measure_export(options.memories, show)
     print_rows("largest difference from PyTorch over 200 steps with resets; a step in ONNX Runtime", deploy.shown(rows))
-    write_json(options.json, _json(rows))
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -268,7 +257,7 @@ def bench_recall(arguments: Sequence[str]) -> None:
         rows = recall.measure_all(options.memories, options.jobs, show)
     about = "; ".join(f"{name}: {toy.about}" for name, (toy, _) in recall.TOYS.items())
     print_rows(f"accuracy after a short training, chance {1 / recall.toys.SYMBOLS} ({about})", recall.shown(rows))
-    write_json(options.json, _json(rows))
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -288,7 +277,7 @@ def bench_memories(arguments: Sequence[str]) -> None:
         tables = memories.measure_all(options.memories, options.plot is not None, show)
     for title, rows in memories.shown(tables).items():
         print_rows(title, rows)
-    write_json(options.json, asdict(tables))
+    write_json(options.json, tables)
     if options.plot is not None:
         memories.draw_lengths(tables.lengths, options.plot)
         say(f"picture written to {options.plot}")
@@ -314,4 +303,4 @@ def bench_returns(arguments: Sequence[str]) -> None:
     with show_status() as show:
         rows = returns.measure_all(options.memories, options.out, options.steps, options.jobs, show)
     print_rows(f"PPO on {returns.ENV}: returns lie between -1 and 1", returns.shown(rows))
-    write_json(options.json, _json(rows))
+    write_json(options.json, rows)

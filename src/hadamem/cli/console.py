@@ -9,14 +9,18 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..disk import write_whole
-from ..text import as_text
+from ..text import as_text, columns
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _AS_IT_IS: Any = {"markup": False, "emoji": False}  # a path may contain "[/a]" or ":b:"
 console = Console(stderr=True, **_AS_IT_IS)
@@ -63,18 +67,18 @@ def make_table(title: str, columns: Sequence[str]) -> Table:
     return table
 
 
-def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows of equal keys as a table."""
+def print_rows(title: str, rows: Sequence[DataclassInstance | Mapping[str, Any]]) -> None:
+    """Print rows of equal columns as a table, see `text.columns`."""
     table = Table(title=title, title_justify="left")
-    for name, value in rows[0].items():
+    for name, value in columns(rows[0]).items():
         table.add_column(name, justify="right" if as_text(value)[:1].isdigit() else "left", overflow="fold")
-    for row in rows:
+    for row in map(columns, rows):
         table.add_row(*(as_text(value) for value in row.values()))
     print_table(table)
 
 
 def write_json(path: pathlib.Path | None, content: Any) -> None:
-    """Write the content to the file of the option --json, if it was given."""
+    """Write the content, in which dataclasses are objects, to the file of the option --json, if it was given."""
     if path is not None:
-        write_whole(path, json.dumps(content, indent=2))
+        write_whole(path, json.dumps(content, indent=2, default=asdict))
         say(f"written to {path}")

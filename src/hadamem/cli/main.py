@@ -25,7 +25,6 @@ from ..disk import write_whole
 from ..envs import EnvironmentFailedError, list_tasks
 from ..memory import memory_names
 from ..report.results import say_if_unfinished
-from ..text import columns
 from . import bench
 from . import sweep as experiments
 from .compare import compare
@@ -139,9 +138,8 @@ def tasks(arguments: Sequence[str]) -> None:
     """List the environments that can be trained on here"""
     options = tyro.cli(List, args=arguments, prog="hadamem list tasks")
     rows = list_tasks()
-    title = "tasks (any other Gymnasium id works too: package.module:Name-v0)"
-    print_rows(title, [columns(row) for row in rows])
-    write_json(options.json, [asdict(row) for row in rows])
+    print_rows("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows)
+    write_json(options.json, rows)
 
 
 @dataclass
@@ -171,8 +169,8 @@ def memories(arguments: Sequence[str]) -> None:
         rows = catalogue.rows(memory_names())
     B, T = catalogue.SHAPE
     title = f"memories, at 64 features in and out and their default size; µs per step forward and backward at ({B}, {T})"
-    print_rows(title, [columns(row) for row in rows])
-    write_json(options.json, [asdict(row) for row in rows])
+    print_rows(title, rows)
+    write_json(options.json, rows)
 
 
 @dataclass

@@ -53,6 +53,6 @@ def study(arguments: Sequence[str]) -> None:
     chosen = ["--budget", options.budget, "--seed", str(options.seed), "--threads", str(threads)]
     command = shlex.join(["hadamem", "study", options.name, *chosen])
     write_findings(options.name, command, findings, options.out)
-    print_rows(findings.question, findings.table())
+    print_rows(findings.question, findings.rows)
     print(" ".join(findings.conclusion))
     print(options.out / f"{options.name}.md")

@@ -197,6 +197,8 @@ class SHM(Memory):
         for name, number in (("lag_turns", lag_heads), ("mirror_turns", mirror_heads)):
             table = turns(number, H).to(torch.get_default_dtype()) if number else None
             self.register_buffer(name, table, persistent=False)
+        self.mirror_signs: Tensor  # of the rotations of k and of q
+        self.register_buffer("mirror_signs", torch.tensor([1.0, -1.0])[:, None, None, None, None], persistent=False)
         self.table_scale = table_scale
         if calibration == "tanh" and theta == "stable":
             self.erasure = nn.Parameter(torch.zeros(heads * H))
@@ -316,8 +318,7 @@ class SHM(Memory):
         if self.lag_turns is not None:
             heads.append(turned(of_lag, position, self.lag_turns))
         if self.mirror_turns is not None:
-            opposite = torch.tensor([1.0, -1.0], dtype=k.dtype, device=k.device)[:, None, None, None, None]
-            heads.append(turned(of_mirror, position, self.mirror_turns, opposite))
+            heads.append(turned(of_mirror, position, self.mirror_turns, self.mirror_signs.to(k.dtype)))
         k, q = torch.cat([*heads, self._by_content(of_content)], dim=2).flatten(1, 2)
         return k, q
 

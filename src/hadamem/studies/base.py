@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from matplotlib.figure import Figure
 
 from ..disk import write_whole
+from ..options import read_json
 from ..run import versions
 from ..text import columns, markdown_table
 from . import Budget
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,6 @@ class Findings:
     conclusion: Sequence[str]
     figure: Figure
     notes: Sequence[str] = ()
-
-    def table(self) -> list[dict[str, Any]]:
-        """The rows as dicts, whose keys are the headings of the columns."""
-        return [columns(row) for row in self.rows]
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,17 @@ def cached_json(file: pathlib.Path, make: Callable[[], Any]) -> Any:
     return json.loads(file.read_text())
 
 
+def cached_record(file: pathlib.Path, kind: type[_T], make: Callable[[], _T]) -> _T:
+    """As `cached_json`, for a dataclass of this kind."""
+    return read_json(kind, cached_json(file, lambda: asdict(cast("DataclassInstance", make()))))
+
+
 def write_findings(name: str, command: str, findings: Findings, folder: pathlib.Path) -> None:
     """Write NAME.json (rows, conclusion, versions), NAME.png, NAME.pdf and NAME.md into the folder."""
     content = {
         "command": command,
         "question": findings.question,
-        "rows": findings.table(),
+        "rows": [columns(row) for row in findings.rows],
         "conclusion": list(findings.conclusion),
         "notes": list(findings.notes),
         "versions": versions(),
@@ -88,7 +92,7 @@ def page(name: str, command: str, findings: Findings) -> str:
         f"```bash\n{command}\n```",
         " ".join(findings.conclusion),
         f"![{name}]({name}.png)",
-        markdown_table(findings.table()),
+        markdown_table(findings.rows),
         *findings.notes,
     ]
     return "\n\n".join(parts) + "\n"

@@ -72,6 +72,11 @@ class Played:
     seconds: float
     process_mb: float
 
+    @property
+    def learned(self) -> bool:
+        """Whether the T-maze was solved."""
+        return self.return_ is not None and self.return_ >= SOLVED
+
 
 @dataclass(frozen=True)
 class Recalled:
@@ -85,6 +90,11 @@ class Recalled:
     row_mb: float
     row_seconds: float
     process_mb: float
+
+    @property
+    def learned(self) -> bool:
+        """Whether the symbol was recalled."""
+        return self.accuracy is not None and self.accuracy >= LEARNED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,17 +241,17 @@ def run(budget: Budget, work: pathlib.Path, on_progress: Callable[[str], None], 
     )
 
 
+def _outcome(made: Played | Recalled | Stopped) -> str:
+    if isinstance(made, Stopped):
+        return f"out of {made.stopped}"
+    return "diverged" if made.diverged else "learned" if made.learned else "not learned"
+
+
 def _row(memory: str, L: int, recalled: Recalled | Stopped, played: Played | Stopped, largest: float | None) -> Row:
-    words = [
-        f"out of {made.stopped}" if isinstance(made, Stopped) else "diverged" if made.diverged else ""
-        for made in (played, recalled)
-    ]
-    row = Row(memory=memory, corridor=L, PPO=words[0], recall=words[1], largest=largest)
+    row = Row(memory=memory, corridor=L, PPO=_outcome(played), recall=_outcome(recalled), largest=largest)
     if isinstance(played, Played):
-        learned = played.return_ is not None and played.return_ >= SOLVED  # None: no iteration was completed in time
         row = replace(
             row,
-            PPO=words[0] or ("learned" if learned else "not learned"),
             return_=played.return_,
             success=played.success,
             env_steps=played.steps,
@@ -249,10 +259,8 @@ def _row(memory: str, L: int, recalled: Recalled | Stopped, played: Played | Sto
             PPO_process_mb=played.process_mb,
         )
     if isinstance(recalled, Recalled):
-        learned = recalled.accuracy is not None and recalled.accuracy >= LEARNED
         row = replace(
             row,
-            recall=words[1] or ("learned" if learned else "not learned"),
             accuracy=recalled.accuracy,
             updates=recalled.updates,
             recall_seconds=recalled.seconds,

@@ -10,7 +10,7 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,10 +21,9 @@ from torch import Tensor
 
 from ..agents.config import seed_for
 from ..memory import Memory
-from ..options import read_json
 from ..report.curves import COLOURS, STYLES
 from . import Budget, toys
-from .base import Findings, Study, cached_json
+from .base import Findings, Study, cached_record
 from .inputs import NOISE, TASKS, recorded
 
 _SHM: dict[str, Any] = {"feature_map": "softmax", "read_norm": True}  # as in the preset "popgym-fast": SHM learns fast
@@ -348,8 +347,7 @@ def run(budget: Budget, folder: pathlib.Path, on_progress: Callable[[str], None]
         for variant in VARIANTS:
             file = folder / f"{network} {variant}.json"
             make = functools.partial(measure, variant, network, size, seed, on_progress)
-            found = cached_json(file, lambda make=make: asdict(make()))  # type: ignore[misc]
-            cells[variant, network] = read_json(Cell, found)
+            cells[variant, network] = cached_record(file, Cell, make)
     rows = table(cells)
     T = size.steps[-1]
     return Findings(
