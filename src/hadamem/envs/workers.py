@@ -30,6 +30,7 @@ from ..measure import processors
 from .border import EnvironmentFailedError, Environments, notice
 from .interface import rows_of
 from .parts import seen_parts
+from .placement import Processor
 
 Make = Callable[[], gymnasium.Env[Any, Any]]
 
@@ -97,7 +98,7 @@ class WorkerEnvironments(VectorEnv):
         self._observation = read_from_shared_memory(seen, memory, num_envs)
         bounds = [num_envs * i // workers for i in range(workers + 1)]
         for begin, end in itertools.pairwise(bounds):
-            share = (id, num_envs, make, observe, seen, memory, begin, end)
+            share = (id, num_envs, make, observe, seen, memory, begin, end, len(self.envs), workers)
             self.envs.append(_Worker(id, begin, end, share))
         for worker in self.envs:
             worker.answer()
@@ -228,6 +229,8 @@ def _work(
     memory: Any,
     begin: int,
     end: int,
+    number: int,
+    workers: int,
 ) -> None:
     """The main function of a worker: it calls the methods that it is asked to, until the pipe is closed or its parent ends."""
     end_with_parent()  # the pipe may stay open: workers forked later hold a copy of its other end
@@ -235,6 +238,7 @@ def _work(
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     torch.set_num_threads(1)  # the threads of the parent's thread team do not exist after a fork
+    processor = Processor(number, workers)
     envs: Environments | None = None
 
     def call(method: str, args: Any, kwargs: Any) -> Any:
@@ -243,7 +247,8 @@ def _work(
             batch = rows_of(read_from_shared_memory(seen, memory, num_envs), begin, end)
             envs = Environments(id, end - begin, make, observe, first=begin, batch=batch)
             return None
-        result = getattr(envs, method)(*args, **kwargs)
+        with processor:
+            result = getattr(envs, method)(*args, **kwargs)
         return (None, *result[1:]) if method in ("reset", "step") else result  # observations are in the shared memory
 
     request: tuple[str, Any, Any] | None = ("make", (), {})
