@@ -25,6 +25,7 @@ CASES |= {
     "shm two heads": ("shm", {"heads": 2}),
     "shm lags": ("shm", {"heads": 3, "lag_heads": 2, "theta": "centred"}),
     "shm lags, mirror": ("shm", {"heads": 3, "lag_heads": 1, "mirror_heads": 1}),
+    "shm epochs": ("shm", {"heads": 4, "lag_heads": 1, "mirror_heads": 1, "epoch_heads": 1, "theta": "stable"}),
     "shm parallel": ("shm", {"backend": "parallel"}),
     "shm centred": ("shm", {"theta": "centred"}),
     "shm stable": ("shm", {"theta": "stable", "heads": 2}),

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hadamem import SHM
 from hadamem.memory import parse_options
-from hadamem.memory.shm import hashed_rows, turned, turns
+from hadamem.memory.shm import epochs, hashed_rows, turned, turns
 
 
 def released(memory: SHM, x: Tensor, rows: Tensor) -> Tensor:
@@ -226,6 +226,36 @@ def test_turned_vectors_tell_all_positions_of_a_period_apart(heads: int, size: i
     backwards = turned(x, first + torch.arange(2 * pairs)[None], table, sign=-1)
     sums = torch.einsum("bhik,bhjk->ij", k, backwards)  # depends on i + j
     torch.testing.assert_close(sums[1:, :-1], sums[:-1, 1:])
+
+
+def test_keys_of_epochs_average_what_was_written_in_each() -> None:
+    keys = epochs(torch.arange(1023)[None], 10)[0]
+    torch.testing.assert_close(keys.sum(dim=0), torch.ones(10), rtol=0, atol=0)
+    for n in range(10):
+        assert keys[:, n].nonzero().flatten().tolist() == list(range(2**n - 1, 2 ** (n + 1) - 1))
+    torch.testing.assert_close(epochs(torch.tensor([[2**40]]), 4)[0, 0], torch.tensor([0, 0, 0, 2**-3]))  # the last: all others
+    assert epochs(torch.tensor([[2**40]]), 80)[0, 0].nonzero().item() == 40
+
+
+@pytest.mark.parametrize(("options", "holds"), [({"epoch_heads": 1}, True), ({}, False)])
+def test_heads_by_epoch_hold_the_first_observation(options: dict, holds: bool) -> None:
+    """Nothing tells the first symbol from the many that follow but its time."""
+    torch.manual_seed(0)
+    memory = SHM(4, 16, 16, calibration="ones", feature_map="softmax", read_norm=True, **options)
+    read = torch.nn.Linear(16, 4)
+    parameters = [*memory.parameters(), *read.parameters()]
+    optimiser = torch.optim.Adam(parameters, lr=1e-2)
+    right = []
+    for _ in range(100):
+        symbols = torch.randint(4, (32, 150))
+        logits = read(memory(F.one_hot(symbols, 4).float())[0])[:, 50:]
+        answer = symbols[:, :1].expand(-1, 100)
+        loss = F.cross_entropy(logits.flatten(0, 1), answer.flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        right.append((logits.argmax(-1) == answer).float().mean().item())
+    assert (sum(right[-10:]) / 10 > 0.9) == holds
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ FeatureMap = Literal["relu_sum", "softmax"]
 Calibration = Literal["tanh", "ones", "random", "fixed", "neural"]
 _THETAS, _FEATURE_MAPS, _CALIBRATIONS = get_args(Theta), get_args(FeatureMap), get_args(Calibration)
 _EPSILON = 1e-5
+_HELD = -4.0  # initial b of theta=stable with which a memory loses half in thousands of steps instead of tens
 
 
 def hashed_rows(clock: Tensor, rows: int) -> Tensor:
@@ -65,6 +66,18 @@ def turned(x: Tensor, position: Tensor, table: Tensor, sign: Tensor | float = 1.
     return turn_pairs(x, sign * sin, cos)
 
 
+def epochs(position: Tensor, size: int) -> Tensor:
+    """Keys by the order of magnitude of the step within the episode: (B, T) int64 -> (B, T, size) float32.
+
+    Epoch n is the 2^n steps from 2^n - 1 on. The key of its steps is 2^-n at entry n, and 0 elsewhere: so entry n of a memory
+    with these keys is a mean over an epoch, and entry 0 is the first step. The last entry is that of all further epochs.
+    """
+    epoch = torch.arange(size, device=position.device).clamp(max=62)
+    begun = position[..., None] >= 2**epoch - 1
+    running = begun & ~F.pad(begun[..., 1:], (0, 1))
+    return running * torch.exp2(-epoch.float())
+
+
 class SHM(Memory):
     """Stable Hadamard Memory (Le et al. 2025, arXiv:2410.10132, Eqs. 4-8): a matrix written and calibrated element by element.
 
@@ -85,7 +98,8 @@ class SHM(Memory):
 
     Since tanh is odd, the mean of C is at most 1, for any x and any learned weights, and C is 1 where v_c is 0: the products of
     C are a non-negative supermartingale, which exceeds a bound m with probability 1 / m at most, at any length
-    (docs/theory.md).
+    (docs/theory.md). At first b is 0, and -4, which hardly erases, in heads that find by time; of several heads that find by
+    content, the first has 0, the last -4, and the others are evenly between them.
 
     The defaults follow the arithmetic of the released code: layer norm on the input, k and q = relu(.) / sum relu(.), no bias
     in any projection, an output layer. One default follows the paper's text, not the released code: the row of theta is random.
@@ -120,6 +134,9 @@ class SHM(Memory):
             lags of less than lag_heads * H steps. 0 in the paper.
         mirror_heads: number of further heads in which q is rotated the opposite way, so that k_s . q_t depends on t + s: they
             read backwards what was written forwards. 0 in the paper.
+        epoch_heads: number of further heads in which k depends on the step alone: entry n of k is 2^-n in the 2^n steps from
+            step 2^n - 1 of the episode on, and 0 otherwise. So an observation at the beginning keeps an address of its own,
+            however many follow. 0 in the paper.
         convolution: width of a causal convolution over the normalised input, before the maps, with silu after it; 0 (the
             paper): no convolution.
         clamp: bound of every entry of M, which is clamped to +-clamp after each step; None (the paper): no bound. The released
@@ -127,7 +144,7 @@ class SHM(Memory):
         backend: backend of `hadamem.ops.hadamard_memory`.
 
     State: "memory" (B, heads * H, H), one matrix below the other, and "clock" (B,) int64, which starts at a random number and
-    is never reset. With a convolution also "inputs" (B, convolution - 1, D); with lag_heads or mirror_heads also "steps" (B,)
+    is never reset. With a convolution also "inputs" (B, convolution - 1, D); with heads that find by time also "steps" (B,)
     int64, the number of steps of the episode so far.
     """
 
@@ -152,6 +169,7 @@ class SHM(Memory):
         heads: int = 1,
         lag_heads: int = 0,
         mirror_heads: int = 0,
+        epoch_heads: int = 0,
         convolution: int = 0,
         clamp: float | None = None,
         backend: str = "auto",
@@ -169,10 +187,10 @@ class SHM(Memory):
                 raise ValueError(f"{name} is {size}; it must be at least 1")
         if convolution < 0:
             raise ValueError(f"convolution is {convolution}; it must be at least 0")
-        if lag_heads < 0 or mirror_heads < 0 or lag_heads + mirror_heads > heads:
-            raise ValueError(
-                f"lag_heads is {lag_heads} and mirror_heads {mirror_heads}; together they must be at most heads = {heads}"
-            )
+        by_time = {"lag_heads": lag_heads, "mirror_heads": mirror_heads, "epoch_heads": epoch_heads}
+        if min(by_time.values()) < 0 or sum(by_time.values()) > heads:
+            given = ", ".join(f"{name} is {number}" for name, number in by_time.items())
+            raise ValueError(f"{given}; each must be at least 0, and all together at most heads = {heads}")
         if lag_heads + mirror_heads and memory_size < 2:
             raise ValueError(f"memory_size is {memory_size}; with lag_heads or mirror_heads it must be at least 2")
         if clamp is not None and not clamp > 0:
@@ -180,7 +198,7 @@ class SHM(Memory):
         self.clamp = clamp
         self.memory_size, self.calibration, self.theta, self.rows = memory_size, calibration, theta, rows
         self.feature_map, self.heads, self.backend = feature_map, heads, backend
-        self.relations = [lag_heads, mirror_heads, heads - lag_heads - mirror_heads]  # numbers of lag, mirror and content heads
+        self.relations = [*by_time.values(), heads - sum(by_time.values())]  # numbers of lag, mirror, epoch and content heads
         H = memory_size
         self.norm = nn.LayerNorm(input_size) if input_norm else nn.Identity()
         self.convolution = CausalConvolution(input_size, convolution) if convolution else None
@@ -201,7 +219,10 @@ class SHM(Memory):
         self.register_buffer("mirror_signs", torch.tensor([1.0, -1.0])[:, None, None, None, None], persistent=False)
         self.table_scale = table_scale
         if calibration == "tanh" and theta == "stable":
-            self.erasure = nn.Parameter(torch.zeros(heads * H))
+            # heads that find by time need not forget; of those that find by content, one does
+            held = torch.full((heads,), _HELD)
+            held[sum(by_time.values()) :] = torch.linspace(0, _HELD, self.relations[-1])
+            self.erasure = nn.Parameter(held.repeat_interleave(H))
             self._scale_calibration()
         if calibration == "fixed":
             self.table = nn.Parameter(torch.randn(heads, H, H) / H)
@@ -219,7 +240,7 @@ class SHM(Memory):
         """An empty memory, and a random clock drawn by torch's global generator."""
         memory = self._wide_zeros(batch_size, self.heads * self.memory_size, self.memory_size)
         state = {"memory": memory, "clock": torch.randint(2**62, (batch_size,)).to(memory.device)}
-        if self.relations[2] < self.heads:
+        if self.relations[-1] < self.heads:
             state["steps"] = torch.zeros_like(state["clock"])
         if self.convolution is not None:
             state["inputs"] = self._zeros(batch_size, self.convolution.width - 1, self.input_size)
@@ -313,12 +334,15 @@ class SHM(Memory):
     def _by_relation(self, k: Tensor, q: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """k and q, each (B * heads, T, H), from their maps, if there are lag heads or mirror heads; position (B, T) int64."""
         both = torch.stack([k, q]).unflatten(1, (-1, self.heads))
-        of_lag, of_mirror, of_content = both.split(self.relations, dim=2)
+        of_lag, of_mirror, of_epoch, of_content = both.split(self.relations, dim=2)
         heads = []
         if self.lag_turns is not None:
             heads.append(turned(of_lag, position, self.lag_turns))
         if self.mirror_turns is not None:
             heads.append(turned(of_mirror, position, self.mirror_turns, self.mirror_signs.to(k.dtype)))
+        if number := self.relations[2]:
+            keys = epochs(position, self.memory_size).to(k.dtype)[:, None].expand(-1, number, -1, -1)
+            heads.append(torch.stack([keys, self._by_content(of_epoch[1])]))
         k, q = torch.cat([*heads, self._by_content(of_content)], dim=2).flatten(1, 2)
         return k, q
 

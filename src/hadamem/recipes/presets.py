@@ -48,9 +48,11 @@ _SHM = {
     "size": 32,
     "algorithm": {"learning_rate": 5e-4},  # at 1e-3, CartPole is learned and then unlearned again
     "options": (
-        "heads=6",  # two that read by content, two by lag, two backwards; without the first two, nothing is kept for long
+        "heads=7",
         "lag_heads=2",
         "mirror_heads=2",
+        "epoch_heads=1",  # without it, nothing at the beginning of a long episode is held
+        # and two that find by content: with one, control is worse
         "feature_map=softmax",
         "theta=stable",  # can erase on purpose, and never strengthens on average: see docs/theory.md
         "table_scale=0.1",
