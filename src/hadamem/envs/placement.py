@@ -6,6 +6,8 @@ import contextlib
 import os
 import time
 
+from ..measure import processors
+
 _WINDOW = 1.0  # seconds of work between two looks at the processor's share
 _SHARE = 0.8  # a worker that gets less of its processor than this leaves it to the others
 
@@ -28,7 +30,7 @@ class Processor:
     def __init__(self, number: int, count: int) -> None:
         self._all = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
         self._own: int | None = None
-        if count <= len(self._all):
+        if self._all and count <= processors():
             # the parent's number, so that runs that are started together do not all ask for the first processors
             self._own = self._all[(os.getppid() + number) % len(self._all)]
         self._begin: tuple[float, float] | None = None
