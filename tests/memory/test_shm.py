@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -237,25 +239,36 @@ def test_keys_of_epochs_average_what_was_written_in_each() -> None:
     assert epochs(torch.tensor([[2**40]]), 80)[0, 0].nonzero().item() == 40
 
 
+def accuracy_after_training(memory: SHM, updates: int, batch: Callable[[], tuple[Tensor, Tensor, Tensor]]) -> float:
+    """The accuracy of a linear read-out of the memory in the last ten of some updates, on which the memory is trained too.
+
+    `batch` gives symbols x (B, T, D), the steps that are asked (T,), and the answers (B, T), of four.
+    """
+    read = torch.nn.Linear(memory.output_size, 4)
+    optimiser = torch.optim.Adam([*memory.parameters(), *read.parameters()], lr=1e-2)
+    right = []
+    for _ in range(updates):
+        x, asked, answers = batch()
+        logits, answers = read(memory(x)[0])[:, asked], answers[:, asked]
+        loss = F.cross_entropy(logits.flatten(0, 1), answers.flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        right.append((logits.argmax(-1) == answers).float().mean().item())
+    return sum(right[-10:]) / 10
+
+
 @pytest.mark.parametrize(("options", "holds"), [({"epoch_heads": 1}, True), ({}, False)])
 def test_heads_by_epoch_hold_the_first_observation(options: dict, holds: bool) -> None:
     """Nothing tells the first symbol from the many that follow but its time."""
     torch.manual_seed(0)
     memory = SHM(4, 16, 16, calibration="ones", feature_map="softmax", read_norm=True, **options)
-    read = torch.nn.Linear(16, 4)
-    parameters = [*memory.parameters(), *read.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=1e-2)
-    right = []
-    for _ in range(100):
+
+    def batch() -> tuple[Tensor, Tensor, Tensor]:
         symbols = torch.randint(4, (32, 150))
-        logits = read(memory(F.one_hot(symbols, 4).float())[0])[:, 50:]
-        answer = symbols[:, :1].expand(-1, 100)
-        loss = F.cross_entropy(logits.flatten(0, 1), answer.flatten())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        right.append((logits.argmax(-1) == answer).float().mean().item())
-    assert (sum(right[-10:]) / 10 > 0.9) == holds
+        return F.one_hot(symbols, 4).float(), torch.arange(150) >= 50, symbols[:, :1].expand(-1, 150)
+
+    assert (accuracy_after_training(memory, 100, batch) > 0.9) == holds
 
 
 @pytest.mark.parametrize(
@@ -270,11 +283,8 @@ def test_heads_by_epoch_hold_the_first_observation(options: dict, holds: bool) -
 def test_heads_that_turn_find_what_was_written_by_when_it_was(options: dict, mirrored: bool, finds: bool) -> None:
     torch.manual_seed(0)
     memory = SHM(5, 16, 16, theta="centred", table_scale=0.1, read_norm=True, heads=2, **options)
-    read = torch.nn.Linear(16, 4)
-    parameters = [*memory.parameters(), *read.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=1e-2)
-    right = []
-    for _ in range(120):
+
+    def batch() -> tuple[Tensor, Tensor, Tensor]:
         cards = torch.randint(4, (32, 24))
         if mirrored:  # the first half, backwards
             asked = torch.arange(24) >= 12
@@ -284,11 +294,6 @@ def test_heads_that_turn_find_what_was_written_by_when_it_was(options: dict, mir
             asked = torch.arange(24) >= 9
             shown = F.one_hot(cards, 4)
             answer = cards.roll(9, 1)
-        x = torch.cat([shown, asked[:, None].expand(32, 24, 1)], dim=-1).float()
-        logits = read(memory(x)[0])[:, asked]
-        loss = F.cross_entropy(logits.flatten(0, 1), answer[:, asked].flatten())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        right.append((logits.argmax(-1) == answer[:, asked]).float().mean().item())
-    assert (sum(right[-10:]) / 10 > 0.8) == finds
+        return torch.cat([shown, asked[:, None].expand(32, 24, 1)], dim=-1).float(), asked, answer
+
+    assert (accuracy_after_training(memory, 120, batch) > 0.8) == finds
