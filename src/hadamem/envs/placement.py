@@ -15,9 +15,9 @@ _SHARE = 0.8  # a worker that gets less of its processor than this leaves it to 
 class Processor:
     """A processor for one worker, which the worker keeps until it has to share it with another program.
 
-    A worker sleeps between two requests. On a virtual machine, Linux takes a processor that sleeps for one that the host has
-    taken away, and wakes the workers one behind the other on the processor of their parent, while the others have nothing to
-    do. So every worker asks for one processor of its own. If others need that processor, too, the worker may run on all again.
+    A worker sleeps between two requests, and Linux often wakes the workers one behind the other on the processor of their
+    parent, while another has nothing to do (seen on a virtual machine; it balances them only milliseconds later). So every
+    worker asks for a processor of its own. If others need that processor, too, the worker may run on all again.
 
     Used as a context around each piece of work. Only the thread that does so is bound, and only from the second time on:
     threads and programs that the environments start when they are made, or in their first step, run where they like.
