@@ -93,6 +93,12 @@ def test_what_is_varied_and_what_is_not() -> None:
     assert len({tuple(asdict(config)[name] for name in same) for config in configs}) == 1
 
 
+@pytest.mark.parametrize("memory", ["shm", "shm lag_heads=1 mirror_heads=0", "shm lag_heads=0 mirror_heads=0 epoch_heads=3"])
+def test_every_memory_that_is_tried_can_be_made(memory: str) -> None:
+    for config in samples(space(memories=(memory,)), 40):
+        make_memory(config.memory, 4, 4, config.memory_size, **parse_options(config.memory, config.memory_options))
+
+
 @pytest.mark.parametrize(
     ("words", "memories", "message"),
     [

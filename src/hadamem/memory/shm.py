@@ -332,7 +332,7 @@ class SHM(Memory):
         return F.embedding(hashed_rows(clock, self.rows), self.table)
 
     def _by_relation(self, k: Tensor, q: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """k and q, each (B * heads, T, H), from their maps, if there are lag heads or mirror heads; position (B, T) int64."""
+        """k and q, each (B * heads, T, H), from their maps, if there are heads that find by time; position (B, T) int64."""
         both = torch.stack([k, q]).unflatten(1, (-1, self.heads))
         of_lag, of_mirror, of_epoch, of_content = both.split(self.relations, dim=2)
         heads = []
@@ -340,8 +340,8 @@ class SHM(Memory):
             heads.append(turned(of_lag, position, self.lag_turns))
         if self.mirror_turns is not None:
             heads.append(turned(of_mirror, position, self.mirror_turns, self.mirror_signs.to(k.dtype)))
-        if number := self.relations[2]:
-            keys = epochs(position, self.memory_size).to(k.dtype)[:, None].expand(-1, number, -1, -1)
+        if self.relations[2]:
+            keys = epochs(position, self.memory_size).to(k.dtype)[:, None].expand_as(of_epoch[0])
             heads.append(torch.stack([keys, self._by_content(of_epoch[1])]))
         k, q = torch.cat([*heads, self._by_content(of_content)], dim=2).flatten(1, 2)
         return k, q

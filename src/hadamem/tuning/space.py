@@ -166,7 +166,7 @@ def _choices(config: TrainConfig, memory: str) -> dict[str, list[str]]:
     """For each varied option of the memory, its values as texts, the default value first."""
     decided = {option.partition("=")[0] for option in memory.split()[1:]}
     usual = parse_options(config.memory, config.memory_options)
-    turned = usual.get("lag_heads", 0) + usual.get("mirror_heads", 0)  # shm needs at least so many heads
+    by_time = sum(value for name, value in usual.items() if name.endswith("_heads"))  # shm needs at least so many heads
     found = {}
     for name, parameter in memory_options(config.memory).items():
         if name in decided | _NOT_SOUGHT:
@@ -176,7 +176,7 @@ def _choices(config: TrainConfig, memory: str) -> dict[str, list[str]]:
         elif parameter.annotation is bool:
             values = (False, True)
         else:
-            values = [value for value in _NUMBERS.get(name, ()) if name != "heads" or value >= turned]
+            values = [value for value in _NUMBERS.get(name, ()) if name != "heads" or value >= by_time]
         if values:
             texts = [str(value).lower() for value in (usual.get(name, parameter.default), *values)]
             found[name] = list(dict.fromkeys(texts))
