@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 
 from ..measure import processors
 
@@ -19,8 +20,8 @@ class Processor:
     parent, while another has nothing to do (seen on a virtual machine; it balances them only milliseconds later). So every
     worker asks for a processor of its own. If others need that processor, too, the worker may run on all again.
 
-    Used as a context around each piece of work. Only the thread that does so is bound, and only from the second time on:
-    threads and programs that the environments start when they are made, or in their first step, run where they like.
+    Only the thread that steps the environments is bound, and only from the second step on: threads and programs that they start
+    when they are made, when they are reset, or in their first step, run where they like.
 
     Args:
         number: number of this worker, from 0.
@@ -33,7 +34,6 @@ class Processor:
         if self._all and count <= processors():
             # the parent's number, so that runs that are started together do not all ask for the first processors
             self._own = self._all[(os.getppid() + number) % len(self._all)]
-        self._begin: tuple[float, float] | None = None
         self._wall = self._busy = 0.0
         if hasattr(os, "SCHED_BATCH"):  # a worker that wakes up does not interrupt the parent, which has others to wake
             with contextlib.suppress(OSError):  # not allowed in this container
@@ -44,18 +44,18 @@ class Processor:
         """Whether this thread runs on its own processor only."""
         return self._own is not None and os.sched_getaffinity(0) == {self._own}
 
-    def __enter__(self) -> None:
-        self._begin = time.perf_counter(), time.thread_time()
-
-    def __exit__(self, *error: object) -> None:
+    @contextlib.contextmanager
+    def work(self) -> Iterator[None]:
+        """A context around each step."""
+        wall, busy = time.perf_counter(), time.thread_time()
+        yield
         if self._own is None:
             return
-        assert self._begin is not None
         if not self.bound:
             self._run_on([self._own])
             return
-        self._wall += time.perf_counter() - self._begin[0]
-        self._busy += time.thread_time() - self._begin[1]
+        self._wall += time.perf_counter() - wall
+        self._busy += time.thread_time() - busy
         if self._wall > _WINDOW:
             if self._busy < _SHARE * self._wall:
                 self._run_on(self._all)

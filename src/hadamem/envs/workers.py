@@ -247,7 +247,7 @@ def _work(
             batch = rows_of(read_from_shared_memory(seen, memory, num_envs), begin, end)
             envs = Environments(id, end - begin, make, observe, first=begin, batch=batch)
             return None
-        with processor:
+        with processor.work() if method == "step" else contextlib.nullcontext():
             result = getattr(envs, method)(*args, **kwargs)
         return (None, *result[1:]) if method in ("reset", "step") else result  # observations are in the shared memory
 
