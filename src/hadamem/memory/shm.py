@@ -19,7 +19,7 @@ FeatureMap = Literal["relu_sum", "softmax"]
 Calibration = Literal["tanh", "ones", "random", "fixed", "neural"]
 _THETAS, _FEATURE_MAPS, _CALIBRATIONS = get_args(Theta), get_args(FeatureMap), get_args(Calibration)
 _EPSILON = 1e-5
-_HELD = -4.0  # initial b of theta=stable with which a memory loses half in thousands of steps instead of tens
+_HELD = -4.0  # initial b of theta=stable with which a memory hardly erases: softplus(b) is 0.018, beside 0.69 for b = 0
 
 
 def hashed_rows(clock: Tensor, rows: int) -> Tensor:
