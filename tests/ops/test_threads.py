@@ -61,6 +61,39 @@ def test_calls_take_the_faster_number_of_threads_and_notice_when_that_changes() 
     assert calls(1000, quiet) > 950
 
 
+def test_trying_the_slower_number_again_takes_little_time() -> None:
+    choice, took = threads._Choice(), dict.fromkeys((False, True), 0.0)
+    for _ in range(20_000):
+        chosen = choice.shared()
+        seconds = 100.0 if chosen else 1.0
+        choice.took(chosen, seconds)
+        took[chosen] += seconds
+    assert 0.01 < took[True] / took[False] < 0.06
+
+
+@pytest.mark.skipif(threads._mkl is None, reason="this build of torch does not use MKL")
+def test_products_of_matrices_adapt_only_where_that_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product of 33 columns is shared in another way among 3 threads on some processors, and has other last digits."""
+    layer, x = torch.nn.Linear(70, 33), torch.randn(1024, 70)
+    want = layer(x)
+    used = []
+    share = threads._products_on
+    monkeypatch.setattr(threads, "_products_on", lambda count: (used.append(count), share(count))[1])
+    for count in (2, 3):
+        with threads.adapting(count, (1024,), layer.parameters()):
+            assert threads._adapting is not None
+            used.clear()
+            for _ in range(4):
+                with threads.products():
+                    assert torch.equal(layer(x), want)
+            assert set(used) == (set() if threads._adapting.products is None else {1, count})
+    monkeypatch.setattr(threads, "_same_products", lambda *_: False)
+    used.clear()
+    with threads.adapting(2, (1024,), layer.parameters()), threads.products():
+        layer(x)
+    assert used == []
+
+
 def test_several_python_threads_at_once() -> None:
     arguments = make_inputs("tanh_outer", 2, 300, 70, 65)
     want = run("tanh_outer", arguments, "cpu", torch.float32)

@@ -21,7 +21,7 @@ from .. import distributed
 from ..checks import check_installed
 from ..envs.interface import Interface, rows_of
 from ..networks import ActorCritic
-from .learning import gradient_step, mean_terms, set_learning_rate
+from .learning import fast_products, gradient_step, mean_terms, set_learning_rate
 from .not_finite import not_finite
 from .ppo import PPOConfig
 
@@ -154,11 +154,12 @@ class Cloning:
         for rows in torch.randperm(len(index), device=self.device).chunk(config.minibatches):
             batch = obs[rows], {name: leaf[rows] for name, leaf in before.items()}, start[rows], action[rows], value[rows]
             again = partial(self._loss, *batch)
-            loss, terms = again()
-            if not loss.isfinite():
-                data = {"observations": batch[0], "returns": batch[-1]}
-                raise not_finite(self.step, terms, {"policy": policy}, data, again)
-            gradient_step(loss, self.optimiser, policy, config.max_grad_norm)
+            with fast_products():
+                loss, terms = again()
+                if not loss.isfinite():
+                    data = {"observations": batch[0], "returns": batch[-1]}
+                    raise not_finite(self.step, terms, {"policy": policy}, data, again)
+                gradient_step(loss, self.optimiser, policy, config.max_grad_norm)
             all_terms.append(terms)
         with torch.no_grad():
             _, _, self.state = policy(obs, before, start)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,15 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     """Set the learning rate of all weights."""
     for group in optimiser.param_groups:
         group["lr"] = rate
+
+
+@contextmanager
+def fast_products() -> Iterator[None]:
+    """Context of a gradient step, in which products of matrices use several threads where that is faster."""
+    from ..ops import threads  # it opens libraries, which importing hadamem must not do
+
+    with threads.products():
+        yield
 
 
 def gradient_step(loss: Tensor, optimiser: torch.optim.Optimizer, network: nn.Module, max_norm: float | None) -> Tensor | None:

@@ -19,7 +19,7 @@ from .. import distributed
 from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..networks import ActorCritic, NetworkConfig
-from .learning import gradient_step, mean_terms, set_learning_rate
+from .learning import fast_products, gradient_step, mean_terms, set_learning_rate
 from .not_finite import not_finite
 from .rollout import Actor, EpisodeStats, Rollout, advantages
 
@@ -161,16 +161,21 @@ class PPO:
         all_terms: list[dict[str, Tensor]] = []
         for _ in range(config.epochs):
             for rows in torch.randperm(len(advantage), device=advantage.device).chunk(config.minibatches):
-                again = partial(self._loss, rows, advantage[rows], target[rows])
-                loss, terms = again()
-                if not loss.isfinite():
-                    data = {"observations": rollout.obs[rows], "rewards": rollout.reward[rows], "value targets": target[rows]}
-                    raise not_finite(self.step, terms, {"policy": self.policy}, data, again)
-                if config.kl_stop is not None and distributed.mean(terms["kl"]) > config.kl_stop:
-                    return self._summary(all_terms or [terms]) | {"explained_variance": explained.item()}
-                if config.step_kl_stop is not None and distributed.mean(terms["step_kl"]) > config.step_kl_stop:
-                    break
-                norm = gradient_step(loss, self.optimiser, self.policy, config.max_grad_norm)
+                with fast_products():
+                    again = partial(self._loss, rows, advantage[rows], target[rows])
+                    loss, terms = again()
+                    if not loss.isfinite():
+                        data = {
+                            "observations": rollout.obs[rows],
+                            "rewards": rollout.reward[rows],
+                            "value targets": target[rows],
+                        }
+                        raise not_finite(self.step, terms, {"policy": self.policy}, data, again)
+                    if config.kl_stop is not None and distributed.mean(terms["kl"]) > config.kl_stop:
+                        return self._summary(all_terms or [terms]) | {"explained_variance": explained.item()}
+                    if config.step_kl_stop is not None and distributed.mean(terms["step_kl"]) > config.step_kl_stop:
+                        break
+                    norm = gradient_step(loss, self.optimiser, self.policy, config.max_grad_norm)
                 if norm is not None:
                     terms["gradient_norm"] = norm
                 all_terms.append(terms)

@@ -24,7 +24,7 @@ from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..memory import State
 from ..networks import QNetwork, SACNetworkConfig
-from .learning import gradient_step
+from .learning import fast_products, gradient_step
 from .not_finite import not_finite
 from .off_policy import OffPolicy, OffPolicyConfig
 from .replay import Batch
@@ -109,12 +109,13 @@ class R2D2(OffPolicy):
         state = self.policy.initial_state(len(first)) if state is None else {k: v.to(self.device) for k, v in state.items()}
         state = self.policy.encoder.memory.begin_at(state, batch.clock)
         again = partial(self.loss, batch, state, first.to(self.device), weight.to(self.device))
-        loss, terms, error = again()
-        if not loss.isfinite():
-            data = {"observations": batch.obs, "rewards": batch.reward}
-            networks = {"policy": self.policy, "target": self.target}
-            raise not_finite(self.step, terms, networks, data, again)
-        gradient_step(loss, self.optimiser, self.policy, self.config.max_grad_norm)
+        with fast_products():
+            loss, terms, error = again()
+            if not loss.isfinite():
+                data = {"observations": batch.obs, "rewards": batch.reward}
+                networks = {"policy": self.policy, "target": self.target}
+                raise not_finite(self.step, terms, networks, data, again)
+            gradient_step(loss, self.optimiser, self.policy, self.config.max_grad_norm)
         self._follow(self.target, self.policy)
         mean = error.sum(1) / batch.mask.sum(1).clamp(min=1)
         return terms, (_OF_LARGEST * error.amax(1) + (1 - _OF_LARGEST) * mean + 1e-6).cpu()

@@ -23,6 +23,7 @@ from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..envs.vector import Transition
 from ..networks import Categorical, SACNetworkConfig, SoftActor, TwinCritic
+from .learning import fast_products
 from .not_finite import not_finite
 from .off_policy import OffPolicy, OffPolicyConfig
 from .replay import Batch
@@ -96,14 +97,15 @@ class SAC(OffPolicy):
         config = self.config
         batch = Batch(*(leaf.to(self.device) for leaf in batch))
         steps = distributed.mean(batch.mask.sum().double())
-        losses, terms = self.losses(batch, steps)
-        loss = torch.stack(losses).sum()
-        if not loss.isfinite():
-            networks = {"policy": self.policy, "critic": self.critic, "target": self.target}
-            data = {"observations": batch.obs, "rewards": batch.reward}
-            raise not_finite(self.step, terms, networks, data, partial(self.losses, batch, steps))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # the gradient of the sum is that of each loss, since each weight is in one loss only
+        with fast_products():
+            losses, terms = self.losses(batch, steps)
+            loss = torch.stack(losses).sum()
+            if not loss.isfinite():
+                networks = {"policy": self.policy, "critic": self.critic, "target": self.target}
+                data = {"observations": batch.obs, "rewards": batch.reward}
+                raise not_finite(self.step, terms, networks, data, partial(self.losses, batch, steps))
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # the gradient of the sum is that of each loss, since each weight is in one loss only
         distributed.average_gradients(weight for group in self.optimiser.param_groups for weight in group["params"])
         if config.max_grad_norm is not None:
             for network in (self.policy, self.critic):

@@ -261,32 +261,34 @@ def threads_of(config: TrainConfig, policy: Policy) -> Iterator[int]:
     """Context in which torch and the kernels use the threads of a training.
 
     Their number is the configured one, or else this process's share of the machine's threads if a gradient step is large. If it
-    is small, torch uses one thread, and the kernels use one or this share, whichever is faster at the time.
+    is small, torch uses one thread, and the kernels and the products of matrices in gradient steps use one or this share,
+    whichever is faster at the time.
 
     Yields:
         The largest number of threads in use.
     """
     before = torch.get_num_threads()
     share = max(1, before // distributed.local_size())
-    small = config.threads is None and _is_small(config, policy)
+    rows, steps = _batch(config)
+    small = config.threads is None and rows * steps * sum(weight.numel() for weight in policy.parameters()) < _SMALL_WORK
     with ExitStack() as stack:
         if small:
             from ..ops.threads import adapting  # it opens libraries, which importing hadamem must not do
 
-            stack.enter_context(adapting(share))
+            stack.enter_context(adapting(share, (rows, rows * steps), policy.parameters()))
         stack.callback(torch.set_num_threads, before)
         torch.set_num_threads(config.threads or (1 if small else share))
         yield config.threads or share
 
 
-def _is_small(config: TrainConfig, policy: Policy) -> bool:
-    """Whether a gradient step is so small that two threads of torch are slower than one."""
+def _batch(config: TrainConfig) -> tuple[int, int]:
+    """The rows of a process's gradient step, and their environment steps; roughly, if they come from a replay."""
     if config.off_policy is not None:
-        batch = config.off_policy.batch_size * config.off_policy.num_steps  # a rough estimate
+        rows, steps = config.off_policy.batch_size, config.off_policy.num_steps
     else:
         assert config.ppo is not None
-        batch = config.ppo.num_envs * config.ppo.num_steps // config.ppo.minibatches
-    return batch / distributed.size() * sum(weight.numel() for weight in policy.parameters()) < _SMALL_WORK
+        rows, steps = config.ppo.num_envs // config.ppo.minibatches, config.ppo.num_steps
+    return max(1, rows // distributed.size()), steps
 
 
 def _check_steps(steps: int, done: int, path: pathlib.Path) -> None:

@@ -7,7 +7,8 @@ parallel layer would abort the process if two Python threads entered it at the s
 
 Kernels use as many threads as torch. Within `adapting`, they have a limit of their own, and each kind of call measures whether
 one thread or all threads are faster: on a machine with other work, a parallel call has to wait for the thread that the other
-work interrupts.
+work interrupts. Within `products`, torch's products of matrices do the same; its other operators, whose sums depend on the
+number of threads, keep to one.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ import pathlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import Tensor
 
 _SMALL = 1e5  # elements of work below which another thread costs more than it saves
-_RETRY = 32  # calls after which the slower number of threads is tried again
+_RETRY = 32  # fewest calls after which the slower number of threads is tried again
+_RETRY_COST = 0.03  # largest share of the time that trying again may take: on a busy machine it can be slower by far
 _LATEST = 0.2  # weight of the latest call in the mean time of calls
 
 _REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # type of the function that a compiler makes of an OpenMP parallel region
@@ -41,6 +44,8 @@ class _Choice:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.retried = 0  # the latest call that tried the slower number of threads again
+        self.retrying = False  # whether this call does; its time counts alone, since what was measured before is old
         self.seconds: dict[bool, float] = {}
 
     def shared(self) -> bool:
@@ -49,50 +54,114 @@ class _Choice:
         if len(self.seconds) < 2:  # the first two calls are not counted: a first call is slow
             return bool(self.calls % 2)
         faster = self.seconds[True] < self.seconds[False]
-        return faster != (self.calls % _RETRY == 0)
+        slowness = self.seconds[not faster] / self.seconds[faster]
+        self.retrying = self.calls - self.retried >= max(_RETRY, slowness / _RETRY_COST)
+        if self.retrying:
+            self.retried = self.calls
+        return faster != self.retrying
 
     def took(self, shared: bool, seconds: float) -> None:
         """Record the time of a call."""
         if self.calls > 2:
-            before = self.seconds.get(shared, seconds)
+            before = seconds if self.retrying else self.seconds.get(shared, seconds)
             self.seconds[shared] = before + _LATEST * (seconds - before)
 
 
 class _Adapting:
-    """The limit on threads within `adapting`, and the choice for each kernel and amount of work."""
+    """The limit on threads within `adapting`, and the choice for each kernel and amount of work.
 
-    def __init__(self, threads: int) -> None:
+    Attributes:
+        products: the choice for the contexts of `products`; None: always one thread.
+    """
+
+    def __init__(self, threads: int, products: bool) -> None:
         self.threads = threads
         self.choices: defaultdict[tuple[int, int], _Choice] = defaultdict(_Choice)
+        self.products = _Choice() if products else None
 
 
 _adapting: _Adapting | None = None
 
 
 @contextmanager
-def adapting(threads: int) -> Iterator[None]:
+def adapting(threads: int, rows: Collection[int] = (), weights: Iterable[Tensor] = ()) -> Iterator[None]:
     """Context in which kernels use one thread or up to `threads`, whichever was faster in the latest calls of their kind. The
-    choice does not change a bit of the results. Not meant for calls from several Python threads at once."""
+    choice does not change a bit of the results. Not meant for calls from several Python threads at once.
+
+    Args:
+        threads: the largest number of threads.
+        rows: numbers of rows that the matrices among the weights are multiplied with, as a rule.
+        weights: weights of the network. If the number of threads changes a bit of these products, which depends on the
+            processor and the sizes, then `products` keeps to one thread.
+    """
     global _adapting
-    before, _adapting = _adapting, _Adapting(threads) if threads > 1 else None
+    several = threads > 1 and _mkl is not None
+    if several:
+        shapes = {weight.shape for weight in weights if weight.dim() == 2}
+        several = all(_same_products(threads, count, *shape) for shape in shapes for count in rows)
+    before, _adapting = _adapting, _Adapting(threads, several) if threads > 1 else None
     try:
         yield
     finally:
         _adapting = before
 
 
-def _find_openmp() -> ctypes.CDLL | None:
-    """The OpenMP library that torch is linked to, loaded by way of torch's library, so that no second OpenMP is loaded."""
+@contextmanager
+def products() -> Iterator[None]:
+    """Context in which products of matrices, within `adapting`, use one thread or all, whichever was faster in the latest of
+    these contexts. For work that takes some milliseconds, like a gradient step."""
+    choice = None if _adapting is None else _adapting.products
+    if choice is None:
+        yield
+        return
+    assert _adapting is not None
+    shared = choice.shared()
+    begin = time.perf_counter()
+    with _products_on(_adapting.threads if shared else 1):
+        yield
+    choice.took(shared, time.perf_counter() - begin)
+
+
+@contextmanager
+def _products_on(threads: int) -> Iterator[None]:
+    """Context in which MKL, which computes torch's products of matrices, uses so many threads, and torch as many as before."""
+    assert _mkl is not None
+    before = _mkl.MKL_Set_Num_Threads_Local(threads)
+    try:
+        yield
+    finally:
+        _mkl.MKL_Set_Num_Threads_Local(before)
+
+
+def _same_products(threads: int, rows: int, outputs: int, inputs: int) -> bool:
+    """Whether the result and the gradients of a linear map are the same to the bit on one thread as on several."""
+    x, weight, gradient = (
+        torch.sin(torch.arange(1.0, m * n + 1, device="cpu")).view(m, n)
+        for m, n in ((rows, inputs), (outputs, inputs), (rows, outputs))
+    )
+
+    def products_of(count: int) -> tuple[Tensor, Tensor, Tensor]:
+        with _products_on(count):
+            return x @ weight.T, gradient @ weight, gradient.T @ x
+
+    return all(map(torch.equal, products_of(1), products_of(threads)))
+
+
+def _find_library(function: str) -> ctypes.CDLL | None:
+    """The library of torch if it has this function of OpenMP or MKL, so that no second OpenMP or MKL is loaded."""
     try:
         library = ctypes.CDLL(str(next((pathlib.Path(torch.__file__).parent / "lib").glob("libtorch_cpu.so"))))
-        library.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-        library.GOMP_parallel.restype = None
+        getattr(library, function)
     except (StopIteration, OSError, AttributeError):
         return None
     return library
 
 
-_openmp = _find_openmp()
+_openmp = _find_library("GOMP_parallel")
+if _openmp is not None:
+    _openmp.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    _openmp.GOMP_parallel.restype = None
+_mkl = _find_library("MKL_Set_Num_Threads_Local")
 
 # Freeing one large block raises glibc's mmap threshold, so that later buffers are reused instead of returned to the system and
 # allocated again, with a page fault every 4 KiB. Kernels that take some hundred microseconds should not wait for that.
@@ -101,8 +170,8 @@ torch.empty(30 * 2**20, dtype=torch.uint8)
 
 def _after_fork() -> None:
     """Reset the pool and the team in a forked child, which inherits these objects, but none of their threads."""
-    global _pool, _lock, _openmp
-    _pool, _lock, _openmp = None, threading.Lock(), None
+    global _pool, _lock, _openmp, _mkl
+    _pool, _lock, _openmp, _mkl = None, threading.Lock(), None, None
 
 
 if hasattr(os, "register_at_fork"):
