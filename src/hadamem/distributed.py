@@ -57,15 +57,17 @@ def local_device(device: str) -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', rank()))}" if device == "cuda" and size() > 1 else device
 
 
-def share(total: int, what: str) -> int:
-    """One process's share of `total`, which is divided evenly among all processes; `what` names it in the error.
+def share(total: int, what: str, processes: int | None = None) -> int:
+    """One process's share of `total`, which is divided evenly among the processes, by default those that train together now;
+    `what` names it in the error.
 
     Raises:
         ValueError: `total` cannot be divided evenly.
     """
-    if total % size():
-        raise ValueError(f"{what} is {total}; it must be a multiple of the number of processes, which is {size()}")
-    return total // size()
+    processes = processes or size()
+    if total % processes:
+        raise ValueError(f"{what} is {total}; it must be a multiple of the number of processes, which is {processes}")
+    return total // processes
 
 
 def stacked(x: Tensor) -> Tensor:

@@ -133,11 +133,17 @@ def draw_apart(config: TrainConfig, step: int = 0) -> None:
         torch.manual_seed(seed_for(config.seed, f"process {distributed.rank()} after {step}"))
 
 
-def make_share(config: TrainConfig, step: int) -> VectorEnvironment:
-    """Make this process's share of the environments, for a training that has made `step` steps."""
-    num_envs = distributed.share(config.algorithm.num_envs, "num_envs")
+def share_of_environments(config: TrainConfig, processes: int) -> int:
+    """The number of environments of each of so many processes; raises a ValueError if they cannot be shared out."""
+    num_envs = distributed.share(config.algorithm.num_envs, "num_envs", processes)
     if config.ppo is not None and num_envs % config.ppo.minibatches:
         raise ValueError(f"minibatches is {config.ppo.minibatches}; it must divide the {num_envs} environments of each process")
+    return num_envs
+
+
+def make_share(config: TrainConfig, step: int) -> VectorEnvironment:
+    """Make this process's share of the environments, for a training that has made `step` steps."""
+    num_envs = share_of_environments(config, distributed.size())
     # if environments cannot be saved, a resumed run must not play its first episodes again
     seed = seed_for(config.seed, f"environment after {step}" if step else "environment")
     env = make_environment(config, num_envs, seed + distributed.rank() * num_envs)

@@ -31,7 +31,7 @@ from ..run import (
 from .config import TrainConfig, load_config, seed_for
 from .evaluation import MAX_STEPS, Evaluation, evaluate
 from .interruption import shown, stop_asked
-from .making import Agent, draw_apart, make_agent, make_environment, make_policy, make_share
+from .making import Agent, draw_apart, make_agent, make_environment, make_policy, make_share, share_of_environments
 from .progress import Progress
 
 _log = logging.getLogger("hadamem")
@@ -130,6 +130,8 @@ def train(
             f"{config.env} can be made by this program only, and not by {config.processes} processes; give its id, or a class "
             "or function of a module"
         )
+    if config.processes > 1:
+        share_of_environments(config, config.processes)  # told before processes start, which takes seconds
     with distributed.processes(config.processes, _train, config, path, resume, device=config.device):
         return _train(config, path, resume, progress)
 
