@@ -142,6 +142,21 @@ def test_learning_rate_falls_to_zero() -> None:
     assert rates == pytest.approx([1e-3, 0.72e-3, 0.44e-3, 0.16e-3])
 
 
+def test_recurrent_weights_learn_at_a_rate_of_their_own() -> None:
+    """Adam's first steps are as large as the learning rate, whatever the gradient."""
+    config = small(learning_rate=1e-3, memory_rate=0.1, epochs=1, minibatches=1, kl_stop=None)
+    options = ("heads=2", "shortcut=true", "convolution=2", "read_norm=true")
+    trained = agent(replace(config, memory="shm", memory_options=options))
+    memory = trained.policy.memory
+    before = {name: weight.detach().clone() for name, weight in memory.named_parameters()}
+    trained.iterate()
+    largest = {name: (weight - before[name]).abs().max().item() for name, weight in memory.named_parameters()}
+    slow = {name for name in largest if name.startswith(("project", "table", "read_norm"))}
+    assert len(slow) == 4 < len(largest)
+    for name, step in largest.items():
+        assert 0.5 < step / (1e-4 if name in slow else 1e-3) < 1.01, name
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

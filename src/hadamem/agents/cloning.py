@@ -21,7 +21,7 @@ from .. import distributed
 from ..checks import check_installed
 from ..envs.interface import Interface, rows_of
 from ..networks import ActorCritic
-from .learning import fast_products, gradient_step, mean_terms, set_learning_rate
+from .learning import adam, fast_products, gradient_step, mean_terms, set_learning_rate
 from .not_finite import not_finite
 from .ppo import PPOConfig
 
@@ -136,7 +136,7 @@ class Cloning:
         self.state = policy.initial_state(lanes)
         self.episode = np.zeros(lanes, np.int64)  # the episode that each lane plays
         self.at = self.recorded.begin[1:][self.episode]  # next step of each lane: at first the end, so that episodes are drawn
-        self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
+        self.optimiser = adam(policy, config.learning_rate, config.memory_rate, config.adam_epsilon)
 
     def iterate(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
         """Learn from the next piece of every lane; see `Agent`."""

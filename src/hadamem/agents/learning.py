@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import distributed
+from ..networks import ActorCritic
+
+
+def adam(policy: ActorCritic, rate: float, memory_rate: float, epsilon: float) -> torch.optim.Adam:
+    """Adam for a policy with the learning rate `rate`, and `memory_rate` times that for the recurrent weights of its memory."""
+    groups: list[dict[str, Any]] = [{"params": list(policy.parameters()), "relative": 1.0}]
+    if memory_rate != 1:
+        slow = set(policy.memory.recurrent_weights())
+        groups[0]["params"] = [weight for weight in policy.parameters() if weight not in slow]
+        groups.append({"params": [weight for weight in policy.parameters() if weight in slow], "relative": memory_rate})
+    optimiser = torch.optim.Adam([group for group in groups if group["params"]], eps=epsilon, fused=True)
+    set_learning_rate(optimiser, rate)
+    return optimiser
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all weights."""
+    """Set the learning rate of all weights; a group of `adam` has a rate relative to it."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("relative", 1.0)
 
 
 @contextmanager

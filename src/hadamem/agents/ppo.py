@@ -19,7 +19,7 @@ from .. import distributed
 from ..checks import check_fields
 from ..envs import VectorEnvironment
 from ..networks import ActorCritic, NetworkConfig
-from .learning import fast_products, gradient_step, mean_terms, set_learning_rate
+from .learning import adam, fast_products, gradient_step, mean_terms, set_learning_rate
 from .not_finite import not_finite
 from .rollout import Actor, EpisodeStats, Rollout, advantages
 
@@ -43,6 +43,9 @@ class PPOConfig:
     """parts into which a rollout is split, one gradient step for each; must divide the number of environments"""
     learning_rate: float = 1e-3
     """Adam's learning rate"""
+    memory_rate: float = 1.0
+    """learning rate of the memory's recurrent weights, relative to learning_rate: their changes add up over the steps of an
+    episode, so that some memories need less"""
     schedule: Literal["constant", "linear"] = "constant"
     """whether learning rate and entropy bonus stay constant or fall linearly to zero over the run"""
     adam_epsilon: float = 1e-5
@@ -94,7 +97,7 @@ class PPOConfig:
             )
         check_fields(self, ("gamma", "gae_lambda", "noise_correlation"), at_least=0, at_most=1)
         check_fields(self, ("adam_epsilon", "value_coefficient", "entropy_coefficient", "kl_coefficient"), at_least=0)
-        check_fields(self, ("learning_rate", "clip", "value_clip", "value_loss_cap", "max_grad_norm"), above=0)
+        check_fields(self, ("learning_rate", "memory_rate", "clip", "value_clip", "value_loss_cap", "max_grad_norm"), above=0)
         check_fields(self, ("kl_stop", "step_kl_stop", "kl_target"), above=0)
 
 
@@ -119,7 +122,7 @@ class PPO:
         device = next(policy.parameters()).device
         self.actor = Actor(policy, env, config.noise_correlation)
         self.rollout = Rollout.empty(policy, env, config.num_steps, device)
-        self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
+        self.optimiser = adam(policy, config.learning_rate, config.memory_rate, config.adam_epsilon)
         self.kl_coefficient = config.kl_coefficient
         self.annealing = 1.0
         self.episode_stats = EpisodeStats(config.num_envs)

@@ -93,6 +93,11 @@ class Memory(nn.Module, ABC):
             return y[:0], {name: leaf[:0] for name, leaf in state.items()}
         return self.sequence(x, state, start)
 
+    def recurrent_weights(self) -> list[nn.Parameter]:
+        """The weights that decide what is written, kept and read, so that their changes add up over the steps of an episode:
+        all, except in memories that have maps beside the recurrence."""
+        return list(self.parameters())
+
     def initialise_orthogonal(self) -> None:
         """Initialise all linear maps and recurrent cells again, with orthogonal weights and biases of 0."""
         for module in self.modules():

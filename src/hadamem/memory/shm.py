@@ -246,6 +246,11 @@ class SHM(Memory):
             state["inputs"] = self._zeros(batch_size, self.convolution.width - 1, self.input_size)
         return state
 
+    def recurrent_weights(self) -> list[nn.Parameter]:
+        """See Memory: all but those of the layers before and after the matrix, and of the shortcut past it."""
+        beside = ("norm.", "convolution.", "shortcut.", "output.")
+        return [weight for name, weight in self.named_parameters() if not name.startswith(beside)]
+
     def initialise_orthogonal(self) -> None:
         """See Memory; each of the maps of x is orthogonal by itself. The table stays as it is."""
         super().initialise_orthogonal()

@@ -64,6 +64,10 @@ class Stack(Memory):
     def _own(state: State, n: int) -> State:
         return {name.removeprefix(f"{n}."): leaf for name, leaf in state.items() if name.startswith(f"{n}.")}
 
+    def recurrent_weights(self) -> list[nn.Parameter]:
+        """See Memory."""
+        return [weight for memory in self.memories for weight in memory.recurrent_weights()]  # type: ignore[operator]
+
     def initialise_orthogonal(self) -> None:
         """See Memory; each memory initialises itself by its own method."""
         super().initialise_orthogonal()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: The smallest and the largest value of options that are varied on a logarithmic scale.
 _RATES = {
     "learning_rate": (1e-4, 1e-2),
+    "memory_rate": (0.1, 1.0),
     "entropy_coefficient": (1e-4, 0.1),
     "temperature": (0.003, 1.0),
     "updates_per_step": (0.02, 0.5),
