@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hadamem import SHM
-from hadamem.memory import parse_options
+from hadamem.memory import make_memory, parse_options
 from hadamem.memory.shm import epochs, hashed_rows, turned, turns
 
 
@@ -297,3 +297,16 @@ def test_heads_that_turn_find_what_was_written_by_when_it_was(options: dict, mir
         return torch.cat([shown, asked[:, None].expand(32, 24, 1)], dim=-1).float(), asked, answer
 
     assert (accuracy_after_training(memory, 120, batch) > 0.8) == finds
+
+
+def test_recurrent_weights() -> None:
+    """Those of the layers before and after the matrix are not among them, alone or in a stack; in other memories, all are."""
+    options = {"memory_size": 4, "heads": 2, "shortcut": True, "convolution": 2, "read_norm": True, "theta": "stable"}
+    memory = make_memory("shm", 3, 5, **options)
+    assert {id(weight) for weight in memory.recurrent_weights()} == {
+        id(weight) for weight in (memory.project.weight, memory.table, memory.erasure, *memory.read_norm.parameters())
+    }
+    stack = make_memory("shm", 3, 5, layers=2, **options)
+    assert len(stack.recurrent_weights()) == 2 * len(memory.recurrent_weights())
+    gru = make_memory("gru", 3, 5)
+    assert len(gru.recurrent_weights()) == len(list(gru.parameters()))
