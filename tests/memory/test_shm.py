@@ -301,12 +301,12 @@ def test_heads_that_turn_find_what_was_written_by_when_it_was(options: dict, mir
 
 def test_recurrent_weights() -> None:
     """Those of the layers before and after the matrix are not among them, alone or in a stack; in other memories, all are."""
-    options = {"memory_size": 4, "heads": 2, "shortcut": True, "convolution": 2, "read_norm": True, "theta": "stable"}
-    memory = make_memory("shm", 3, 5, **options)
+    options = {"heads": 2, "shortcut": True, "convolution": 2, "read_norm": True, "theta": "stable"}
+    memory = make_memory("shm", 3, 5, 4, **options)
     assert {id(weight) for weight in memory.recurrent_weights()} == {
         id(weight) for weight in (memory.project.weight, memory.table, memory.erasure, *memory.read_norm.parameters())
     }
-    stack = make_memory("shm", 3, 5, layers=2, **options)
+    stack = make_memory("shm", 3, 5, 4, layers=2, **options)
     assert len(stack.recurrent_weights()) == 2 * len(memory.recurrent_weights())
     gru = make_memory("gru", 3, 5)
     assert len(gru.recurrent_weights()) == len(list(gru.parameters()))
