@@ -15,11 +15,11 @@ from ..networks import ActorCritic
 
 def adam(policy: ActorCritic, rate: float, memory_rate: float, epsilon: float) -> torch.optim.Adam:
     """Adam for a policy with the learning rate `rate`, and `memory_rate` times that for the recurrent weights of its memory."""
-    groups: list[dict[str, Any]] = [{"params": list(policy.parameters()), "relative": 1.0}]
-    if memory_rate != 1:
-        slow = set(policy.memory.recurrent_weights())
-        groups[0]["params"] = [weight for weight in policy.parameters() if weight not in slow]
-        groups.append({"params": [weight for weight in policy.parameters() if weight in slow], "relative": memory_rate})
+    apart = set() if memory_rate == 1 else set(policy.memory.recurrent_weights())
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for weight in policy.parameters() if (weight in apart) == recurrent], "relative": relative}
+        for recurrent, relative in ((False, 1.0), (True, memory_rate))
+    ]
     optimiser = torch.optim.Adam([group for group in groups if group["params"]], eps=epsilon, fused=True)
     set_learning_rate(optimiser, rate)
     return optimiser

@@ -168,11 +168,8 @@ class PPO:
                     again = partial(self._loss, rows, advantage[rows], target[rows])
                     loss, terms = again()
                     if not loss.isfinite():
-                        data = {
-                            "observations": rollout.obs[rows],
-                            "rewards": rollout.reward[rows],
-                            "value targets": target[rows],
-                        }
+                        data = {"observations": rollout.obs[rows], "rewards": rollout.reward[rows]}
+                        data["value targets"] = target[rows]
                         raise not_finite(self.step, terms, {"policy": self.policy}, data, again)
                     if config.kl_stop is not None and distributed.mean(terms["kl"]) > config.kl_stop:
                         return self._summary(all_terms or [terms]) | {"explained_variance": explained.item()}

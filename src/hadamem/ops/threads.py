@@ -45,7 +45,6 @@ class _Choice:
     def __init__(self) -> None:
         self.calls = 0
         self.retried = 0  # the latest call that tried the slower number of threads again
-        self.retrying = False  # whether this call does; its time counts alone, since what was measured before is old
         self.seconds: dict[bool, float] = {}
 
     def shared(self) -> bool:
@@ -55,15 +54,16 @@ class _Choice:
             return bool(self.calls % 2)
         faster = self.seconds[True] < self.seconds[False]
         slowness = self.seconds[not faster] / self.seconds[faster]
-        self.retrying = self.calls - self.retried >= max(_RETRY, slowness / _RETRY_COST)
-        if self.retrying:
-            self.retried = self.calls
-        return faster != self.retrying
+        if self.calls - self.retried < max(_RETRY, slowness / _RETRY_COST):
+            return faster
+        self.retried = self.calls
+        return not faster
 
     def took(self, shared: bool, seconds: float) -> None:
         """Record the time of a call."""
         if self.calls > 2:
-            before = seconds if self.retrying else self.seconds.get(shared, seconds)
+            # the time of a call that tries again counts alone: what was measured before is old
+            before = seconds if self.retried == self.calls else self.seconds.get(shared, seconds)
             self.seconds[shared] = before + _LATEST * (seconds - before)
 
 
