@@ -1,5 +1,7 @@
-"""Shared by all tests: one thread per process, since pytest-xdist runs several, and NaN in uninitialised memory."""
+"""Shared by all tests: one thread per process, since pytest-xdist runs several, the same draws in every run, and NaN in
+uninitialised memory."""
 
+import itertools
 import os
 import shutil
 import threading
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium.utils import seeding
 
 from hadamem.ops import threads
 
@@ -21,8 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's draws, and those of spaces and environments that a test gives no seed, are the same in every run."""
     torch.manual_seed(0)
+    seeds, np_random = itertools.count(), seeding.np_random
+    monkeypatch.setattr(seeding, "np_random", lambda seed=None: np_random(next(seeds) if seed is None else seed))
 
 
 @pytest.fixture
