@@ -1,0 +1,119 @@
+"""What rules that anyone can write down reach on POPGym's Battleship: lines to hold learned policies against.
+
+Each rule needs a little more than the one above it: nothing; a clock; a memory of the cells it shot at; a memory of the cells
+it hit, too; and knowledge of the ships. The last is close to the best play: it shoots where most placements of the ships
+fit what was seen, each ship counted by itself.
+
+    python benchmarks/battleship.py --episodes 2000
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from popgym.envs.battleship import Battleship
+
+from hadamem.text import markdown_table
+
+LEVELS = ("Easy", "Medium", "Hard")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an agent with a perfect memory knows.
+
+    Attributes:
+        shots: (b, b), how often each cell of the board was shot at.
+        hits: (b, b), whether each cell was hit.
+        steps: shots so far.
+        ships: lengths of the ships.
+    """
+
+    shots: NDArray[np.int64]
+    hits: NDArray[np.bool_]
+    steps: int
+    ships: tuple[int, ...]
+
+    @property
+    def untried(self) -> NDArray[np.bool_]:
+        """(b, b), the cells that were not shot at."""
+        return self.shots == 0
+
+    @property
+    def beside_hits(self) -> NDArray[np.bool_]:
+        """(b, b), the untried cells next to a hit."""
+        padded = np.pad(self.hits, 1)
+        return self.untried & (padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:])
+
+
+# the preference of a rule for each cell; the highest is shot at, and ties are decided by chance
+Rule = Callable[[Seen], NDArray[np.generic]]
+
+
+def likeliest(seen: Seen) -> NDArray[np.float64]:
+    """The number of placements that cover each untried cell and no miss; those through known hits count most."""
+    open_cells, size = seen.untried | seen.hits, len(seen.shots)
+    count = np.zeros(seen.shots.shape)
+    for length in seen.ships:
+        for cells, hits, into in ((open_cells, seen.hits, count), (open_cells.T, seen.hits.T, count.T)):
+            for start in range(size - length + 1):
+                here = slice(start, start + length)
+                into[here] += np.where(cells[here].all(axis=0), 100.0 ** hits[here].sum(axis=0), 0)
+    return np.where(seen.untried, count, -1)
+
+
+RULES: dict[str, Rule] = {
+    "any cell by chance": lambda seen: np.zeros_like(seen.shots),
+    "cell after cell (a clock)": lambda seen: np.arange(seen.shots.size).reshape(seen.shots.shape) == seen.steps,
+    "untried cells by chance": lambda seen: seen.untried,
+    "untried cells, those beside a hit first": lambda seen: seen.untried + 1 * seen.beside_hits,
+    "the cell that most placements of the ships cover": likeliest,
+}
+
+
+def play(env: Battleship, rule: Rule, seed: int) -> float:
+    """Return of one episode."""
+    chance, (size, ships) = np.random.default_rng(seed), (env.board_size, tuple(env.ship_sizes))
+    shots, hits = np.zeros((size, size), np.int64), np.zeros((size, size), np.bool_)
+    env.reset(seed=seed)
+    total, over, steps = 0.0, False, 0
+    while not over:
+        preference = rule(Seen(shots, hits, steps, ships)).astype(float)
+        best = np.argwhere(preference == preference.max())
+        cell = best[chance.integers(len(best))]
+        hit, reward, terminated, truncated, _ = env.step(cell)
+        shots[*cell] += 1
+        hits[*cell] |= bool(hit)
+        total, over, steps = total + reward, terminated or truncated, steps + 1
+    return total
+
+
+@dataclass(kw_only=True)
+class Arguments:
+    """Play Battleship by rule."""
+
+    episodes: int = 2000
+    """episodes for each rule and size of the board"""
+
+
+def main() -> None:
+    episodes = tyro.cli(Arguments).episodes
+    rows = []
+    for name, rule in RULES.items():
+        row = {"rule": name}
+        for level in LEVELS:
+            env = gymnasium.make(f"popgym-Battleship{level}-v0", disable_env_checker=True).unwrapped
+            assert isinstance(env, Battleship)
+            returns = [play(env, rule, seed) for seed in range(episodes)]
+            row[level] = f"{np.mean(returns):.3f} ± {np.std(returns) / episodes**0.5:.3f}"
+        rows.append(row)
+    print(markdown_table(rows))
+
+
+if __name__ == "__main__":
+    main()
