@@ -46,7 +46,9 @@ def _episodes(num_envs: int, num_steps: int, **algorithm: Any) -> dict[str, Any]
 _ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "minibatches": 32}
 _SHM = {
     "size": 32,
-    "algorithm": {"learning_rate": 5e-4},  # at 1e-3, CartPole is learned and then unlearned again
+    # what changes in the maps into the matrix adds up over an episode: at the full rate CartPole and bandits are learned and
+    # unlearned again. The stop keeps the one decisive step of a T-maze from turning over, and hardly ever ends a pass elsewhere
+    "algorithm": {"memory_rate": 0.3, "step_kl_stop": 1.0},
     "options": (
         "heads=7",
         "lag_heads=2",
