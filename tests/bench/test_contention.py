@@ -10,7 +10,9 @@ from hadamem.bench import contention
 
 
 def test_rows_name_threads_neighbours_and_the_fair_share() -> None:
-    rows = contention.measure_all(lambda text: None, cases=[("mlp", 8)], settings=["default"], neighbours=[1], seconds=0.01)
+    rows = contention.measure_all(
+        lambda text: None, cases=[("mlp", 8)], settings=["default"], neighbours=[1], seconds=0.01, rounds=2
+    )
     assert [(row.threads, row.neighbours) for row in rows] == [("default (1)", 0), ("default (1)", 1)]
     assert all(row.steps_per_s > 0 for row in rows)
     assert rows[0].fair_share == pytest.approx(1.0)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -79,23 +80,31 @@ def measure_all(
     settings: Sequence[str] = ("1", "all", "default"),
     neighbours: Sequence[int] = NEIGHBOURS,
     seconds: float = 8.0,
+    rounds: int = 1,
 ) -> list[Row]:
-    """Measure all memories, numbers of threads and numbers of neighbours (always including 0), each in a process of its own."""
-    rows = []
+    """Measure all memories, numbers of threads and numbers of neighbours (always including 0), each in a process of its own,
+    once in every round; the rows are the medians over rounds."""
     here = processors()
-    for memory, size in cases:
-        for name in settings:
-            threads = {"1": 1, "all": here, "default": None}[name]
-            alone = 0.0
-            for count in dict.fromkeys((0, *neighbours)):
-                on_progress(f"{memory} of size {size}, threads {name}, neighbours {count}")
-                case = Case(memory, size, threads, count, seconds)
-                found = in_fresh_process(__name__, json.dumps(asdict(case)))
-                used, speed = found["threads"], found["steps_per_s"]
-                alone = alone or speed
-                fair = alone * min(1.0, here / (used + count))
-                label = f"default ({used})" if threads is None else name
-                rows.append(Row(memory, size, label, count, speed, speed / fair))
+    numbers = {"1": 1, "all": here, "default": None}
+    results = {
+        (name, Case(memory, size, numbers[name], count, seconds)): list[dict[str, float]]()
+        for memory, size in cases
+        for name in settings
+        for count in (0, *neighbours)
+    }
+    for at in range(rounds):
+        for (name, case), found in results.items():
+            on_progress(
+                f"round {at + 1} of {rounds}: {case.memory} of size {case.size}, threads {name}, neighbours {case.neighbours}"
+            )
+            found.append(in_fresh_process(__name__, json.dumps(asdict(case))))
+    speeds = {key: statistics.median(one["steps_per_s"] for one in found) for key, found in results.items()}
+    rows = []
+    for (name, case), found in results.items():
+        speed, alone, used = speeds[name, case], speeds[name, replace(case, neighbours=0)], int(found[0]["threads"])
+        fair = alone * min(1.0, here / (used + case.neighbours))
+        label = f"default ({used})" if name == "default" else name
+        rows.append(Row(case.memory, case.size, label, case.neighbours, speed, speed / fair))
     return rows
 
 

@@ -103,6 +103,8 @@ class BenchContention(Bench):
     """numbers of busy processes; 0 is always among them"""
     seconds: float = 8.0
     """seconds of each measurement, of which there are 36 with the defaults"""
+    rounds: int = 1
+    """number of rounds; in each of them, everything is measured once, and what is told is the median"""
 
 
 def bench_contention(arguments: Sequence[str]) -> None:
@@ -112,8 +114,11 @@ def bench_contention(arguments: Sequence[str]) -> None:
     options = tyro.cli(BenchContention, args=arguments, prog="hadamem bench contention")
     check_fields(options, ("neighbours",), at_least=0)
     check_fields(options, ("seconds",), above=0)
+    check_fields(options, ("rounds",), at_least=1)
     with show_status() as show:
-        rows = contention.measure_all(show, settings=options.threads, neighbours=options.neighbours, seconds=options.seconds)
+        rows = contention.measure_all(
+            show, settings=options.threads, neighbours=options.neighbours, seconds=options.seconds, rounds=options.rounds
+        )
     print_rows(f"{train.ABOUT['ppo']}, beside busy processes (neighbours)", rows)
     write_json(options.json, rows)
 
