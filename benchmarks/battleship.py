@@ -4,7 +4,7 @@ Each rule needs a little more than the one above it: nothing; a clock; a memory 
 it hit, too; and knowledge of the ships. The last is close to the best play: it shoots where most placements of the ships
 fit what was seen, each ship counted by itself.
 
-    python benchmarks/battleship.py --episodes 2000
+    python benchmarks/battleship.py
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import tyro
 from numpy.typing import NDArray
 from popgym.envs.battleship import Battleship
 
+from hadamem.checks import check_fields
+from hadamem.cli.console import show_status
 from hadamem.text import markdown_table
 
 LEVELS = ("Easy", "Medium", "Hard")
@@ -28,21 +30,16 @@ class Seen:
     """What an agent with a perfect memory knows.
 
     Attributes:
-        shots: (b, b), how often each cell of the board was shot at.
+        untried: (b, b), whether each cell of the board was not shot at yet.
         hits: (b, b), whether each cell was hit.
         steps: shots so far.
         ships: lengths of the ships.
     """
 
-    shots: NDArray[np.int64]
+    untried: NDArray[np.bool_]
     hits: NDArray[np.bool_]
     steps: int
     ships: tuple[int, ...]
-
-    @property
-    def untried(self) -> NDArray[np.bool_]:
-        """(b, b), the cells that were not shot at."""
-        return self.shots == 0
 
     @property
     def beside_hits(self) -> NDArray[np.bool_]:
@@ -57,8 +54,8 @@ Rule = Callable[[Seen], NDArray[np.generic]]
 
 def likeliest(seen: Seen) -> NDArray[np.float64]:
     """The number of placements that cover each untried cell and no miss; those through known hits count most."""
-    open_cells, size = seen.untried | seen.hits, len(seen.shots)
-    count = np.zeros(seen.shots.shape)
+    open_cells, size = seen.untried | seen.hits, len(seen.hits)
+    count = np.zeros(seen.hits.shape)
     for length in seen.ships:
         for cells, hits, into in ((open_cells, seen.hits, count), (open_cells.T, seen.hits.T, count.T)):
             for start in range(size - length + 1):
@@ -68,10 +65,10 @@ def likeliest(seen: Seen) -> NDArray[np.float64]:
 
 
 RULES: dict[str, Rule] = {
-    "any cell by chance": lambda seen: np.zeros_like(seen.shots),
-    "cell after cell (a clock)": lambda seen: np.arange(seen.shots.size).reshape(seen.shots.shape) == seen.steps,
+    "any cell by chance": lambda seen: np.zeros_like(seen.hits),
+    "cell after cell (a clock)": lambda seen: np.arange(seen.hits.size).reshape(seen.hits.shape) == seen.steps,
     "untried cells by chance": lambda seen: seen.untried,
-    "untried cells, those beside a hit first": lambda seen: seen.untried + 1 * seen.beside_hits,
+    "untried cells, those beside a hit first": lambda seen: seen.untried.astype(int) + seen.beside_hits,
     "the cell that most placements of the ships cover": likeliest,
 }
 
@@ -79,15 +76,15 @@ RULES: dict[str, Rule] = {
 def play(env: Battleship, rule: Rule, seed: int) -> float:
     """Return of one episode."""
     chance, (size, ships) = np.random.default_rng(seed), (env.board_size, tuple(env.ship_sizes))
-    shots, hits = np.zeros((size, size), np.int64), np.zeros((size, size), np.bool_)
+    untried, hits = np.ones((size, size), np.bool_), np.zeros((size, size), np.bool_)
     env.reset(seed=seed)
     total, over, steps = 0.0, False, 0
     while not over:
-        preference = rule(Seen(shots, hits, steps, ships)).astype(float)
+        preference = rule(Seen(untried, hits, steps, ships)).astype(float)
         best = np.argwhere(preference == preference.max())
         cell = best[chance.integers(len(best))]
         hit, reward, terminated, truncated, _ = env.step(cell)
-        shots[*cell] += 1
+        untried[*cell] = False
         hits[*cell] |= bool(hit)
         total, over, steps = total + reward, terminated or truncated, steps + 1
     return total
@@ -97,21 +94,26 @@ def play(env: Battleship, rule: Rule, seed: int) -> float:
 class Arguments:
     """Play Battleship by rule."""
 
-    episodes: int = 2000
+    episodes: int = 1000
     """episodes for each rule and size of the board"""
+
+    def __post_init__(self) -> None:
+        check_fields(self, ("episodes",), at_least=1)
 
 
 def main() -> None:
     episodes = tyro.cli(Arguments).episodes
     rows = []
-    for name, rule in RULES.items():
-        row = {"rule": name}
-        for level in LEVELS:
-            env = gymnasium.make(f"popgym-Battleship{level}-v0", disable_env_checker=True).unwrapped
-            assert isinstance(env, Battleship)
-            returns = [play(env, rule, seed) for seed in range(episodes)]
-            row[level] = f"{np.mean(returns):.3f} ± {np.std(returns) / episodes**0.5:.3f}"
-        rows.append(row)
+    with show_status() as show:
+        for name, rule in RULES.items():
+            row = {"rule": name}
+            for level in LEVELS:
+                show(f"Battleship{level}: {name}")
+                env = gymnasium.make(f"popgym-Battleship{level}-v0", disable_env_checker=True).unwrapped
+                assert isinstance(env, Battleship)
+                returns = [play(env, rule, seed) for seed in range(episodes)]
+                row[level] = f"{np.mean(returns):.3f} ± {np.std(returns) / episodes**0.5:.3f}"
+            rows.append(row)
     print(markdown_table(rows))
 
 

@@ -47,7 +47,7 @@ _ONE_STEP = {"gamma": 0.0, "gae_lambda": 0.0, "entropy_coefficient": 0.05, "mini
 _SHM = {
     "size": 32,
     # what changes in the maps into the matrix adds up over an episode: at the full rate CartPole and bandits are learned and
-    # unlearned again. The stop keeps the one decisive step of a T-maze from turning over, and hardly ever ends a pass elsewhere
+    # unlearned again. The stop keeps the one decisive step of a T-maze from turning over
     "algorithm": {"memory_rate": 0.3, "step_kl_stop": 1.0},
     "options": (
         "heads=7",
