@@ -303,7 +303,7 @@ def test_learns_a_task_that_needs_memory() -> None:
     while trained.step < 15_000 and (not returns or returns[-1] < 0.9):
         returns.append(trained.iterate()["return"])
     assert returns[0] < -0.5
-    assert returns[-1] > 0.9
+    assert returns[-1] >= 0.9
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from hadamem import SHM
 from hadamem.memory import make_memory, parse_options
-from hadamem.memory.shm import epochs, hashed_rows, turned, turns
+from hadamem.memory.shm import hashed_rows
+from hadamem.ops.addressing import epochs, turned, turns
 
 
 def released(memory: SHM, x: Tensor, rows: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ def test_a_stable_theta_never_strengthens_on_average(learned: float) -> None:
         clocks.setdefault(int(hashed_rows(torch.tensor(clock), 16)), clock)
     assert len(clocks) == 16
     x = 3 * torch.randn(4, 1, 5, dtype=torch.float64)
-    maps = memory.project(memory.norm(x)).split(memory.sizes, dim=-1)[4:]
+    maps = torch.relu(memory.project(memory.norm(x)).split(memory.sizes, dim=-1)[4])
     factors = [memory._factors(maps, torch.full((4, 1), clock))[1] for clock in clocks.values()]
     mean = torch.stack([1 + torch.tanh(theta[..., None] * v_c[..., None, :]) for theta, v_c in factors]).mean(dim=0)
     assert mean.max() <= 1 + 1e-12

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from hadamem.memory import make_memory
-from hadamem.memory.window import RelativeWindowAttention, WindowAttention, episode_steps, rotate, sine_code, visible
+from hadamem.memory.window import RelativeWindowAttention, WindowAttention, rotate, sine_code, visible
+from hadamem.ops.episodes import episode_steps
 
 
 def test_steps_within_the_episode() -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from ..ops.hadamard.cpu_parts import OPTIONS, one_plus_tanh
+from ..ops.elementary import OPTIONS, one_plus_tanh
 from ..ops.simd import LANES, load, store
 
 

@@ -5,39 +5,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .window import episode_steps
+from ..ops.convolution import causal_convolution
 
 
 class CausalConvolution(nn.Module):
-    """y_t = bias + sum_i w_i * x_{t-i}, separately for each feature, over the last `width` steps of the episode.
+    """y_t = silu(bias + sum_i w_i * x_{t-i}), separately for each feature, over the last `width` steps of the episode.
 
-    It is initialised as the identity plus small random weights.
+    The sum is initialised as the identity plus small random weights. `backend` as in `ops.hadamard_memory`.
     """
 
-    def __init__(self, features: int, width: int) -> None:
+    def __init__(self, features: int, width: int, backend: str = "auto") -> None:
         super().__init__()
         if width < 1:
             raise ValueError(f"width is {width}; it must be at least 1")
-        self.width = width
+        self.width, self.backend = width, backend
         weight = torch.empty(width, features).uniform_(-1 / width, 1 / width)
         weight[0] += 1
         self.weight = nn.Parameter(weight)  # for the current step, the step before, ...
         self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor, before: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        """The result, (B, T, features), and the last inputs, for the next call.
-
-        Args:
-            x: (B, T, features).
-            before: the last width - 1 inputs, (B, width - 1, features), zeros for steps before the episode.
-            start: (B, T) bool, the first steps of episodes.
-        """
-        T, lags = x.shape[1], torch.arange(self.width, device=x.device)
-        age = episode_steps(start, lags[-1:])  # inputs in the state belong to this episode, or are zero
-        x = torch.cat([before, x], dim=1)
-        y: Tensor = self.bias
-        for lag in range(self.width):
-            past = x[:, self.width - 1 - lag : self.width - 1 - lag + T]
-            y = y + self.weight[lag] * torch.where((lag <= age)[..., None], past, 0)
-        keep = lags[: self.width - 1].flip(0) <= age[:, -1:]
-        return y, torch.where(keep[..., None], x[:, T:], 0)
+        """See `ops.convolution.causal_convolution`; the last inputs have the dtype of `before`."""
+        y, after = causal_convolution(x, before, start, self.weight, self.bias, self.backend)
+        return y, after.to(before.dtype)

@@ -59,7 +59,7 @@ class Mamba(Memory):
         self.state_size, self.backend = state_size, backend
         rank = math.ceil(E / 16)
         self.project = nn.Linear(input_size, 2 * E, bias=False)
-        self.convolution = CausalConvolution(E, width)
+        self.convolution = CausalConvolution(E, width, backend)
         self.sizes = [rank, state_size, state_size]
         self.select = nn.Linear(E, sum(self.sizes), bias=False)
         self.step = nn.Linear(rank, E)
@@ -81,7 +81,6 @@ class Mamba(Memory):
         """See Memory."""
         u, z = self.project(x).chunk(2, dim=-1)
         u, inputs = self.convolution(u, state["inputs"], start)
-        u = F.silu(u)
         low, k, q = self.select(u).split(self.sizes, dim=-1)
         d = F.softplus(self.step(low)).to(k.dtype)
         h, memory = hadamard_memory(
@@ -94,4 +93,4 @@ class Mamba(Memory):
             state=state["memory"],
             backend=self.backend,
         )
-        return self.output((h + self.D * u) * F.silu(z)), {"memory": memory, "inputs": inputs.to(state["inputs"].dtype)}
+        return self.output((h + self.D * u) * F.silu(z)), {"memory": memory, "inputs": inputs}

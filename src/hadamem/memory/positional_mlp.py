@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..ops.episodes import episode_steps
 from .base import Memory, State
-from .window import episode_steps, sine_code
+from .window import sine_code
 
 
 class PositionalMLP(Memory):

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops import hadamard_memory
+from ..ops.addressing import Heads, address, by_head, turns
+from ..ops.episodes import episode_steps
 from .base import Memory, State
 from .convolution import CausalConvolution
-from .window import episode_steps, turn_pairs
 
 Theta = Literal["random", "centred", "stable", "fixed", "learned"]
 FeatureMap = Literal["relu_sum", "softmax"]
 Calibration = Literal["tanh", "ones", "random", "fixed", "neural"]
 _THETAS, _FEATURE_MAPS, _CALIBRATIONS = get_args(Theta), get_args(FeatureMap), get_args(Calibration)
-_EPSILON = 1e-5
 _HELD = -4.0  # initial b of theta=stable with which a memory hardly erases: softplus(b) is 0.018, beside 0.69 for b = 0
 
 
@@ -33,49 +33,6 @@ def hashed_rows(clock: Tensor, rows: int) -> Tensor:
     x = ((x ^ (x >> 15)) * 0x735A2D97) & mask
     x = x ^ (x >> 15)
     return (x * rows) >> 32
-
-
-def turns(heads: int, size: int) -> Tensor:
-    """The cosines and sines for `turned`: (period, 2, heads, size // 2) float64, a row for each position modulo the period."""
-    pairs = size // 2
-    period = 4 * heads * pairs  # of position times speed, in integers: angles are exact, however long an episode is
-    speed = 2 * torch.arange(heads * pairs).unflatten(0, (pairs, heads)).T + 1
-    angle = ((torch.arange(period)[:, None, None] * speed) % period).double() * (2 * math.pi / period)
-    return torch.stack([angle.cos(), angle.sin()], dim=1)
-
-
-def turned(x: Tensor, position: Tensor, table: Tensor, sign: Tensor | float = 1.0) -> Tensor:
-    """The unit vectors of x, with each pair of numbers rotated by an angle that is the position times the speed of the pair.
-
-    The speeds of the N pairs of all heads are (j + 1/2) pi / N. So for two vectors that are equal before the rotation, the
-    product, summed over the heads, is largest at equal positions, and 0 at positions that differ by 1 to 2 N - 1.
-
-    Args:
-        x: (..., B, heads, T, H).
-        position: (B, T) int64.
-        table: `turns(heads, H)`.
-        sign: -1 where the rotation is the opposite one.
-
-    Returns:
-        (..., B, heads, T, H); if H is odd, the last number is not rotated.
-    """
-    cos, sin = table[position % len(table)].to(x.dtype).permute(2, 0, 3, 1, 4)  # each (B, heads, T, pairs)
-    x = F.normalize(x, dim=-1, eps=1e-3)
-    if x.shape[-1] % 2:
-        return torch.cat([turn_pairs(x[..., :-1], sign * sin, cos), x[..., -1:]], dim=-1)
-    return turn_pairs(x, sign * sin, cos)
-
-
-def epochs(position: Tensor, size: int) -> Tensor:
-    """Keys by the order of magnitude of the step within the episode: (B, T) int64 -> (B, T, size) float32.
-
-    Epoch n is the 2^n steps from 2^n - 1 on. The key of its steps is 2^-n at entry n, and 0 elsewhere: so entry n of a memory
-    with these keys is a mean over an epoch, and entry 0 is the first step. The last entry is that of all further epochs.
-    """
-    epoch = torch.arange(size, device=position.device).clamp(max=62)
-    begun = position[..., None] >= 2**epoch - 1
-    running = begun & ~F.pad(begun[..., 1:], (0, 1))
-    return running * torch.exp2(-epoch.float())
 
 
 class SHM(Memory):
@@ -198,10 +155,18 @@ class SHM(Memory):
         self.clamp = clamp
         self.memory_size, self.calibration, self.theta, self.rows = memory_size, calibration, theta, rows
         self.feature_map, self.heads, self.backend = feature_map, heads, backend
-        self.relations = [*by_time.values(), heads - sum(by_time.values())]  # numbers of lag, mirror, epoch and content heads
+        self.of_heads = Heads(
+            memory_size,
+            lag_heads,
+            mirror_heads,
+            epoch_heads,
+            content=heads - sum(by_time.values()),
+            softmax=feature_map == "softmax",
+            rectified=calibration == "tanh" and theta == "stable",
+        )
         H = memory_size
         self.norm = nn.LayerNorm(input_size) if input_norm else nn.Identity()
-        self.convolution = CausalConvolution(input_size, convolution) if convolution else None
+        self.convolution = CausalConvolution(input_size, convolution, backend) if convolution else None
         # all maps of x in one matrix product: k, q, v, the gate, and the factors of C
         of_calibration = {"tanh": [H] + [H] * (theta == "learned"), "neural": [H * H]}.get(calibration, [])
         self.sizes = [H, H, H, 1, *of_calibration]
@@ -215,13 +180,11 @@ class SHM(Memory):
         for name, number in (("lag_turns", lag_heads), ("mirror_turns", mirror_heads)):
             table = turns(number, H).to(torch.get_default_dtype()) if number else None
             self.register_buffer(name, table, persistent=False)
-        self.mirror_signs: Tensor  # of the rotations of k and of q
-        self.register_buffer("mirror_signs", torch.tensor([1.0, -1.0])[:, None, None, None, None], persistent=False)
         self.table_scale = table_scale
         if calibration == "tanh" and theta == "stable":
             # heads that find by time need not forget; of those that find by content, one does
             held = torch.full((heads,), _HELD)
-            held[sum(by_time.values()) :] = torch.linspace(0, _HELD, self.relations[-1])
+            held[sum(by_time.values()) :] = torch.linspace(0, _HELD, self.of_heads.content)
             self.erasure = nn.Parameter(held.repeat_interleave(H))
             self._scale_calibration()
         if calibration == "fixed":
@@ -240,7 +203,7 @@ class SHM(Memory):
         """An empty memory, and a random clock drawn by torch's global generator."""
         memory = self._wide_zeros(batch_size, self.heads * self.memory_size, self.memory_size)
         state = {"memory": memory, "clock": torch.randint(2**62, (batch_size,)).to(memory.device)}
-        if self.relations[-1] < self.heads:
+        if self.of_heads.content < self.heads:
             state["steps"] = torch.zeros_like(state["clock"])
         if self.convolution is not None:
             state["inputs"] = self._zeros(batch_size, self.convolution.width - 1, self.input_size)
@@ -270,25 +233,21 @@ class SHM(Memory):
         """See Memory."""
         x, after = self.norm(x), {"clock": state["clock"] + x.shape[1]}
         if self.convolution is not None:
-            x, inputs = self.convolution(x, state["inputs"], start)
-            x = F.silu(x)
-            after["inputs"] = inputs.to(state["inputs"].dtype)
-        k, q, v, gate, *maps = self._by_head(self.project(x)).split(self.sizes, dim=-1)
-        v = torch.sigmoid(gate) * v
-        clock = state["clock"][:, None] + torch.arange(x.shape[1], device=x.device)
-        calibration, factors = self._factors(maps, clock)
+            x, after["inputs"] = self.convolution(x, state["inputs"], start)
+        position = None
         if "steps" in state:
             position = episode_steps(start, state["steps"])
             after["steps"] = position[:, -1] + 1
-            k, q = self._by_relation(k, q, position)
-        else:
-            k, q = self._by_content(k), self._by_content(q)
+        turns = self.lag_turns, self.mirror_turns
+        k, q, a, maps = address(self.project(x), self.of_heads, position, *turns, backend=self.backend)
+        clock = state["clock"][:, None] + torch.arange(x.shape[1], device=x.device)
+        calibration, factors = self._factors(maps, clock)
         h, memory = hadamard_memory(
-            v,
-            k.to(v.dtype),  # under autocast, softmax and the table are float32
-            q.to(v.dtype),
+            a,
+            k.to(a.dtype),  # under autocast, softmax and the table are float32
+            q.to(a.dtype),
             calibration=calibration,
-            factors=[factor.to(v.dtype) for factor in factors],
+            factors=[factor.to(a.dtype) for factor in factors],
             start=start.repeat_interleave(self.heads, dim=0) if self.heads > 1 else start,
             state=state["memory"].unflatten(1, (self.heads, -1)).flatten(0, 1) if self.heads > 1 else state["memory"],
             clamp=self.clamp,
@@ -302,57 +261,40 @@ class SHM(Memory):
             h = h + self.shortcut(x)
         return self.output(h), {"memory": memory, **after}
 
-    def _by_head(self, x: Tensor) -> Tensor:
-        """(B, T, heads * N) -> (B * heads, T, N)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1) if self.heads > 1 else x
+    def _factors(self, maps: Tensor, clock: Tensor) -> tuple[str, list[Tensor]]:
+        """The name of the calibration in `hadamard_memory`, and its factors.
 
-    def _factors(self, maps: list[Tensor], clock: Tensor) -> tuple[str, list[Tensor]]:
-        """The name of the calibration in `hadamard_memory`, and its factors, from the maps of x and the clock (B, T)."""
+        Args:
+            maps: the maps of x after the gate, (B * heads, T, R).
+            clock: (B, T) int64.
+        """
         H, (B, T) = self.memory_size, clock.shape
         match self.calibration:
             case "tanh":
-                v_c, *theta = maps
-                if self.theta == "stable":
-                    v_c = torch.relu(v_c)
-                return "tanh_outer", [theta[0] if theta else self._by_head(self._theta(clock)), v_c]
+                if self.theta == "learned":
+                    v_c, theta = maps.split(H, dim=-1)
+                    return "tanh_outer", [theta, v_c]
+                return "tanh_outer", [self._theta(clock), maps]
             case "neural":
-                return "dense", [1 + torch.tanh(maps[0].unflatten(-1, (H, H)))]
+                return "dense", [1 + torch.tanh(maps.unflatten(-1, (H, H)))]
             case "fixed":
                 return "dense", [(1 + torch.tanh(self.table)).repeat(B, 1, 1)[:, None].expand(-1, T, -1, -1)]
             case "random":
                 entries = torch.arange(self.heads * H * H, device=clock.device)
                 number = hashed_rows(hashed_rows(clock, 2**24)[..., None] * len(entries) + entries, 2**24)
-                return "dense", [self._by_head(number.to(self.output.weight.dtype) * 2**-23).unflatten(-1, (H, H))]
+                return "dense", [by_head(number.to(self.output.weight.dtype) * 2**-23, self.heads).unflatten(-1, (H, H))]
         return "ones", []
 
     def _theta(self, clock: Tensor) -> Tensor:
-        match self.theta:
-            case "fixed":
-                return F.embedding(torch.zeros_like(clock), self.table)
-            case "centred":
-                return F.embedding(hashed_rows(clock, self.rows), self.table - self.table.mean(dim=0))
-            case "stable":  # a random row with a random sign, minus the learned erasure
-                both = torch.cat([self.table, -self.table])
-                return F.embedding(hashed_rows(clock, 2 * self.rows), both) - F.softplus(self.erasure)
-        return F.embedding(hashed_rows(clock, self.rows), self.table)
-
-    def _by_relation(self, k: Tensor, q: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """k and q, each (B * heads, T, H), from their maps, if there are heads that find by time; position (B, T) int64."""
-        both = torch.stack([k, q]).unflatten(1, (-1, self.heads))
-        of_lag, of_mirror, of_epoch, of_content = both.split(self.relations, dim=2)
-        heads = []
-        if self.lag_turns is not None:
-            heads.append(turned(of_lag, position, self.lag_turns))
-        if self.mirror_turns is not None:
-            heads.append(turned(of_mirror, position, self.mirror_turns, self.mirror_signs.to(k.dtype)))
-        if self.relations[2]:
-            keys = epochs(position, self.memory_size).to(k.dtype)[:, None].expand_as(of_epoch[0])
-            heads.append(torch.stack([keys, self._by_content(of_epoch[1])]))
-        k, q = torch.cat([*heads, self._by_content(of_content)], dim=2).flatten(1, 2)
-        return k, q
-
-    def _by_content(self, x: Tensor) -> Tensor:
-        if self.feature_map == "softmax":
-            return torch.softmax(x, dim=-1)
-        x = torch.relu(x)
-        return x / (_EPSILON + x.sum(dim=-1, keepdim=True))
+        """The rows of theta at each step, (B * heads, T, H), from the clock (B, T)."""
+        row = torch.zeros_like(clock) if self.theta == "fixed" else hashed_rows(clock, self.rows)
+        table: Tensor = self.table
+        if self.theta == "centred":
+            table = table - table.mean(dim=0)
+        elif self.theta == "stable":  # a random row with a random sign, minus the learned erasure
+            table = torch.cat([table, -table]) - F.softplus(self.erasure)
+            row = hashed_rows(clock, 2 * self.rows)
+        if self.heads > 1:  # each head its own part of the row, head by head, without a copy
+            table = table.view(-1, self.memory_size)
+            row = (row[:, None] * self.heads + torch.arange(self.heads, device=clock.device)[:, None]).flatten(0, 1)
+        return F.embedding(row, table)

@@ -7,8 +7,9 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from ..ops.episodes import episode_steps
 from .base import Memory, State
-from .window import RelativeWindowAttention, WindowAttention, episode_steps, sine_code, visible
+from .window import RelativeWindowAttention, WindowAttention, sine_code, visible
 
 Positions = Literal["sine", "rotary"]
 _POSITIONS = get_args(Positions)

@@ -1,4 +1,4 @@
-"""Helpers of memories with a window: the step within the episode, its sine code, and attention to the latest steps."""
+"""Helpers of memories with a window: the sine code of the step within the episode, and attention to the latest steps."""
 
 from __future__ import annotations
 
@@ -8,18 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def episode_steps(start: Tensor, before: Tensor) -> Tensor:
-    """For each step, how many earlier steps its episode has, (B, T) int64.
-
-    Args:
-        start: (B, T) bool, whether a step is the first of an episode.
-        before: that number for the first step, used if this step is not a start: (B,) or (1,), int64.
-    """
-    if start.shape[1] == 1:
-        return torch.where(start, 0, before[:, None])
-    t = torch.arange(start.shape[1], device=start.device)
-    return t - torch.where(start, t, -before[:, None]).cummax(dim=1).values
+from ..ops.addressing import turn_pairs
 
 
 def sine_code(position: Tensor, size: int, dtype: torch.dtype) -> Tensor:
@@ -38,12 +27,6 @@ def rotate(x: Tensor, position: Tensor) -> Tensor:
     """
     sin, cos = sine_code(position, x.shape[-1], x.dtype)[:, :, None].chunk(2, dim=-1)
     return turn_pairs(x, sin, cos)
-
-
-def turn_pairs(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
-    """Rotate the pairs (x_i, x_{i + d/2}) of the last dimension d, each by its own angle; sin and cos (..., d/2)."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(a * sin, b, cos)], dim=-1)
 
 
 def visible(step: Tensor, window: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..checks import check_fields
 from ..envs import Layout
 from ..memory import State, make_memory
-from ..memory.window import episode_steps
+from ..ops.episodes import episode_steps
 from .encoders import ObservationEncoder, PositionCode
 from .heads import Categorical, Gaussian, LegalActions, Product, make_head
 from .normalisation import ObservationNormaliser, ValueHead

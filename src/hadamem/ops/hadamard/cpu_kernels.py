@@ -25,8 +25,9 @@ from numba import carray, cfunc, njit
 from numba.core import event
 
 from .. import call as _call
-from .. import tiny
+from .. import elementary, tiny
 from ..call import counters, flags, floats, floats_from, places
+from ..elementary import OPTIONS
 from ..simd import (
     LANES,
     at,
@@ -44,7 +45,6 @@ from .cpu_parts import (
     COLUMN,
     DENSE,
     EXP,
-    OPTIONS,
     ROW,
     ROWS,
     TANH,
@@ -130,7 +130,7 @@ def space_size(kind: int, backward: bool, steps: int, V: int, K: int) -> int:
 
 
 def _build(kind: int) -> tuple[Any, Any]:
-    version = stamp(cpu_parts.__file__, _call.__file__, tiny.__file__)
+    version = stamp(cpu_parts.__file__, elementary.__file__, _call.__file__, tiny.__file__)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def forward(pointer):

@@ -1,4 +1,4 @@
-"""Parts of the CPU kernels: tanh and exp on vectors, one step of one vector forward and backward, and packing.
+"""Parts of the CPU kernels: one step of one vector forward and backward, and packing.
 
 Packing copies the inputs of a kernel into scratch memory, vector beside vector, padded to whole vectors with zeros (which are
 neutral: a = 0, k = 0), so that all sizes run the same code, and one pointer reaches all inputs. The layout is:
@@ -12,25 +12,21 @@ odd lanes, and rows of a step have each value twice. This is called `paired`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
+from ..elementary import OPTIONS, exp_minus, one_plus_tanh
 from ..simd import (
     LANES,
-    clamp,
     evens,
     interleave,
     load,
     load_first,
-    nearest,
     odds,
     prefetch,
     splat,
     store,
     store_first,
-    two_to_the,
 )  # fmt: skip
 
 ONES, ROW, COLUMN, TANH, EXP, DENSE = range(6)
@@ -38,41 +34,7 @@ KINDS = {"ones": ONES, "scalar": ROW, "column": COLUMN, "tanh_outer": TANH, "exp
 
 ROWS = 4  # rows of M that are computed together through a chunk: as many as can keep their sums in registers
 
-# unlike the kernels, the parts are not cached: see simd.stamp
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-
-# tanh(x) ~ x P(x^2) / Q(x^2) on |x| <= 7.905 (beyond, float32 tanh is +-1): the classical [13/6] minimax fit, error < 3e-7.
-_P = [np.float32(c) for c in (4.89352456e-03, 6.37261929e-04, 1.48572236e-05, 5.12229710e-08, -8.60467152e-11,
-                              2.00018790e-13, -2.76076848e-16)]  # fmt: skip
-_Q = [np.float32(c) for c in (4.89352519e-03, 2.26843463e-03, 1.18534706e-04, 1.19825840e-06)]
-_P0, _P1, _P2, _P3, _P4, _P5, _P6 = _P
-_Q0, _Q1, _Q2, _Q3 = _Q
-_LIMIT = np.float32(7.90531111)
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
-
-# e^r ~ 1 + r + r^2 E(r) on |r| <= ln(2) / 2: least squares, error < 1e-8; ln 2 in two parts, so that r is exact
-_E0, _E1, _E2, _E3, _E4 = (np.float32(c) for c in (0.49999988, 0.16666518, 0.04166954, 0.00836899, 0.00137512))
-_LOG2_E, _LN2_HIGH, _LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
-_EXP_LIMIT = np.float32(87)
-
-
-@njit(**OPTIONS)
-def one_plus_tanh(x: Any) -> Any:
-    """1 + tanh(x) of a vector."""
-    x = clamp(x, _LIMIT)
-    s = x * x
-    p = (((((_P6 * s + _P5) * s + _P4) * s + _P3) * s + _P2) * s + _P1) * s + _P0
-    q = ((_Q3 * s + _Q2) * s + _Q1) * s + _Q0
-    return _ONE + x * p / q
-
-
-@njit(**OPTIONS)
-def exp_minus(x: Any) -> Any:
-    """e^-x of a vector."""
-    x = clamp(x, _EXP_LIMIT)
-    n = nearest(x * -_LOG2_E)
-    r = _ZERO - x - n * _LN2_HIGH - n * _LN2_LOW
-    return two_to_the(n) * (((((_E4 * r + _E3) * r + _E2) * r + _E1) * r + _E0) * (r * r) + (r + _ONE))
 
 
 @njit(forceinline=True, **OPTIONS)

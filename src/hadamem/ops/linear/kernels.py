@@ -14,19 +14,16 @@ import numpy as np
 from numba import carray, cfunc, njit
 
 from .. import call as _call
-from .. import tiny
+from .. import elementary, tiny
 from ..call import flags, floats, places
+from ..elementary import get, put
 from ..simd import (
     LANES,
     fetch_add,
-    load,
-    load_first,
     multiply_complex,
     multiply_conjugate,
     splat,
     stamp,
-    store,
-    store_first,
 )
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
@@ -37,21 +34,6 @@ _NUMBERS = ("begun", "units", "splits", "T", "W")
 FORWARD = places(*_NUMBERS, "decay", "x", "start", "state", "y")
 BACKWARD = places(*_NUMBERS, "decay", "start", "state", "y", "dy", "ddecay", "dx", "dstate")
 _FORWARD_SIZE, _BACKWARD_SIZE = len(FORWARD), len(BACKWARD)
-
-
-@njit(**_OPTIONS)
-def _get(array, index, count):
-    """Load a vector, or only its first `count` lanes if `count` is less than LANES."""
-    return load(array, index) if count >= LANES else load_first(array, index, count)
-
-
-@njit(**_OPTIONS)
-def _put(array, index, value, count):
-    """Store a vector, or only its first `count` lanes if `count` is less than LANES."""
-    if count >= LANES:
-        store(array, index, value)
-    else:
-        store_first(array, index, value, count)
 
 
 @njit(**_OPTIONS)
@@ -69,8 +51,8 @@ def _advance(is_complex, decay, d, before, p, x, y, row, size):
     """y = decay * before + x for `size` floats, from the offsets d (decay), p (before) and row (x and y) on."""
     for j in range(0, size, LANES):
         n = size - j
-        product = _times(is_complex, _get(decay, d + j, n), _get(before, p + j, n))
-        _put(y, row + j, product + _get(x, row + j, n), n)
+        product = _times(is_complex, get(decay, d + j, n), get(before, p + j, n))
+        put(y, row + j, product + get(x, row + j, n), n)
 
 
 @njit(**_OPTIONS)
@@ -78,28 +60,28 @@ def _pull(is_complex, a, p, g, q, base, r, out, o, size, add):
     """out = conj(a) * g, plus base if `add`: the backward pass of a product with a."""
     for j in range(0, size, LANES):
         n = size - j
-        product = _conjugate_times(is_complex, _get(a, p + j, n), _get(g, q + j, n))
+        product = _conjugate_times(is_complex, get(a, p + j, n), get(g, q + j, n))
         if add:
-            product = product + _get(base, r + j, n)
-        _put(out, o + j, product, n)
+            product = product + get(base, r + j, n)
+        put(out, o + j, product, n)
 
 
 @njit(**_OPTIONS)
 def _copy(source, s, out, o, size):
     for j in range(0, size, LANES):
-        _put(out, o + j, _get(source, s + j, size - j), size - j)
+        put(out, o + j, get(source, s + j, size - j), size - j)
 
 
 @njit(**_OPTIONS)
 def _fill_zero(out, o, size):
     for j in range(0, size, LANES):
-        _put(out, o + j, splat(_ZERO), size - j)
+        put(out, o + j, splat(_ZERO), size - j)
 
 
 @functools.cache
 def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
     """The forward and the backward kernel as native functions; `constant`: the decay is the same at every step."""
-    version = stamp(_call.__file__, tiny.__file__)
+    version = stamp(elementary.__file__, _call.__file__, tiny.__file__)
 
     @cfunc("void(CPointer(int64))", cache=True)
     def forward(pointer):
