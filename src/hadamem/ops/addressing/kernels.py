@@ -175,14 +175,12 @@ def regions() -> tuple[Any, Any]:
                 for t in range(t0, min(t0 + chunk, T)):
                     i, to = ((b * T + t) * heads + head) * width, (b * heads + head) * T + t
                     j = to * H
-                    if head < lag:
-                        c = (positions[b * T + t] % call[FORWARD.lag_period] * 2 * lag + head) * pairs
-                        _turned(x, i, k, j, H, lag_turns, c, c + lag * pairs, _ONE)
-                        _turned(x, i + H, q, j, H, lag_turns, c, c + lag * pairs, _ONE)
-                    elif head < lag + mirror:
-                        c = (positions[b * T + t] % call[FORWARD.mirror_period] * 2 * mirror + head - lag) * pairs
-                        _turned(x, i, k, j, H, mirror_turns, c, c + mirror * pairs, _ONE)
-                        _turned(x, i + H, q, j, H, mirror_turns, c, c + mirror * pairs, -_ONE)
+                    if head < lag + mirror:
+                        table, count, first, sign = (lag_turns, lag, 0, _ONE) if head < lag else (mirror_turns, mirror, lag, -_ONE)
+                        period = call[FORWARD.lag_period] if head < lag else call[FORWARD.mirror_period]
+                        c = (positions[b * T + t] % period * 2 * count + head - first) * pairs
+                        _turned(x, i, k, j, H, table, c, c + count * pairs, _ONE)
+                        _turned(x, i + H, q, j, H, table, c, c + count * pairs, sign)
                     else:
                         if head < lag + mirror + epoch:
                             _epoch_key(k, j, positions[b * T + t], H)
@@ -217,14 +215,12 @@ def regions() -> tuple[Any, Any]:
                 for t in range(t0, min(t0 + chunk, T)):
                     i, to = ((b * T + t) * heads + head) * width, (b * heads + head) * T + t
                     j = to * H
-                    if head < lag:
-                        c = (positions[b * T + t] % call[BACKWARD.lag_period] * 2 * lag + head) * pairs
-                        _back_turned(x, i, k, dk, j, dx, H, lag_turns, c, c + lag * pairs, _ONE)
-                        _back_turned(x, i + H, q, dq, j, dx, H, lag_turns, c, c + lag * pairs, _ONE)
-                    elif head < lag + mirror:
-                        c = (positions[b * T + t] % call[BACKWARD.mirror_period] * 2 * mirror + head - lag) * pairs
-                        _back_turned(x, i, k, dk, j, dx, H, mirror_turns, c, c + mirror * pairs, _ONE)
-                        _back_turned(x, i + H, q, dq, j, dx, H, mirror_turns, c, c + mirror * pairs, -_ONE)
+                    if head < lag + mirror:
+                        table, count, first, sign = (lag_turns, lag, 0, _ONE) if head < lag else (mirror_turns, mirror, lag, -_ONE)
+                        period = call[BACKWARD.lag_period] if head < lag else call[BACKWARD.mirror_period]
+                        c = (positions[b * T + t] % period * 2 * count + head - first) * pairs
+                        _back_turned(x, i, k, dk, j, dx, H, table, c, c + count * pairs, _ONE)
+                        _back_turned(x, i + H, q, dq, j, dx, H, table, c, c + count * pairs, sign)
                     else:
                         if head < lag + mirror + epoch:
                             _fill_zero(dx, i, H)
