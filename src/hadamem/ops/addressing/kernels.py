@@ -176,7 +176,9 @@ def regions() -> tuple[Any, Any]:
                     i, to = ((b * T + t) * heads + head) * width, (b * heads + head) * T + t
                     j = to * H
                     if head < lag + mirror:
-                        table, count, first, sign = (lag_turns, lag, 0, _ONE) if head < lag else (mirror_turns, mirror, lag, -_ONE)
+                        table, count, first, sign = (
+                            (lag_turns, lag, 0, _ONE) if head < lag else (mirror_turns, mirror, lag, -_ONE)
+                        )
                         period = call[FORWARD.lag_period] if head < lag else call[FORWARD.mirror_period]
                         c = (positions[b * T + t] % period * 2 * count + head - first) * pairs
                         _turned(x, i, k, j, H, table, c, c + count * pairs, _ONE)
@@ -216,7 +218,9 @@ def regions() -> tuple[Any, Any]:
                     i, to = ((b * T + t) * heads + head) * width, (b * heads + head) * T + t
                     j = to * H
                     if head < lag + mirror:
-                        table, count, first, sign = (lag_turns, lag, 0, _ONE) if head < lag else (mirror_turns, mirror, lag, -_ONE)
+                        table, count, first, sign = (
+                            (lag_turns, lag, 0, _ONE) if head < lag else (mirror_turns, mirror, lag, -_ONE)
+                        )
                         period = call[BACKWARD.lag_period] if head < lag else call[BACKWARD.mirror_period]
                         c = (positions[b * T + t] % period * 2 * count + head - first) * pairs
                         _back_turned(x, i, k, dk, j, dx, H, table, c, c + count * pairs, _ONE)
