@@ -10,7 +10,8 @@ fit what was seen, each ship counted by itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -20,6 +21,7 @@ from popgym.envs.battleship import Battleship
 
 from hadamem.checks import check_fields
 from hadamem.cli.console import show_status
+from hadamem.deploy.recording import play_episode
 from hadamem.text import markdown_table
 
 LEVELS = ("Easy", "Medium", "Hard")
@@ -64,30 +66,41 @@ def likeliest(seen: Seen) -> NDArray[np.float64]:
     return np.where(seen.untried, count, -1)
 
 
+UNTRIED = "untried cells by chance"
 RULES: dict[str, Rule] = {
     "any cell by chance": lambda seen: np.zeros_like(seen.hits),
     "cell after cell (a clock)": lambda seen: np.arange(seen.hits.size).reshape(seen.hits.shape) == seen.steps,
-    "untried cells by chance": lambda seen: seen.untried,
+    UNTRIED: lambda seen: seen.untried,
     "untried cells, those beside a hit first": lambda seen: seen.untried.astype(int) + seen.beside_hits,
     "the cell that most placements of the ships cover": likeliest,
 }
 
 
-def play(env: Battleship, rule: Rule, seed: int) -> float:
-    """Return of one episode."""
-    chance, (size, ships) = np.random.default_rng(seed), (env.board_size, tuple(env.ship_sizes))
-    untried, hits = np.ones((size, size), np.bool_), np.zeros((size, size), np.bool_)
-    env.reset(seed=seed)
-    total, over, steps = 0.0, False, 0
-    while not over:
-        preference = rule(Seen(untried, hits, steps, ships)).astype(float)
+class Player:
+    """Plays one episode by a rule."""
+
+    def __init__(self, env: Battleship, rule: Rule, seed: int) -> None:
+        size = env.board_size
+        self.rule, self.chance, self.cells = rule, np.random.default_rng(seed), list[NDArray[np.int64]]()
+        self.seen = Seen(np.ones((size, size), np.bool_), np.zeros((size, size), np.bool_), 0, tuple(env.ship_sizes))
+
+    def choose(self, observation: Any, reward: float, info: dict[str, Any]) -> NDArray[np.int64]:
+        """The next cell. The observation says whether the last one was hit."""
+        if self.cells:
+            self.seen.hits[*self.cells[-1]] |= bool(observation)
+        preference = self.rule(replace(self.seen, steps=len(self.cells))).astype(float)
         best = np.argwhere(preference == preference.max())
-        cell = best[chance.integers(len(best))]
-        hit, reward, terminated, truncated, _ = env.step(cell)
-        untried[*cell] = False
-        hits[*cell] |= bool(hit)
-        total, over, steps = total + reward, terminated or truncated, steps + 1
-    return total
+        self.cells.append(best[self.chance.integers(len(best))])
+        self.seen.untried[*self.cells[-1]] = False
+        return self.cells[-1]
+
+
+def play(level: str, rule: Rule, episodes: int) -> list[Any]:
+    """Episodes played by a rule, as Minari's buffers."""
+    env = gymnasium.make(f"popgym-Battleship{level}-v0", disable_env_checker=True)
+    board = env.unwrapped
+    assert isinstance(board, Battleship)
+    return [play_episode(env, Player(board, rule, seed).choose, seed) for seed in range(episodes)]
 
 
 @dataclass(kw_only=True)
@@ -109,9 +122,7 @@ def main() -> None:
             row = {"rule": name}
             for level in LEVELS:
                 show(f"Battleship{level}: {name}")
-                env = gymnasium.make(f"popgym-Battleship{level}-v0", disable_env_checker=True).unwrapped
-                assert isinstance(env, Battleship)
-                returns = [play(env, rule, seed) for seed in range(episodes)]
+                returns = [sum(episode.rewards) for episode in play(level, rule, episodes)]
                 row[level] = f"{np.mean(returns):.3f} ± {np.std(returns) / episodes**0.5:.3f}"
             rows.append(row)
     print(markdown_table(rows))

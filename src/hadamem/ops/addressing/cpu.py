@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..call import pack
 from ..threads import run, threads_for
-from .kernels import BACKWARD, FORWARD, regions
+from .kernels import CALL, region
 
 if TYPE_CHECKING:
     from . import Heads
@@ -24,8 +24,8 @@ def _run(x: Tensor, heads: Heads, rest_size: int, backward: bool, tensors: dict[
     numbers |= {"lag": heads.lag, "mirror": heads.mirror, "epoch": heads.epoch, "rest_size": rest_size}
     numbers |= {"softmax": heads.softmax, "rectified": heads.rectified}
     numbers |= {f"{name}_period": len(turns) for name in ("lag", "mirror") if (turns := tensors[f"{name}_turns"]) is not None}
-    call, _held = pack((BACKWARD if backward else FORWARD)._fields, numbers, tensors)
-    run(regions()[backward].address, call, threads_for(numbers["units"], work), work)
+    call, _held = pack(CALL._fields, numbers, tensors)
+    run(region(backward).address, call, threads_for(numbers["units"], work), work)
 
 
 def forward(

@@ -23,9 +23,8 @@ from ..simd import LANES, at, fetch_add, splat, stamp
 # The arguments of a kernel. The first counts the units of work begun; the numbers of heads, and of entries of a row, follow.
 _NUMBERS = ("begun", "units", "chunk", "T", "lag", "mirror", "epoch", "heads", "H", "rest_size", "softmax", "rectified")
 _INPUTS = ("lag_period", "mirror_period", "x", "position", "lag_turns", "mirror_turns")
-FORWARD = places(*_NUMBERS, *_INPUTS, "k", "q", "a", "rest")
-BACKWARD = places(*_NUMBERS, *_INPUTS, "k", "q", "dk", "dq", "da", "drest", "dx")
-_FORWARD_SIZE, _BACKWARD_SIZE = len(FORWARD), len(BACKWARD)
+CALL = places(*_NUMBERS, *_INPUTS, "k", "q", "a", "rest", "dk", "dq", "da", "drest", "dx")  # those with d only backward
+_SIZE = len(CALL)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _TINY = np.float32(1e-5)  # added to the sum by which relu(x) is divided
 _SHORT = np.float32(1e-3)  # length below which a vector is not scaled to length 1
@@ -152,96 +151,85 @@ def _sigmoid(x, i):
     return splat(_ONE) / (exp_minus(splat(at(x, i))) + _ONE)
 
 
+@njit(**OPTIONS)
+def _values(x, i, a, j, rest, r, size, rest_size, rectified):
+    """The gated values x[i:], to a[j:], and the numbers after the gate, to rest[r:]."""
+    gate, after = _sigmoid(x, i + size), i + size + 1
+    for n in range(0, size, LANES):
+        put(a, j + n, gate * get(x, i + n, size - n), size - n)
+    for n in range(0, rest_size, LANES):
+        row = get(x, after + n, rest_size - n)
+        put(rest, r + n, where_positive(row, row) if rectified else row, rest_size - n)
+
+
+@njit(**OPTIONS)
+def _back_values(x, i, da, j, drest, r, dx, size, rest_size, rectified):
+    """The gradient of `_values`, to dx[i:]."""
+    gate, after = _sigmoid(x, i + size), i + size + 1
+    for n in range(0, size, LANES):
+        put(dx, i + n, gate * get(da, j + n, size - n), size - n)
+    put(dx, i + size, splat(_dot(x, i, da, j, size)) * gate * (splat(_ONE) - gate), 1)
+    for n in range(0, rest_size, LANES):
+        row = get(drest, r + n, rest_size - n)
+        put(dx, after + n, where_positive(get(x, after + n, rest_size - n), row) if rectified else row, rest_size - n)
+
+
 @functools.cache
-def regions() -> tuple[Any, Any]:
-    """The forward and the backward kernel as native functions."""
+def region(back: bool) -> Any:
+    """The kernel as a native function: forward, or, with `back`, the gradient."""
     version = stamp(elementary.__file__, _call.__file__, tiny.__file__)
 
     @cfunc("void(CPointer(int64))", cache=True)
-    def forward(pointer):
-        call = carray(pointer, _FORWARD_SIZE if version else 0)
+    def kernel(pointer):
+        call = carray(pointer, _SIZE if version else 0)
         mode = tiny.count_as_zero()
-        chunk, T, heads, H = call[FORWARD.chunk], call[FORWARD.T], call[FORWARD.heads], call[FORWARD.H]
-        lag, mirror, epoch = call[FORWARD.lag], call[FORWARD.mirror], call[FORWARD.epoch]
-        softmax, rectified, rest_size = call[FORWARD.softmax], call[FORWARD.rectified], call[FORWARD.rest_size]
-        x, positions = floats(call, FORWARD.x), counters(call, FORWARD.position)
-        lag_turns, mirror_turns = floats(call, FORWARD.lag_turns), floats(call, FORWARD.mirror_turns)
-        k, q, a, rest = floats(call, FORWARD.k), floats(call, FORWARD.q), floats(call, FORWARD.a), floats(call, FORWARD.rest)
+        chunk, T, heads, H = call[CALL.chunk], call[CALL.T], call[CALL.heads], call[CALL.H]
+        lag, mirror, epoch, rest_size = call[CALL.lag], call[CALL.mirror], call[CALL.epoch], call[CALL.rest_size]
+        softmax, rectified = call[CALL.softmax], call[CALL.rectified]
+        x, positions = floats(call, CALL.x), counters(call, CALL.position)
+        lag_turns, mirror_turns = floats(call, CALL.lag_turns), floats(call, CALL.mirror_turns)
+        k, q, a, rest = floats(call, CALL.k), floats(call, CALL.q), floats(call, CALL.a), floats(call, CALL.rest)
+        dk, dq, da, drest = floats(call, CALL.dk), floats(call, CALL.dq), floats(call, CALL.da), floats(call, CALL.drest)
+        dx = floats(call, CALL.dx)
         width, pairs, chunks = 3 * H + 1 + rest_size, H // 2, (T + chunk - 1) // chunk
-        unit = fetch_add(call, FORWARD.begun)
-        while unit < call[FORWARD.units]:
+        unit = fetch_add(call, CALL.begun)
+        while unit < call[CALL.units]:
             b, t0 = unit // chunks, unit % chunks * chunk
             for head in range(heads):
                 for t in range(t0, min(t0 + chunk, T)):
                     i, to = ((b * T + t) * heads + head) * width, (b * heads + head) * T + t
                     j = to * H
                     if head < lag + mirror:
-                        table, count, first, sign = (
-                            (lag_turns, lag, 0, _ONE) if head < lag else (mirror_turns, mirror, lag, -_ONE)
-                        )
-                        period = call[FORWARD.lag_period] if head < lag else call[FORWARD.mirror_period]
+                        table, count, first, sign = lag_turns, lag, 0, _ONE
+                        period = call[CALL.lag_period]
+                        if head >= lag:
+                            table, count, first, sign = mirror_turns, mirror, lag, -_ONE
+                            period = call[CALL.mirror_period]
                         c = (positions[b * T + t] % period * 2 * count + head - first) * pairs
-                        _turned(x, i, k, j, H, table, c, c + count * pairs, _ONE)
-                        _turned(x, i + H, q, j, H, table, c, c + count * pairs, sign)
+                        s = c + count * pairs
+                        if back:
+                            _back_turned(x, i, k, dk, j, dx, H, table, c, s, _ONE)
+                            _back_turned(x, i + H, q, dq, j, dx, H, table, c, s, sign)
+                        else:
+                            _turned(x, i, k, j, H, table, c, s, _ONE)
+                            _turned(x, i + H, q, j, H, table, c, s, sign)
+                    elif back:
+                        if head < lag + mirror + epoch:
+                            _fill_zero(dx, i, H)
+                        else:
+                            _back_by_content(softmax, x, i, k, dk, j, dx, H)
+                        _back_by_content(softmax, x, i + H, q, dq, j, dx, H)
                     else:
                         if head < lag + mirror + epoch:
                             _epoch_key(k, j, positions[b * T + t], H)
                         else:
                             _by_content(softmax, x, i, k, j, H)
                         _by_content(softmax, x, i + H, q, j, H)
-                    gate, v = _sigmoid(x, i + 3 * H), i + 2 * H
-                    for n in range(0, H, LANES):
-                        put(a, j + n, gate * get(x, v + n, H - n), H - n)
-                    for n in range(0, rest_size, LANES):
-                        row = get(x, v + H + 1 + n, rest_size - n)
-                        put(rest, to * rest_size + n, where_positive(row, row) if rectified else row, rest_size - n)
-            unit = fetch_add(call, FORWARD.begun)
-        tiny.restore(mode)
-
-    @cfunc("void(CPointer(int64))", cache=True)
-    def backward(pointer):
-        call = carray(pointer, _BACKWARD_SIZE if version else 0)
-        mode = tiny.count_as_zero()
-        chunk, T, heads, H = call[BACKWARD.chunk], call[BACKWARD.T], call[BACKWARD.heads], call[BACKWARD.H]
-        lag, mirror, epoch = call[BACKWARD.lag], call[BACKWARD.mirror], call[BACKWARD.epoch]
-        softmax, rectified, rest_size = call[BACKWARD.softmax], call[BACKWARD.rectified], call[BACKWARD.rest_size]
-        x, positions = floats(call, BACKWARD.x), counters(call, BACKWARD.position)
-        lag_turns, mirror_turns = floats(call, BACKWARD.lag_turns), floats(call, BACKWARD.mirror_turns)
-        k, q, dk, dq = floats(call, BACKWARD.k), floats(call, BACKWARD.q), floats(call, BACKWARD.dk), floats(call, BACKWARD.dq)
-        da, drest, dx = floats(call, BACKWARD.da), floats(call, BACKWARD.drest), floats(call, BACKWARD.dx)
-        width, pairs, chunks = 3 * H + 1 + rest_size, H // 2, (T + chunk - 1) // chunk
-        unit = fetch_add(call, BACKWARD.begun)
-        while unit < call[BACKWARD.units]:
-            b, t0 = unit // chunks, unit % chunks * chunk
-            for head in range(heads):
-                for t in range(t0, min(t0 + chunk, T)):
-                    i, to = ((b * T + t) * heads + head) * width, (b * heads + head) * T + t
-                    j = to * H
-                    if head < lag + mirror:
-                        table, count, first, sign = (
-                            (lag_turns, lag, 0, _ONE) if head < lag else (mirror_turns, mirror, lag, -_ONE)
-                        )
-                        period = call[BACKWARD.lag_period] if head < lag else call[BACKWARD.mirror_period]
-                        c = (positions[b * T + t] % period * 2 * count + head - first) * pairs
-                        _back_turned(x, i, k, dk, j, dx, H, table, c, c + count * pairs, _ONE)
-                        _back_turned(x, i + H, q, dq, j, dx, H, table, c, c + count * pairs, sign)
+                    if back:
+                        _back_values(x, i + 2 * H, da, j, drest, to * rest_size, dx, H, rest_size, rectified)
                     else:
-                        if head < lag + mirror + epoch:
-                            _fill_zero(dx, i, H)
-                        else:
-                            _back_by_content(softmax, x, i, k, dk, j, dx, H)
-                        _back_by_content(softmax, x, i + H, q, dq, j, dx, H)
-                    gate, v = _sigmoid(x, i + 3 * H), i + 2 * H
-                    for n in range(0, H, LANES):
-                        put(dx, v + n, gate * get(da, j + n, H - n), H - n)
-                    dgate = splat(_dot(x, v, da, j, H))
-                    put(dx, v + H, dgate * gate * (splat(_ONE) - gate), 1)
-                    for n in range(0, rest_size, LANES):
-                        row = get(drest, to * rest_size + n, rest_size - n)
-                        if rectified:
-                            row = where_positive(get(x, v + H + 1 + n, rest_size - n), row)
-                        put(dx, v + H + 1 + n, row, rest_size - n)
-            unit = fetch_add(call, BACKWARD.begun)
+                        _values(x, i + 2 * H, a, j, rest, to * rest_size, H, rest_size, rectified)
+            unit = fetch_add(call, CALL.begun)
         tiny.restore(mode)
 
-    return forward, backward
+    return kernel
