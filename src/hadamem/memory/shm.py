@@ -238,8 +238,9 @@ class SHM(Memory):
         if "steps" in state:
             position = episode_steps(start, state["steps"])
             after["steps"] = position[:, -1] + 1
-        turns = self.lag_turns, self.mirror_turns
-        k, q, a, maps = address(self.project(x), self.of_heads, position, *turns, backend=self.backend)
+        k, q, a, maps = address(
+            self.project(x), self.of_heads, position, self.lag_turns, self.mirror_turns, backend=self.backend
+        )
         clock = state["clock"][:, None] + torch.arange(x.shape[1], device=x.device)
         calibration, factors = self._factors(maps, clock)
         h, memory = hadamard_memory(
