@@ -43,7 +43,8 @@ class Arguments:
     """learning rate of Adam"""
 
     def __post_init__(self) -> None:
-        check_fields(self, ("updates", "episodes"), at_least=1)
+        check_fields(self, ("updates",), at_least=1)
+        check_fields(self, ("episodes",), at_least=100)
 
 
 def probe(memory: str, episodes: list[object], given: Arguments) -> dict[str, str]:

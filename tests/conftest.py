@@ -1,12 +1,9 @@
 """Shared by all tests: one thread per process, since pytest-xdist runs several, the same draws in every run, and NaN in
 uninitialised memory."""
 
-import functools
 import itertools
 import os
-import pathlib
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,21 +21,22 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: the other worker steals the short ones, and neither is left alone with a long one at the end."""
     items.sort(key=lambda item: not item.path.name.startswith("test_docs"))
-    if len(items) > 1000 and hasattr(config, "workerinput"):
-        _compile_kernels(config.workerinput)
 
 
-def _compile_kernels(worker: dict[str, Any]) -> None:
-    """Compile a share of the kernels, and wait until the other workers have compiled theirs: each kernel is compiled once, and
-    found in the cache by all."""
-    kernels = [functools.partial(cpu_kernels.regions, kind) for kind in KINDS.values()]
+@pytest.fixture(scope="session", autouse=True)
+def _compile_kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each of several workers compiles a share of the kernels, and waits until the others have compiled theirs: each kernel is
+    compiled once, and found in the cache by all."""
+    if len(request.session.items) < 1000 or not hasattr(request.config, "workerinput"):
+        return
+    worker = request.config.workerinput
     names = [f"gw{n}" for n in range(worker["workercount"])]
-    for kernel in kernels[names.index(worker["workerid"]) :: len(names)]:
-        kernel()
-    done = {name: pathlib.Path(tempfile.gettempdir(), f"hadamem-{worker['testrunuid']}-{name}") for name in names}
+    for kind in list(KINDS.values())[names.index(worker["workerid"]) :: len(names)]:
+        cpu_kernels.regions(kind)
+    done = {name: tmp_path_factory.getbasetemp().parent / f"{name}-has-compiled" for name in names}
     done[worker["workerid"]].touch()
     last = time.monotonic() + 120
     while time.monotonic() < last and not all(file.exists() for file in done.values()):

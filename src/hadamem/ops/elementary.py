@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from .simd import LANES, clamp, load, load_first, nearest, store, store_first, two_to_the, vector
+from .simd import LANES, clamp, load, load_first, nearest, splat, store, store_first, two_to_the, vector
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
@@ -50,6 +50,12 @@ def exp_minus(x: Any) -> Any:
     return two_to_the(n) * (((((_E4 * r + _E3) * r + _E2) * r + _E1) * r + _E0) * (r * r) + (r + _ONE))
 
 
+@njit(**OPTIONS)
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x) of a vector."""
+    return splat(_ONE) / (exp_minus(x) + _ONE)
+
+
 @njit(forceinline=True, **OPTIONS)
 def get(array: Any, index: Any, count: Any) -> Any:
     """Load a vector, or only its first `count` lanes (and zeros in the others) if `count` is less than LANES."""
@@ -63,6 +69,13 @@ def put(array: Any, index: Any, value: Any, count: Any) -> None:
         store(array, index, value)
     else:
         store_first(array, index, value, count)
+
+
+@njit(forceinline=True, **OPTIONS)
+def fill_zero(array: Any, index: Any, size: Any) -> None:
+    """Write `size` zeros."""
+    for n in range(0, size, LANES):
+        put(array, index + n, splat(_ZERO), size - n)
 
 
 @intrinsic

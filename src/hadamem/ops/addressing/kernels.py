@@ -17,7 +17,7 @@ from numba import carray, cfunc, njit
 from .. import call as _call
 from .. import elementary, tiny
 from ..call import counters, floats, places
-from ..elementary import OPTIONS, exp_minus, get, larger, largest, put, total, where_positive
+from ..elementary import OPTIONS, exp_minus, fill_zero, get, larger, largest, put, sigmoid, total, where_positive
 from ..simd import LANES, at, fetch_add, splat, stamp
 
 # The arguments of a kernel. The first counts the units of work begun; the numbers of heads, and of entries of a row, follow.
@@ -131,15 +131,9 @@ def _back_turned(x, i, y, dy, j, dx, size, turns, c, s, sign):
 
 
 @njit(**OPTIONS)
-def _fill_zero(y, j, size):
-    for n in range(0, size, LANES):
-        put(y, j + n, splat(_ZERO), size - n)
-
-
-@njit(**OPTIONS)
 def _epoch_key(y, j, position, size):
     """2^-n at the entry n of the epoch, see `epochs`."""
-    _fill_zero(y, j, size)
+    fill_zero(y, j, size)
     entry, value, following = 0, _ONE, 2
     while entry + 1 < min(size, 63) and position + 1 >= following:
         entry, value, following = entry + 1, value * np.float32(0.5), following * 2
@@ -147,14 +141,9 @@ def _epoch_key(y, j, position, size):
 
 
 @njit(**OPTIONS)
-def _sigmoid(x, i):
-    return splat(_ONE) / (exp_minus(splat(at(x, i))) + _ONE)
-
-
-@njit(**OPTIONS)
 def _values(x, i, a, j, rest, r, size, rest_size, rectified):
     """The gated values x[i:], to a[j:], and the numbers after the gate, to rest[r:]."""
-    gate, after = _sigmoid(x, i + size), i + size + 1
+    gate, after = sigmoid(splat(at(x, i + size))), i + size + 1
     for n in range(0, size, LANES):
         put(a, j + n, gate * get(x, i + n, size - n), size - n)
     for n in range(0, rest_size, LANES):
@@ -165,7 +154,7 @@ def _values(x, i, a, j, rest, r, size, rest_size, rectified):
 @njit(**OPTIONS)
 def _back_values(x, i, da, j, drest, r, dx, size, rest_size, rectified):
     """The gradient of `_values`, to dx[i:]."""
-    gate, after = _sigmoid(x, i + size), i + size + 1
+    gate, after = sigmoid(splat(at(x, i + size))), i + size + 1
     for n in range(0, size, LANES):
         put(dx, i + n, gate * get(da, j + n, size - n), size - n)
     put(dx, i + size, splat(_dot(x, i, da, j, size)) * gate * (splat(_ONE) - gate), 1)
@@ -215,7 +204,7 @@ def region(back: bool) -> Any:
                             _turned(x, i + H, q, j, H, table, c, s, sign)
                     elif back:
                         if head < lag + mirror + epoch:
-                            _fill_zero(dx, i, H)
+                            fill_zero(dx, i, H)
                         else:
                             _back_by_content(softmax, x, i, k, dk, j, dx, H)
                         _back_by_content(softmax, x, i + H, q, dq, j, dx, H)

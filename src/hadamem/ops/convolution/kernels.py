@@ -15,7 +15,7 @@ from numba import carray, cfunc, njit
 from .. import call as _call
 from .. import elementary, tiny
 from ..call import flags, floats, places
-from ..elementary import OPTIONS, exp_minus, get, put
+from ..elementary import OPTIONS, get, put, sigmoid
 from ..simd import LANES, fetch_add, splat, stamp
 
 # The arguments of a kernel. The first counts the units of work begun; D is the number of features.
@@ -42,11 +42,6 @@ def _sum(x, before, weight, bias, b, t, T, D, width, reach, j, count):
     return z
 
 
-@njit(**OPTIONS)
-def _sigmoid(z):
-    return splat(_ONE) / (exp_minus(z) + _ONE)
-
-
 @functools.cache
 def regions() -> tuple[Any, Any]:
     """The forward and the backward kernel as native functions."""
@@ -70,7 +65,7 @@ def regions() -> tuple[Any, Any]:
                 age = 0 if start[b * T + t] else age + 1
                 for j in range(j0, j1, LANES):
                     z = _sum(x, before, weight, bias, b, t, T, D, width, age, j, j1 - j)
-                    put(y, (b * T + t) * D + j, z * _sigmoid(z), j1 - j)
+                    put(y, (b * T + t) * D + j, z * sigmoid(z), j1 - j)
             for lag in range(width - 1):
                 for j in range(j0, j1, LANES):
                     last = _input(x, before, b, T - 1 - lag, T, D, width, j, j1 - j) if lag <= age else splat(_ZERO)
@@ -99,7 +94,7 @@ def regions() -> tuple[Any, Any]:
                 for j in range(j0, j1, LANES):
                     n = j1 - j
                     z = _sum(x, before, weight, bias, b, t, T, D, width, age, j, n)
-                    s = _sigmoid(z)
+                    s = sigmoid(z)
                     dz = get(dy, (b * T + t) * D + j, n) * (s + z * s * (splat(_ONE) - s))
                     put(dx, (b * T + t) * D + j, dz, n)
                     put(dbias, b * D + j, get(dbias, b * D + j, n) + dz, n)

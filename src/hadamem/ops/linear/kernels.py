@@ -16,13 +16,12 @@ from numba import carray, cfunc, njit
 from .. import call as _call
 from .. import elementary, tiny
 from ..call import flags, floats, places
-from ..elementary import get, put
+from ..elementary import fill_zero, get, put
 from ..simd import (
     LANES,
     fetch_add,
     multiply_complex,
     multiply_conjugate,
-    splat,
     stamp,
 )
 
@@ -72,12 +71,6 @@ def _copy(source, s, out, o, size):
         put(out, o + j, get(source, s + j, size - j), size - j)
 
 
-@njit(**_OPTIONS)
-def _fill_zero(out, o, size):
-    for j in range(0, size, LANES):
-        put(out, o + j, splat(_ZERO), size - j)
-
-
 @functools.cache
 def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
     """The forward and the backward kernel as native functions; `constant`: the decay is the same at every step."""
@@ -123,7 +116,7 @@ def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
             j = vectors * share // splits * LANES
             size = min(W, vectors * (share + 1) // splits * LANES) - j
             if constant:  # each sequence has its own sum
-                _fill_zero(ddecay, b * W + j, size)
+                fill_zero(ddecay, b * W + j, size)
             for t in range(T - 1, -1, -1):
                 n = b * T + t
                 row = n * W + j
@@ -136,9 +129,9 @@ def regions(is_complex: bool, constant: bool) -> tuple[Any, Any]:
                     before, p = (y, row - W) if t > 0 else (state, b * W + j)
                     _pull(is_complex, before, p, dx, row, ddecay, g, ddecay, g, size, constant)
                 elif not constant:
-                    _fill_zero(ddecay, g, size)
+                    fill_zero(ddecay, g, size)
             if start[b * T]:
-                _fill_zero(dstate, b * W + j, size)
+                fill_zero(dstate, b * W + j, size)
             else:
                 first = b * T * W + j
                 d = j if constant else first
