@@ -118,6 +118,16 @@ class GRU(_Recurrent):
     keep = (0, 0, 0)  # the output is the state
 
 
+def _lstm(x: Tensor, states: list[Tensor], weights: list[Tensor], *options: Any) -> Any:
+    """torch.lstm, which under autocast on a processor computes in the dtype of its weights: torch would ask oneDNN for half
+    precision, and fail where the processor has none."""
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return torch.lstm(x, states, weights, *options)
+    with torch.autocast("cpu", enabled=False):
+        x, *states = (tensor.to(weights[0].dtype) for tensor in (x, *states))
+        return torch.lstm(x, states, weights, *options)
+
+
 class LSTM(_Recurrent):
     """Long short-term memory (Hochreiter & Schmidhuber, 1997), torch.nn.LSTM's arithmetic. Arguments as GRU.
 
@@ -131,6 +141,6 @@ class LSTM(_Recurrent):
     paper = "Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735"
     names = ("hidden", "cell")
     cell = nn.LSTM
-    fused = staticmethod(torch.lstm)
+    fused = staticmethod(_lstm)
     empty = (-1, -1, 0, 0)  # i and f are 0
     keep = (-1, 1, 0, 0)
