@@ -55,6 +55,26 @@ class Parts(gymnasium.Env):
         return np.array([1, *self.np_random.integers(2, size=2)], np.int8)
 
 
+class Ending(Parts):
+    """Episodes of three steps; one that is seeded with 1 ends its process, or does not answer, after some steps."""
+
+    def __init__(self, how: str, after: int) -> None:
+        super().__init__()
+        self.how, self.after = how, after
+
+    def reset(self, *, seed=None, options=None):
+        self.steps_left = self.after if seed == 1 else getattr(self, "steps_left", 0)
+        result = super().reset(seed=seed)
+        self.left = 3
+        return result
+
+    def step(self, action):
+        self.steps_left -= 1
+        if self.steps_left == 0:
+            os._exit(3) if self.how == "exit" else time.sleep(100)
+        return super().step(action)
+
+
 class Dying(Parts):
     def step(self, action):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -133,6 +153,38 @@ def test_a_worker_that_is_killed_is_named() -> None:
     ):
         env.step((np.zeros(4, np.int64), np.zeros((4, 1), np.float32)))
     env.close()
+
+
+@pytest.mark.parametrize("how", ["exit", "hang"])
+def test_a_worker_that_ends_is_replaced(how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The other worker's episodes go on as without it."""
+    monkeypatch.setattr("hadamem.envs.workers._PATIENCE", 0.5)
+    monkeypatch.setattr("hadamem.envs.workers._HANGING", 1.0)
+    monkeypatch.setattr("hadamem.envs.workers._PROVEN", 20)
+    whole, ending = (make_vector(lambda after=after: Ending(how, after), 4, seed=1, workers=2) for after in (10_000, 40))
+    whole.reset()
+    before = ending.reset()
+    assert ending.layout.mask is not None
+    seen = slice(ending.layout.mask.columns.start)
+    for t in range(1, 61):
+        actions = whole.random_actions()
+        ending.random_actions()
+        there, here = whole.step(actions), ending.step(actions)
+        if t == 40:
+            assert here.truncated.tolist() == [True, True, False, False]
+            assert here.reward[:2].tolist() == [0, 0]
+            assert here.final_obs is not None
+            assert torch.equal(here.final_obs[:2, seen], before[:2, seen])
+            assert not torch.equal(here.obs[:2, seen], before[:2, seen])
+            assert [episode.length for episode in here.episodes] == [1, 1]
+        else:
+            assert here.final_obs is None
+        assert torch.equal(here.obs[2:], there.obs[2:])
+        before = here.obs
+    assert ("had not answered for 1 seconds" if how == "hang" else "ended with exit code 3") in caplog.text
+    assert "another takes its place" in caplog.text
+    whole.close()
+    ending.close()
 
 
 def test_an_environment_that_cannot_be_made_is_told_as_in_one_process() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,8 @@ import sys
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, NoReturn
 
@@ -23,7 +25,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space, create_shared_memory, read_from_shared_memory
+from gymnasium.vector.utils import batch_space, create_shared_memory, iterate, read_from_shared_memory
 
 from ..distributed import end_with_parent
 from ..measure import processors
@@ -37,13 +39,21 @@ Make = Callable[[], gymnasium.Env[Any, Any]]
 #: A forked worker inherits all objects of this process, also functions defined in a notebook, and starts within milliseconds.
 _PROCESSES: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 _PATIENCE = 60.0  # seconds without an answer from a worker after which a notice is logged
+_HANGING = 600.0  # seconds without an answer to a step after which a worker is killed, and replaced
+_PROVEN = 100  # steps after which a worker that ends is replaced: one that ends sooner would most likely end again
 _PROBE = 0.05, 20  # largest number of seconds, and of steps, for timing an environment
 _EXCHANGE = 3.5e-4  # seconds that the communication with workers adds to a step
 _GAIN = 0.7  # workers are used if they reduce the time of a step below this fraction of the time in one process
 
 
 class WorkerDiedError(ChildProcessError):
-    """A worker process ended, because it was killed or because an environment ended it."""
+    """A worker process ended, because it was killed or because an environment ended it. `what` says only that."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}; was memory exhausted, or did the environment exit? --env-workers 0 steps the environments in this process"
+        )
+        self.what = what
 
 
 class _TheirTracebackError(Exception):
@@ -72,6 +82,8 @@ class Kind(NamedTuple):
 class WorkerEnvironments(VectorEnv):
     """Like `Environments`, N environments of one kind, but divided among worker processes.
 
+    A worker that ends or hangs is replaced if it has made a hundred steps: its episodes are truncated, and others begin.
+
     Args:
         id: name of the environments in messages.
         num_envs: N.
@@ -83,7 +95,7 @@ class WorkerEnvironments(VectorEnv):
     Raises:
         EnvironmentFailedError: in the constructor, `reset` and `step`: an environment raised an exception.
         ValueError: in the constructor, `reset` and `step`: a result of an environment does not fit its spaces.
-        WorkerDiedError: in `reset` and `step`: a worker process ended.
+        WorkerDiedError: in `reset` and `step`: a worker process ended, and was not replaced.
     """
 
     def __init__(self, id: str, num_envs: int, workers: int, make: Make, kind: Kind, observe: Sequence[str] = ()) -> None:
@@ -95,7 +107,8 @@ class WorkerEnvironments(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         seen, _ = seen_parts(self.single_observation_space, self.single_action_space, observe)
         memory = create_shared_memory(seen, num_envs, _PROCESSES)
-        self._observation = read_from_shared_memory(seen, memory, num_envs)
+        self._seen, self._observation = seen, read_from_shared_memory(seen, memory, num_envs)
+        self._max_steps: int | None = None
         bounds = [num_envs * i // workers for i in range(workers + 1)]
         for begin, end in itertools.pairwise(bounds):
             share = (id, num_envs, make, observe, seen, memory, begin, end, len(self.envs), workers)
@@ -116,12 +129,13 @@ class WorkerEnvironments(VectorEnv):
         """See `Environments`."""
         for worker in self.envs:
             worker.ask("step", rows_of(actions, worker.begin, worker.end))
-        answers = [worker.answer() for worker in self.envs]
+        answers = [self._stepped(worker) for worker in self.envs]
         rewards, terminated, truncated = (np.concatenate([answer[n] for answer in answers]) for n in (1, 2, 3))
         return self._observation, rewards, terminated, truncated, self._merge([answer[4] for answer in answers])
 
     def cut_after(self, max_steps: int) -> None:
         """See `Environments`."""
+        self._max_steps = max_steps
         for worker in self.envs:
             worker.ask("cut_after", max_steps)
         for worker in self.envs:
@@ -139,6 +153,33 @@ class WorkerEnvironments(VectorEnv):
         """End the workers."""
         for worker in self.envs:
             worker.stop()
+
+    def _stepped(self, worker: _Worker) -> Any:
+        """A worker's answer to a step; if it ended, that of the worker that replaces it."""
+        try:
+            answer = worker.answer(_HANGING)
+        except WorkerDiedError as error:
+            if worker.steps < _PROVEN:
+                raise
+            notice(f"{error.what}; another takes its place, and the episodes are truncated")
+        else:
+            worker.steps += 1
+            return answer
+        number = worker.end - worker.begin
+        seen_last = deepcopy(rows_of(self._observation, worker.begin, worker.end))
+        worker.stop()
+        worker.start()
+        worker.answer()
+        if self._max_steps is not None:
+            worker.ask("cut_after", self._max_steps)
+            worker.answer()
+        worker.ask("reset")
+        info = worker.answer()[1]
+        ended, final_obs = np.ones(number, np.bool_), np.empty(number, object)
+        for i, observation in enumerate(iterate(batch_space(self._seen, number), seen_last)):
+            final_obs[i] = observation
+        info |= {"final_obs": final_obs, "_final_obs": ended, "final_info": {}, "_final_info": ended}
+        return None, np.zeros(number), ~ended, ended, info
 
     def _merge(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
         """Merge the infos of all workers to one of all environments; `_name` says which environments have the entry `name`."""
@@ -164,24 +205,35 @@ class _Worker:
     """This process's handle of a worker, which steps the environments `begin` to `end` - 1 of a vector."""
 
     def __init__(self, id: str, begin: int, end: int, share: tuple[Any, ...]) -> None:
-        self.id, self.begin, self.end = id, begin, end
+        self.id, self.begin, self.end, self._share = id, begin, end, share
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, which makes its environments, and answers when they are made."""
+        self.steps = 0  # that were answered
         self._pipe, theirs = _PROCESSES.Pipe()
-        self._process = _PROCESSES.Process(target=_work, args=(theirs, *share), daemon=True)
+        self._process = _PROCESSES.Process(target=_work, args=(theirs, *self._share), daemon=True)
         self._process.start()
         theirs.close()  # so that the pipe ends when the worker does
         self.stop = weakref.finalize(self, _end, self._process, self._pipe)  # called at the latest when Python exits
 
     def ask(self, method: str, *args: Any, **kwargs: Any) -> None:
         """Ask the worker to call a method of its `Environments`."""
-        with self._alive():
+        with contextlib.suppress(ConnectionError):  # the worker ended, which `answer` tells
             self._pipe.send((method, args, kwargs))
 
-    def answer(self) -> Any:
-        """The result of the method that the worker was asked to call; an exception of the method is raised here."""
-        with self._alive():
-            if not self._pipe.poll(_PATIENCE):
+    def answer(self, hanging: float = math.inf) -> Any:
+        """The result of the method that the worker was asked to call; an exception of the method is raised here. The worker is
+        killed after `hanging` seconds without an answer."""
+        hung = False
+        try:
+            if not self._pipe.poll(min(_PATIENCE, hanging)):
                 notice(f"{self._name()} have not answered for {_PATIENCE:.0f} seconds; still waiting")
+                if hung := hanging < math.inf and not self._pipe.poll(hanging - _PATIENCE):
+                    self._process.kill()
             result, error = self._pipe.recv()
+        except (EOFError, ConnectionError) as ended:
+            self._died(ended, f"had not answered for {hanging:.0f} seconds and was killed" if hung else None)
         if error is None:
             return result
         problem, theirs = error
@@ -191,21 +243,12 @@ class _Worker:
         which = f"environment {self.begin}" if self.end == self.begin + 1 else f"environments {self.begin} to {self.end - 1}"
         return f"{self.id}: {which} (process {self._process.pid})"
 
-    @contextlib.contextmanager
-    def _alive(self) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, ConnectionError) as error:
-            self._died(error)
-
-    def _died(self, error: Exception) -> NoReturn:
+    def _died(self, error: Exception, how: str | None) -> NoReturn:
         self._process.join(2.0)
         code = self._process.exitcode
-        how = f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with exit code {code}"
-        raise WorkerDiedError(
-            f"{self._name()}: the worker process {how}; was memory exhausted, or did the environment exit? "
-            "--env-workers 0 steps the environments in this process"
-        ) from error
+        signalled = code is not None and code < 0
+        how = how or (f"was ended by {signal.Signals(-code).name}" if signalled else f"ended with exit code {code}")
+        raise WorkerDiedError(f"{self._name()}: the worker process {how}") from error
 
 
 def _end(process: Any, pipe: Connection) -> None:
