@@ -30,7 +30,7 @@ def test_agents_beat_random_play(
             write_module(text, tmp_path)
     words = shlex.split(command)
     run_line(command)
-    run_line(f"hadamem evaluate {words[words.index('--out') + 1]} --json result.json")
+    run_line(f"hadamem evaluate {words[words.index('--out') + 1]} --episodes 100 --json result.json")
     trained = json.loads((tmp_path / "result.json").read_text())
     random = trained["random"]
     assert trained["mean"] - random["mean"] > trained["ci95"] + random["ci95"]

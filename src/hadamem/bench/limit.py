@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from ..ops.elementary import OPTIONS, one_plus_tanh
+from ..ops.elementary import one_plus_tanh
 from ..ops.simd import LANES, load, store
 
 
@@ -41,14 +41,14 @@ _SIZE = 2048  # number of floats, which with their results fill a third of a fir
 _ROUNDS = 100_000
 
 
-@njit(**OPTIONS)
+@njit(nogil=True, error_model="numpy")
 def _tanh(x, y, rounds):  # type: ignore[no-untyped-def]
     for _ in range(rounds):
         for j in range(0, x.size, LANES):
             store(y, j, one_plus_tanh(load(x, j)))
 
 
-@njit(**OPTIONS)
+@njit(nogil=True, error_model="numpy")
 def _fma(x, y, rounds):  # type: ignore[no-untyped-def]
     """Compute ten independent chains, so that the latency of their operations is hidden."""
     f = load(x, 0)

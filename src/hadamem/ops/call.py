@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 from torch import Tensor
 
+from .compiling import part
 from .simd import as_pointer
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
 _ANY_SIZE = 2**40  # size of arrays over memory of unknown length; kernels compute valid indices, which are not checked
 
 
@@ -43,25 +43,25 @@ def _plain(x: Tensor) -> Tensor:
     return x if x.is_contiguous() else x.detach().contiguous()
 
 
-@njit(**_OPTIONS)
+@part(inline=True, once=True)
 def floats_from(address: int) -> Any:
     """The memory from an address on, as a flat array of float32."""
     return carray(as_pointer(address), (_ANY_SIZE,), np.float32)
 
 
-@njit(**_OPTIONS)
+@part(inline=True, once=True)
 def floats(call: Any, place: int) -> Any:
     """The tensor at index `place` of a call, as a flat array of float32."""
     return floats_from(call[place])
 
 
-@njit(**_OPTIONS)
+@part(inline=True, once=True)
 def flags(call: Any, place: int) -> Any:
     """The bool tensor at index `place` of a call, as a flat array of bytes."""
     return carray(as_pointer(call[place]), (_ANY_SIZE,), np.uint8)
 
 
-@njit(**_OPTIONS)
+@part(inline=True, once=True)
 def counters(call: Any, place: int) -> Any:
     """The counters at index `place` of a call, as a flat array of int64."""
     return carray(as_pointer(call[place]), (_ANY_SIZE,), np.int64)

@@ -1,6 +1,6 @@
 """Elementary functions of vectors, and of the lanes of one vector, as parts of the CPU kernels.
 
-Unlike kernels, parts are not in Numba's cache: see `simd.stamp`.
+Unlike kernels, parts are not in Numba's cache: see `compiling.stamp`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from .compiling import part
 from .simd import LANES, clamp, load, load_first, nearest, splat, store, store_first, two_to_the, vector
-
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 # tanh(x) ~ x P(x^2) / Q(x^2) on |x| <= 7.905 (beyond, float32 tanh is +-1): the classical [13/6] minimax fit, error < 3e-7.
 _P = [np.float32(c) for c in (4.89352456e-03, 6.37261929e-04, 1.48572236e-05, 5.12229710e-08, -8.60467152e-11,
@@ -31,7 +30,7 @@ _LOG2_E, _LN2_HIGH, _LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), 
 _EXP_LIMIT = np.float32(87)
 
 
-@njit(**OPTIONS)
+@part()
 def one_plus_tanh(x: Any) -> Any:
     """1 + tanh(x) of a vector."""
     x = clamp(x, _LIMIT)
@@ -41,7 +40,7 @@ def one_plus_tanh(x: Any) -> Any:
     return _ONE + x * p / q
 
 
-@njit(**OPTIONS)
+@part()
 def exp_minus(x: Any) -> Any:
     """e^-x of a vector."""
     x = clamp(x, _EXP_LIMIT)
@@ -50,19 +49,19 @@ def exp_minus(x: Any) -> Any:
     return two_to_the(n) * (((((_E4 * r + _E3) * r + _E2) * r + _E1) * r + _E0) * (r * r) + (r + _ONE))
 
 
-@njit(**OPTIONS)
+@part()
 def sigmoid(x: Any) -> Any:
     """1 / (1 + e^-x) of a vector."""
     return splat(_ONE) / (exp_minus(x) + _ONE)
 
 
-@njit(forceinline=True, **OPTIONS)
+@part(inline=True)
 def get(array: Any, index: Any, count: Any) -> Any:
     """Load a vector, or only its first `count` lanes (and zeros in the others) if `count` is less than LANES."""
     return load(array, index) if count >= LANES else load_first(array, index, count)
 
 
-@njit(forceinline=True, **OPTIONS)
+@part(inline=True)
 def put(array: Any, index: Any, value: Any, count: Any) -> None:
     """Store a vector, or only its first `count` lanes if `count` is less than LANES."""
     if count >= LANES:
@@ -71,7 +70,7 @@ def put(array: Any, index: Any, value: Any, count: Any) -> None:
         store_first(array, index, value, count)
 
 
-@njit(forceinline=True, **OPTIONS)
+@part(inline=True)
 def fill_zero(array: Any, index: Any, size: Any) -> None:
     """Write `size` zeros."""
     for n in range(0, size, LANES):

@@ -9,42 +9,14 @@ that the processor has: with 16 lanes one on AVX-512, with 8 lanes one on AVX2 a
 from __future__ import annotations
 
 import operator
-import os
-import pathlib
-import tempfile
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
-import numba
 from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
-
-
-def _make_cache_writable() -> None:
-    """Give Numba a temporary folder for its cache if it can write neither beside the code nor in the home folder, since it
-    refuses to work without a cache."""
-    here = pathlib.Path(__file__).parent / "__pycache__"
-    homes = (here if here.exists() else here.parent, pathlib.Path.home() if "HOME" in os.environ else here)
-    if not numba.config.CACHE_DIR and not any(os.access(folder, os.W_OK) for folder in homes):
-        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="hadamem-")
-
-
-_make_cache_writable()
-
-
-def stamp(*files: str | None) -> int:
-    """A checksum of the contents of this file and `files`.
-
-    Numba's cache identifies a kernel by the modification time of its own file and by the values in its closure. So a kernel
-    that is made of parts from several files has this number in its closure, and otherwise only numbers, since functions in a
-    closure differ from process to process. The parts themselves are not cached.
-    """
-    return zlib.crc32(b"".join(pathlib.Path(str(file)).read_bytes() for file in (__file__, *files)))
-
 
 LANES = 16 if llvm.get_host_cpu_features().get("avx512f", False) else 8
 

@@ -12,13 +12,14 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit
+from numba import carray, cfunc
 
 from .. import call as _call
 from .. import elementary, tiny
 from ..call import counters, floats, places
-from ..elementary import OPTIONS, exp_minus, fill_zero, get, larger, largest, put, sigmoid, total, where_positive
-from ..simd import LANES, at, fetch_add, splat, stamp
+from ..compiling import part, stamp
+from ..elementary import exp_minus, fill_zero, get, larger, largest, put, sigmoid, total, where_positive
+from ..simd import LANES, at, fetch_add, splat
 
 # The arguments of a kernel. The first counts the units of work begun; the numbers of heads, and of entries of a row, follow.
 _NUMBERS = ("begun", "units", "chunk", "T", "lag", "mirror", "epoch", "heads", "H", "rest_size", "softmax", "rectified")
@@ -30,7 +31,7 @@ _TINY = np.float32(1e-5)  # added to the sum by which relu(x) is divided
 _SHORT = np.float32(1e-3)  # length below which a vector is not scaled to length 1
 
 
-@njit(**OPTIONS)
+@part()
 def _dot(x, i, y, j, size):
     """The product of two rows."""
     sums = splat(_ZERO)
@@ -39,7 +40,7 @@ def _dot(x, i, y, j, size):
     return total(sums)
 
 
-@njit(**OPTIONS)
+@part()
 def _softmax(x, i, y, j, size):
     highest = at(x, i)
     whole = size // LANES * LANES
@@ -60,7 +61,7 @@ def _softmax(x, i, y, j, size):
         put(y, j + n, get(y, j + n, size - n) / sums, size - n)
 
 
-@njit(**OPTIONS)
+@part()
 def _sum_of_positive(x, i, size):
     """The number by which relu(x) is divided."""
     sums = splat(_ZERO)
@@ -70,7 +71,7 @@ def _sum_of_positive(x, i, size):
     return splat(_TINY + total(sums))
 
 
-@njit(**OPTIONS)
+@part()
 def _by_content(softmax, x, i, y, j, size):
     """The feature map of a row x[i:] of a head that finds by content, to y[j:]."""
     if softmax:
@@ -82,7 +83,7 @@ def _by_content(softmax, x, i, y, j, size):
             put(y, j + n, where_positive(row, row) / sums, size - n)
 
 
-@njit(**OPTIONS)
+@part()
 def _back_by_content(softmax, x, i, y, dy, j, dx, size):
     """The gradient of `_by_content`, to dx[i:]."""
     mean = splat(_dot(y, j, dy, j, size))
@@ -96,7 +97,7 @@ def _back_by_content(softmax, x, i, y, dy, j, dx, size):
             put(dx, i + n, where_positive(get(x, i + n, size - n), g), size - n)
 
 
-@njit(**OPTIONS)
+@part()
 def _turned(x, i, y, j, size, turns, c, s, sign):
     """The unit vector of a row, with its pairs turned: cosines from turns[c] on, sines from turns[s] on, times `sign`."""
     pairs = size // 2
@@ -111,7 +112,7 @@ def _turned(x, i, y, j, size, turns, c, s, sign):
         put(y, j + size - 1, get(x, i + size - 1, 1) / length, 1)
 
 
-@njit(**OPTIONS)
+@part()
 def _back_turned(x, i, y, dy, j, dx, size, turns, c, s, sign):
     """The gradient of `_turned`: turned back, without its part along the vector."""
     pairs = size // 2
@@ -130,7 +131,7 @@ def _back_turned(x, i, y, dy, j, dx, size, turns, c, s, sign):
         put(dx, i + last, (get(dy, j + last, 1) - along * get(x, i + last, 1) / length) / length, 1)
 
 
-@njit(**OPTIONS)
+@part()
 def _epoch_key(y, j, position, size):
     """2^-n at the entry n of the epoch, see `epochs`."""
     fill_zero(y, j, size)
@@ -140,7 +141,7 @@ def _epoch_key(y, j, position, size):
     put(y, j + entry, splat(value), 1)
 
 
-@njit(**OPTIONS)
+@part()
 def _values(x, i, a, j, rest, r, size, rest_size, rectified):
     """The gated values x[i:], to a[j:], and the numbers after the gate, to rest[r:]."""
     gate, after = sigmoid(splat(at(x, i + size))), i + size + 1
@@ -151,7 +152,7 @@ def _values(x, i, a, j, rest, r, size, rest_size, rectified):
         put(rest, r + n, where_positive(row, row) if rectified else row, rest_size - n)
 
 
-@njit(**OPTIONS)
+@part()
 def _back_values(x, i, da, j, drest, r, dx, size, rest_size, rectified):
     """The gradient of `_values`, to dx[i:]."""
     gate, after = sigmoid(splat(at(x, i + size))), i + size + 1

@@ -10,13 +10,14 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit
+from numba import carray, cfunc
 
 from .. import call as _call
 from .. import elementary, tiny
 from ..call import flags, floats, places
-from ..elementary import OPTIONS, get, put, sigmoid
-from ..simd import LANES, fetch_add, splat, stamp
+from ..compiling import part, stamp
+from ..elementary import get, put, sigmoid
+from ..simd import LANES, fetch_add, splat
 
 # The arguments of a kernel. The first counts the units of work begun; D is the number of features.
 _NUMBERS = ("begun", "units", "splits", "T", "D", "width")
@@ -27,13 +28,13 @@ _FORWARD_SIZE, _BACKWARD_SIZE = len(FORWARD), len(BACKWARD)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-@njit(**OPTIONS)
+@part()
 def _input(x, before, b, t, T, D, width, j, count):
     """A vector of the input of step t of sequence b, which is before x if t is negative."""
     return get(x, (b * T + t) * D + j, count) if t >= 0 else get(before, (b * (width - 1) + width - 1 + t) * D + j, count)
 
 
-@njit(**OPTIONS)
+@part()
 def _sum(x, before, weight, bias, b, t, T, D, width, reach, j, count):
     """A vector of the convolution at step t, over at most `reach` earlier inputs."""
     z = get(bias, j, count)

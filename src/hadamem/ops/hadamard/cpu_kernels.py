@@ -21,13 +21,13 @@ import threading
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit
+from numba import carray, cfunc
 from numba.core import event
 
 from .. import call as _call
 from .. import elementary, tiny
 from ..call import counters, flags, floats, floats_from, places
-from ..elementary import OPTIONS
+from ..compiling import part, stamp
 from ..simd import (
     LANES,
     at,
@@ -35,7 +35,6 @@ from ..simd import (
     load,
     load_pair,
     splat,
-    stamp,
     store,
     store_totals,
     wait_for,
@@ -79,7 +78,7 @@ _FORWARD_SIZE, _BACKWARD_SIZE = len(FORWARD), len(BACKWARD)
 _ZERO = np.float32(0)
 
 
-@njit(**OPTIONS)
+@part()
 def work_space_of(call):
     """The scratch memory of the calling thread."""
     thread = fetch_add(call, FORWARD.threads)

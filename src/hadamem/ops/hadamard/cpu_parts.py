@@ -13,9 +13,9 @@ odd lanes, and rows of a step have each value twice. This is called `paired`.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from ..elementary import OPTIONS, exp_minus, one_plus_tanh
+from ..compiling import part
+from ..elementary import exp_minus, one_plus_tanh
 from ..simd import (
     LANES,
     evens,
@@ -37,7 +37,7 @@ ROWS = 4  # rows of M that are computed together through a chunk: as many as can
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 
 
-@njit(forceinline=True, **OPTIONS)
+@part(inline=True)
 def calibrate(kind, left, right):
     """C of one vector: `left` is the factor of its row (a float; for two rows a vector), `right` that of its columns, or C."""
     if kind == ROW:
@@ -51,7 +51,7 @@ def calibrate(kind, left, right):
     return splat(_ONE)
 
 
-@njit(forceinline=True, **OPTIONS)
+@part(inline=True)
 def back(kind, d, m, c, left, right, a, h, k, q):
     """The backward pass of one step for one vector.
 
@@ -71,7 +71,7 @@ def back(kind, d, m, c, left, right, a, h, k, q):
     return d * c, h * (m * c + a * k), a * d, d * k, g * right if outer else g, g * left if outer else g
 
 
-@njit(forceinline=True, **OPTIONS)
+@part(inline=True)
 def right_factors(kind, S, step, rows):
     """The columns' factor for four rows: one vector at S[step] for all, or, if each row has its own, four from S[rows] on."""
     if kind in (EXP, DENSE):
@@ -80,13 +80,13 @@ def right_factors(kind, S, step, rows):
     return w, w, w, w
 
 
-@njit(forceinline=True, **OPTIONS)
+@part(inline=True)
 def load4(S, at):
     """Load four vectors from S[at] on."""
     return load(S, at), load(S, at + LANES), load(S, at + 2 * LANES), load(S, at + 3 * LANES)
 
 
-@njit(**OPTIONS)
+@part()
 def store4(S, at, x0, x1, x2, x3):
     """Store four vectors from S[at] on."""
     store(S, at, x0)
@@ -95,7 +95,7 @@ def store4(S, at, x0, x1, x2, x3):
     store(S, at + 3 * LANES, x3)
 
 
-@njit(forceinline=True, **OPTIONS)
+@part(inline=True)
 def columns_of(kind, K):
     """How K columns are divided into vectors: whether the last columns are paired (not for a dense C, which is limited by
     memory and would gain nothing), the number of columns, with padding, that are not paired, and the floats in scratch for a
@@ -107,14 +107,14 @@ def columns_of(kind, K):
     return False, padded, ROWS * padded
 
 
-@njit(**OPTIONS)
+@part(once=True)
 def clear(S, at, count):
     """Write zeros to S[at : at + count], where `count` is a multiple of LANES."""
     for j in range(at, at + count, LANES):
         store(S, j, splat(_ZERO))
 
 
-@njit(**OPTIONS)
+@part(once=True)
 def copy(source, at, stride, by, out, to, out_stride, out_by, rows, width, out_width):
     """Copy rows of `width` floats between flat arrays, padded with zeros to `out_width`, which adds less than a vector.
 
@@ -131,7 +131,7 @@ def copy(source, at, stride, by, out, to, out_stride, out_by, rows, width, out_w
             store_first(out, y + whole * out_by, last, out_width - whole)
 
 
-@njit(**OPTIONS)
+@part(once=True)
 def pack_steps(kind, source, at, K, S, to, stride, by, steps):
     """Pack a row of K floats for each step into scratch, rows `stride` apart, vectors `by` apart; if paired, the last columns
     twice."""
@@ -143,7 +143,7 @@ def pack_steps(kind, source, at, K, S, to, stride, by, steps):
             store(S, to + t * stride + whole * by, interleave(last, last))
 
 
-@njit(**OPTIONS)
+@part(once=True)
 def unpack_steps(kind, S, at, stride, by, out, to, K, steps, add):
     """Unpack gradients of rows that `pack_steps` packed. If paired, the two lanes of a column are summed. If `add`, the result
     is added to `out`."""
@@ -159,7 +159,7 @@ def unpack_steps(kind, S, at, stride, by, out, to, K, steps, add):
             store_first(out, y + j, value, K - j)
 
 
-@njit(**OPTIONS)
+@part(once=True)
 def pack_rows(kind, source, at, K, S, to, inside, rows):
     """Pack a matrix into scratch in groups of rows, with zeros after the first `inside` rows."""
     paired, whole, group = columns_of(kind, K)
@@ -173,7 +173,7 @@ def pack_rows(kind, source, at, K, S, to, inside, rows):
             store(S, y + ROWS * whole + r % ROWS // 2 * LANES, interleave(first, second))
 
 
-@njit(**OPTIONS)
+@part(once=True)
 def unpack_rows(kind, S, at, out, to, K, inside):
     """Unpack a matrix that `pack_rows` packed."""
     paired, whole, group = columns_of(kind, K)
@@ -186,7 +186,7 @@ def unpack_rows(kind, S, at, out, to, K, inside):
             store_first(out, y + whole, odds(both) if r % 2 else evens(both), K - whole)
 
 
-@njit(**OPTIONS)
+@part(once=True)
 def pack_dense(C, b, t0, steps, i, T, V, K, S, to, stride, by):
     """Pack C[b, t0 : t0 + steps, i : i + ROWS] into scratch, steps `stride` apart, vectors `by` apart; rows beyond V are 0."""
     padded = columns_of(DENSE, K)[1]
@@ -200,14 +200,14 @@ def pack_dense(C, b, t0, steps, i, T, V, K, S, to, stride, by):
                     store(S, to + t * stride + r * LANES + j * by, splat(_ZERO))
 
 
-@njit(**OPTIONS)
+@part(once=True)
 def fetch(array, at, count):
     """Prefetch `count` floats from array[at] on, during other work: the hardware cannot predict the next chunk."""
     for j in range(at, at + count, 16):
         prefetch(array, j)
 
 
-@njit(**OPTIONS)
+@part(once=True)
 def fetch_chunk(kind, left, right, a, k, q, row, steps, V, K):
     """Prefetch the inputs of `steps` steps, from step `row` on, counted over all sequences."""
     if kind in (COLUMN, TANH):

@@ -11,21 +11,20 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit
+from numba import carray, cfunc
 
 from .. import call as _call
 from .. import elementary, tiny
 from ..call import flags, floats, places
+from ..compiling import part, stamp
 from ..elementary import fill_zero, get, put
 from ..simd import (
     LANES,
     fetch_add,
     multiply_complex,
     multiply_conjugate,
-    stamp,
 )
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
 _ZERO = np.float32(0)
 
 # The arguments of a kernel. The first counts the units of work begun; W is the number of floats in a step of one sequence.
@@ -35,17 +34,17 @@ BACKWARD = places(*_NUMBERS, "decay", "start", "state", "y", "dy", "ddecay", "dx
 _FORWARD_SIZE, _BACKWARD_SIZE = len(FORWARD), len(BACKWARD)
 
 
-@njit(**_OPTIONS)
+@part(inline=True)
 def _times(is_complex, a, b):
     return multiply_complex(a, b) if is_complex else a * b
 
 
-@njit(**_OPTIONS)
+@part(inline=True)
 def _conjugate_times(is_complex, a, b):
     return multiply_conjugate(a, b) if is_complex else a * b
 
 
-@njit(**_OPTIONS)
+@part(inline=True)
 def _advance(is_complex, decay, d, before, p, x, y, row, size):
     """y = decay * before + x for `size` floats, from the offsets d (decay), p (before) and row (x and y) on."""
     for j in range(0, size, LANES):
@@ -54,7 +53,7 @@ def _advance(is_complex, decay, d, before, p, x, y, row, size):
         put(y, row + j, product + get(x, row + j, n), n)
 
 
-@njit(**_OPTIONS)
+@part(inline=True)
 def _pull(is_complex, a, p, g, q, base, r, out, o, size, add):
     """out = conj(a) * g, plus base if `add`: the backward pass of a product with a."""
     for j in range(0, size, LANES):
@@ -65,7 +64,7 @@ def _pull(is_complex, a, p, g, q, base, r, out, o, size, add):
         put(out, o + j, product, n)
 
 
-@njit(**_OPTIONS)
+@part(inline=True)
 def _copy(source, s, out, o, size):
     for j in range(0, size, LANES):
         put(out, o + j, get(source, s + j, size - j), size - j)
