@@ -282,6 +282,18 @@ def test_evaluation_leaves_episodes_that_end_as_they_are(
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    ("id", "options", "told"),
+    [("Endless-v0", (), True), ("Endless-v0", ("length=40",), False), ("Endless-v0", ("max_episode_steps=40",), False)],
+)
+def test_training_says_when_episodes_do_not_end(
+    id: str, options: tuple[str, ...], told: bool, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ppo = PPOConfig(num_envs=2, num_steps=50, minibatches=1, epochs=1)
+    train(config(env=id, env_options=options, steps=2_400, memory="mlp", env_workers=0, ppo=ppo), tmp_path / "run")
+    assert caplog.text.count("hardly an episode has ended in 1,000 steps of each environment") == told
+
+
 def test_evaluation_that_is_interrupted_counts_what_was_played() -> None:
     def interrupt(episodes: int, steps: int) -> None:
         if steps == 50:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .. import distributed, tracking
+from ..envs import VectorEnvironment
 from ..envs.from_python import HERE
 from ..networks import Policy
 from ..run import (
@@ -36,6 +37,7 @@ from .progress import Progress
 
 _log = logging.getLogger("hadamem")
 _FEWEST_UPDATES = 50
+_LONG = 1000  # steps of an environment in which an episode usually ends
 _SMALL_WORK = 1e9  # steps in a minibatch times weights; at about 5e7, two threads on two free cores were slower than one
 
 
@@ -96,6 +98,17 @@ def few_updates(config: TrainConfig) -> str | None:
         return None
     return (
         f"{config.steps:,} steps allow only {updates} updates, too few to learn much: raise --steps to {enough:,}, or {advice}"
+    )
+
+
+def no_ends(env: VectorEnvironment, steps: int, mean_return: float) -> str | None:
+    """Advice for a run whose environments have made `steps` steps together and ended hardly any episode; None if all is well."""
+    each = steps // (env.num_envs * distributed.size())
+    if not (env.endless and each >= _LONG and math.isnan(mean_return)):
+        return None
+    return (
+        f"hardly an episode has ended in {each:,} steps of each environment, and nothing limits their length: an agent that "
+        "does not find the end learns little. --env-options max_episode_steps=N limits them"
     )
 
 
@@ -193,6 +206,7 @@ def _train(
 
         if saved is None:
             save()  # so that even a run that is killed at once can be resumed
+        told, began_at = False, agent.step
         best = max((line.get("evaluation_return", -math.inf) for line in read_metrics(path)), default=-math.inf)
         saved_at, stopped = time.monotonic(), bool(stop)
         while agent.step < config.steps and not stopped:
@@ -212,6 +226,9 @@ def _train(
             if run is not None:
                 run.log(agent.step, metrics | {"seconds": seconds})
             update(agent.step, metrics["return"])
+            if not told and (advice := no_ends(env, agent.step - began_at, metrics["return"])):
+                _log.warning("%s", advice)
+                told = True
             must_save = agent.must_save or time.monotonic() - saved_at > config.checkpoint_every
             stopped, must_save = distributed.any_of([bool(stop), must_save])
             if must_save:

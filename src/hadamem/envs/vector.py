@@ -279,16 +279,20 @@ class VectorEnvironment:
         self._obs = torch.from_numpy(state["obs"])
         return self._obs
 
+    @property
+    def endless(self) -> bool:
+        """Whether episodes may go on forever: neither the task nor Gymnasium limits their length."""
+        return isinstance(self._env, Environments | WorkerEnvironments) and not self._env.has_time_limit
+
     def cut_endless(self, max_steps: int) -> bool:
-        """Truncate episodes after `max_steps` if neither the task nor Gymnasium limits their length.
+        """Truncate episodes after `max_steps` if they may go on forever.
 
         Returns:
             Whether this limit is now in force.
         """
-        if not isinstance(self._env, Environments | WorkerEnvironments) or self._env.has_time_limit:
-            return False
-        self._env.cut_after(max_steps)
-        return True
+        if isinstance(self._env, Environments | WorkerEnvironments) and self.endless:
+            self._env.cut_after(max_steps)
+        return self.endless
 
     def render(self) -> tuple[Any, ...] | None:
         """The rendering of each environment, a picture for "rgb_array"; None without a `render_mode`."""
