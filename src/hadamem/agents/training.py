@@ -102,7 +102,7 @@ def few_updates(config: TrainConfig) -> str | None:
 
 
 def no_ends(env: VectorEnvironment, steps: int, mean_return: float) -> str | None:
-    """Advice for a run whose environments have made `steps` steps together and ended hardly any episode; None if all is well."""
+    """Advice for a run that ended hardly any episode in `steps` steps of all environments together; None if all is well."""
     each = steps // (env.num_envs * distributed.size())
     if not (env.endless and each >= _LONG and math.isnan(mean_return)):
         return None
