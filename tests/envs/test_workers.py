@@ -18,7 +18,8 @@ from gymnasium import spaces
 import hadamem
 from hadamem.envs import VectorEnvironment, make_vector
 from hadamem.envs.border import EnvironmentFailedError
-from hadamem.envs.workers import Kind, WorkerDiedError, WorkerEnvironments, try_one, usual_workers
+from hadamem.envs.trying import Kind, try_one, usual_workers
+from hadamem.envs.workers import WorkerDiedError, WorkerEnvironments
 from hadamem.run import read_metrics
 
 HERE = __name__
@@ -158,8 +159,6 @@ def test_a_worker_that_is_killed_is_named() -> None:
 @pytest.mark.parametrize("how", ["exit", "hang"])
 def test_a_worker_that_ends_is_replaced(how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The other worker's episodes go on as without it."""
-    monkeypatch.setattr("hadamem.envs.workers._PATIENCE", 0.5)
-    monkeypatch.setattr("hadamem.envs.workers._HANGING", 1.0)
     monkeypatch.setattr("hadamem.envs.workers._PROVEN", 20)
     whole, ending = (make_vector(lambda after=after: Ending(how, after), 4, seed=1, workers=2) for after in (10_000, 40))
     whole.reset()
@@ -169,7 +168,12 @@ def test_a_worker_that_ends_is_replaced(how: str, monkeypatch: pytest.MonkeyPatc
     for t in range(1, 61):
         actions = whole.random_actions()
         ending.random_actions()
-        there, here = whole.step(actions), ending.step(actions)
+        there = whole.step(actions)
+        with monkeypatch.context() as patience:  # for one step only: a worker that is merely slow would be replaced, too
+            if t == 40:
+                patience.setattr("hadamem.envs.workers.PATIENCE", 2.0)
+                patience.setattr("hadamem.envs.workers._HANGING", 3.0)
+            here = ending.step(actions)
         if t == 40:
             assert here.truncated.tolist() == [True, True, False, False]
             assert here.reward[:2].tolist() == [0, 0]
@@ -181,7 +185,7 @@ def test_a_worker_that_ends_is_replaced(how: str, monkeypatch: pytest.MonkeyPatc
             assert here.final_obs is None
         assert torch.equal(here.obs[2:], there.obs[2:])
         before = here.obs
-    assert ("had not answered for 1 seconds" if how == "hang" else "ended with exit code 3") in caplog.text
+    assert ("had not answered for 3 seconds" if how == "hang" else "ended with exit code 3") in caplog.text
     assert "another takes its place" in caplog.text
     whole.close()
     ending.close()
@@ -232,11 +236,11 @@ def test_workers_are_used_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> Non
     def kind(seconds: float, waits: bool = False) -> Kind:
         return Kind(seconds, waits, Parts.observation_space, Parts.action_space, {}, None, False, [])
 
-    monkeypatch.setattr("hadamem.envs.workers._free_processors", lambda: 4)
+    monkeypatch.setattr("hadamem.envs.trying._free_processors", lambda: 4)
     assert usual_workers(kind(1e-5), 8) == 0
     assert usual_workers(kind(1e-2), 8) == 4
     assert usual_workers(kind(1e-2), 3) == 3
     assert usual_workers(kind(5e-3, waits=True), 8) == 8
-    monkeypatch.setattr("hadamem.envs.workers._free_processors", lambda: 1)
+    monkeypatch.setattr("hadamem.envs.trying._free_processors", lambda: 1)
     assert usual_workers(kind(1e-2), 8) == 0
     assert usual_workers(kind(5e-3, waits=True), 8) == 8

@@ -16,8 +16,9 @@ from .foreign import ForeignVector
 from .from_python import id_of, vector_of
 from .layout import Channels
 from .popgym import TASKS
+from .trying import Make, try_one, usual_workers
 from .vector import INPUTS, VectorEnvironment
-from .workers import Make, WorkerEnvironments, try_one, usual_workers
+from .workers import WorkerEnvironments
 from .worlds import world
 
 

@@ -9,17 +9,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import multiprocessing
-import os
 import signal
-import sys
-import time
 import traceback
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
@@ -28,22 +24,14 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space, create_shared_memory, iterate, read_from_shared_memory
 
 from ..distributed import end_with_parent
-from ..measure import processors
 from .border import EnvironmentFailedError, Environments, notice
 from .interface import rows_of
 from .parts import seen_parts
 from .placement import Processor
+from .trying import PATIENCE, PROCESSES, Kind, Make
 
-Make = Callable[[], gymnasium.Env[Any, Any]]
-
-#: A forked worker inherits all objects of this process, also functions defined in a notebook, and starts within milliseconds.
-_PROCESSES: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-_PATIENCE = 60.0  # seconds without an answer from a worker after which a notice is logged
 _HANGING = 600.0  # seconds without an answer to a step after which a worker is killed, and replaced
 _PROVEN = 100  # steps after which a worker that ends is replaced: one that ends sooner would most likely end again
-_PROBE = 0.05, 20  # largest number of seconds, and of steps, for timing an environment
-_EXCHANGE = 3.5e-4  # seconds that the communication with workers adds to a step
-_GAIN = 0.7  # workers are used if they reduce the time of a step below this fraction of the time in one process
 
 
 class WorkerDiedError(ChildProcessError):
@@ -58,25 +46,6 @@ class WorkerDiedError(ChildProcessError):
 
 class _TheirTracebackError(Exception):
     """An environment's exception in a worker, as text, since a traceback cannot be sent to another process."""
-
-
-class Kind(NamedTuple):
-    """Properties of a kind of environment, found by making and stepping one.
-
-    Attributes:
-        seconds: time of a step.
-        waits: whether a step waits for something, such as another program, instead of computing.
-        observation_space, action_space, metadata, render_mode, has_time_limit, needed_inputs: as in `Environments`.
-    """
-
-    seconds: float
-    waits: bool
-    observation_space: gymnasium.Space[Any]
-    action_space: gymnasium.Space[Any]
-    metadata: dict[str, Any]
-    render_mode: str | None
-    has_time_limit: bool
-    needed_inputs: list[str]
 
 
 class WorkerEnvironments(VectorEnv):
@@ -106,7 +75,7 @@ class WorkerEnvironments(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         seen, _ = seen_parts(self.single_observation_space, self.single_action_space, observe)
-        memory = create_shared_memory(seen, num_envs, _PROCESSES)
+        memory = create_shared_memory(seen, num_envs, PROCESSES)
         self._seen, self._observation = seen, read_from_shared_memory(seen, memory, num_envs)
         self._max_steps: int | None = None
         bounds = [num_envs * i // workers for i in range(workers + 1)]
@@ -162,9 +131,12 @@ class WorkerEnvironments(VectorEnv):
             if worker.steps < _PROVEN:
                 raise
             notice(f"{error.what}; another takes its place, and the episodes are truncated")
-        else:
-            worker.steps += 1
-            return answer
+            return self._replaced(worker)
+        worker.steps += 1
+        return answer
+
+    def _replaced(self, worker: _Worker) -> Any:
+        """Start a worker's process again; its answer to the step that was not answered truncates the episodes."""
         number = worker.end - worker.begin
         seen_last = deepcopy(rows_of(self._observation, worker.begin, worker.end))
         worker.stop()
@@ -211,8 +183,8 @@ class _Worker:
     def start(self) -> None:
         """Start the process, which makes its environments, and answers when they are made."""
         self.steps = 0  # that were answered
-        self._pipe, theirs = _PROCESSES.Pipe()
-        self._process = _PROCESSES.Process(target=_work, args=(theirs, *self._share), daemon=True)
+        self._pipe, theirs = PROCESSES.Pipe()
+        self._process = PROCESSES.Process(target=_work, args=(theirs, *self._share), daemon=True)
         self._process.start()
         theirs.close()  # so that the pipe ends when the worker does
         self.stop = weakref.finalize(self, _end, self._process, self._pipe)  # called at the latest when Python exits
@@ -227,9 +199,9 @@ class _Worker:
         killed after `hanging` seconds without an answer."""
         hung = False
         try:
-            if not self._pipe.poll(min(_PATIENCE, hanging)):
-                notice(f"{self._name()} have not answered for {_PATIENCE:.0f} seconds; still waiting")
-                if hung := hanging < math.inf and not self._pipe.poll(hanging - _PATIENCE):
+            if not self._pipe.poll(min(PATIENCE, hanging)):
+                notice(f"{self._name()} have not answered for {PATIENCE:.0f} seconds; still waiting")
+                if hung := hanging < math.inf and not self._pipe.poll(hanging - PATIENCE):
                     self._process.kill()
             result, error = self._pipe.recv()
         except (EOFError, ConnectionError) as ended:
@@ -315,96 +287,3 @@ def _portable(error: Exception) -> tuple[Exception, str | None]:
         return EnvironmentFailedError(str(error)), "" if cause is None else "".join(traceback.format_exception(cause))
     known = (ValueError, gymnasium.error.Error)
     return (type(error)(str(error)), None) if type(error) in known else (RuntimeError(f"{type(error).__name__}: {error}"), None)
-
-
-def usual_workers(kind: Kind, num_envs: int) -> int:
-    """The number of worker processes to use for `num_envs` environments of a kind; 0 if workers would not help enough."""
-    # an environment that waits needs no processor of its own
-    workers = num_envs if kind.waits else min(num_envs, _free_processors())
-    if workers < 2:
-        return 0
-    alone, shared = num_envs * kind.seconds, -(-num_envs // workers) * kind.seconds + _EXCHANGE
-    return workers if shared < _GAIN * alone else 0
-
-
-def _free_processors() -> int:
-    """How many of the processors that this process may use were left free by other programs in the last minute, at least 1."""
-    own = processors()
-    others = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return own - min(own - 1, round(others))
-
-
-def try_one(key: str, id: str, make: Make) -> Kind | None:
-    """Make one environment and time some of its steps, in a separate process, so that nothing changes in this one.
-
-    Args:
-        key: identifies the kind of environment; results are kept by this key.
-        id: name of the environment in messages.
-        make: makes the environment.
-
-    Returns:
-        The properties of the kind; None if that fails, such as when `make` cannot be sent to another process.
-    """
-    if key not in _tried:
-        pipe, theirs = _PROCESSES.Pipe()
-        process = _PROCESSES.Process(target=_try, args=(theirs, id, make), daemon=True)
-        _tried[key] = None
-        with contextlib.suppress(Exception):
-            process.start()
-            theirs.close()
-            if pipe.poll(_PATIENCE):
-                _tried[key] = pipe.recv()
-            process.kill()
-            process.join()
-    return _tried[key]
-
-
-_tried: dict[str, Kind | None] = {}
-
-
-def _try(pipe: Connection, id: str, make: Make) -> None:
-    """Make and time one environment, and send its `Kind` to the parent process, or nothing if that fails."""
-    end_with_parent()
-    with contextlib.suppress(BaseException), open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)  # no output: it would be repeated when the actual environments are made
-        os.dup2(nowhere.fileno(), 2)
-        vector = Environments(id, 1, make)
-        seconds, waits = 0.0, False
-        with contextlib.suppress(Exception):  # an error of the environment is reported when it occurs in the run
-            seconds, waits = _time_of_step(vector.envs[0])
-        pipe.send(
-            Kind(
-                seconds,
-                waits,
-                vector.single_observation_space,
-                vector.single_action_space,
-                vector.metadata,
-                vector.render_mode,
-                vector.has_time_limit,
-                vector.needed_inputs,
-            )
-        )
-
-
-def _time_of_step(env: gymnasium.Env[Any, Any]) -> tuple[float, bool]:
-    """The mean time of a step in seconds, and whether a step waits for something instead of computing."""
-    longest, most = _PROBE
-    env.action_space.seed(0)
-    env.reset(seed=0)
-    if any(env.step(env.action_space.sample())[2:4]):  # not timed: the first step may do one-time work
-        env.reset()
-    begin, waited, steps, ended = time.perf_counter(), _waits(), 0, False
-    while steps < most and not ended and time.perf_counter() - begin < longest:
-        ended = any(env.step(env.action_space.sample())[2:4])
-        steps += 1
-    return (time.perf_counter() - begin) / steps, _waits() - waited >= steps
-
-
-def _waits() -> int:
-    """How often this thread has given up its processor to wait for something (voluntary context switches)."""
-    try:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
-    except (ImportError, AttributeError):  # not on this system
-        return 0
