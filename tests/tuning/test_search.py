@@ -156,7 +156,7 @@ def test_killed_and_started_again_it_goes_on_and_ends_in_a_recipe(
     tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    words = [*COMMAND, "--steps", "3200", "--trials", "2", "--fresh-seeds", "1", "--out", str(out), *SMALL]
+    words = [*COMMAND, "--steps", "3200", "--trials", "3", "--fresh-seeds", "1", "--out", str(out), *SMALL]
     first, second = (out / "trials" / name for name in ("0000-s0", "0001-s0"))
     process = subprocess.Popen(
         [sys.executable, "-m", "hadamem", "tune", *words],
@@ -191,7 +191,7 @@ def test_killed_and_started_again_it_goes_on_and_ends_in_a_recipe(
 
     study = open_study(out)
     trials = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
-    assert len(study.trials) == 2
+    assert len(study.trials) == 3
     fresh = {trial.number: read_metrics(out / "trials" / f"{trial.number:04}-s1") for trial in trials}
     scores = {number: lines[-1]["evaluation_return"] for number, lines in fresh.items() if lines}
     assert {0} < set(scores)
@@ -201,7 +201,7 @@ def test_killed_and_started_again_it_goes_on_and_ends_in_a_recipe(
     assert json.loads(json.dumps(asdict(config)["ppo"])) in chosen
     assert f"score:    {best:.4g}" in recipe.read_text()
     tune(words)  # once more: there is nothing left to train
-    assert len(open_study(out).trials) == 2
+    assert len(open_study(out).trials) == 3
 
 
 def test_one_at_a_time(tmp_path: pathlib.Path) -> None:
