@@ -18,7 +18,7 @@ from .r2d2 import R2D2Config
 from .sac import SACConfig
 
 #: Settings of the machine. They do not change what is learned, except through random numbers and rounding.
-OF_THE_MACHINE = frozenset({"device", "threads", "env_workers", "processes", "track", "checkpoint_every"})
+OF_THE_MACHINE = frozenset({"device", "threads", "env_workers", "env_wait", "processes", "track", "checkpoint_every"})
 
 #: Classes of options of the learning algorithms, by the name of the algorithm.
 ALGORITHMS: dict[str, type[PPOConfig] | type[SACConfig] | type[R2D2Config]] = {
@@ -78,6 +78,10 @@ class TrainConfig:
     env_workers: int | None = None
     """processes that step the environments in parallel; 0: none, this process steps one environment after the other; None:
     chosen from the time of a step, measured at the start. The episodes do not depend on it. Not for batched tasks"""
+    env_wait: int | None = None
+    """environments that PPO waits for before it acts in them, while the others step; must divide the environments of each
+    process. Less than all is faster where steps of --env-workers take long, or not always equally long. None: all. Not for
+    batched tasks"""
     processes: int = 1
     """processes on this machine that train together, each with its share of the environments and of every minibatch, and with a
     GPU of its own if the device is cuda; under torchrun, torchrun sets their number, on any number of machines"""
@@ -109,7 +113,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         counts = ("steps", "memory_size", "processes", "threads", "evaluate_every", "evaluate_episodes", "frame_skip", "resize")
-        check_fields(self, counts, at_least=1)
+        check_fields(self, (*counts, "env_wait"), at_least=1)
         check_fields(self, ("seed", "checkpoint_every", "env_workers"), at_least=0)
         tracking.check_names(self.track)
         for name, made in ALGORITHMS.items():
@@ -117,6 +121,8 @@ class TrainConfig:
                 setattr(self, name, made())
             elif name != self.agent and getattr(self, name) is not None:
                 raise ValueError(f"there are options for {name}, but the agent is {self.agent}")
+        if self.env_wait is not None and self.agent != "ppo":
+            raise ValueError(f"env_wait is {self.env_wait}, but only PPO acts in groups of environments, not {self.agent}")
         if self.data is not None and self.agent != "ppo":
             raise ValueError(f"data is imitated by PPO's policy, but the agent is {self.agent}")
 

@@ -23,8 +23,9 @@ from .r2d2 import R2D2
 from .sac import SAC
 
 
-def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any) -> VectorEnvironment:
-    """Make `num_envs` environments of a configuration's task; `more`: further options of the task, such as render_mode."""
+def make_environment(config: TrainConfig, num_envs: int, seed: int, wait: int | None = None, **more: Any) -> VectorEnvironment:
+    """Make `num_envs` environments of a configuration's task, in groups of `wait` (see `make_vector`); `more`: further options
+    of the task, such as render_mode."""
     inputs = config.inputs
     if inputs is None and config.off_policy is not None:
         inputs = config.off_policy.network.inputs
@@ -40,6 +41,7 @@ def make_environment(config: TrainConfig, num_envs: int, seed: int, **more: Any)
         config.observe,
         config.channels,
         config.env_workers,
+        wait,
     )
 
 
@@ -146,8 +148,8 @@ def make_share(config: TrainConfig, step: int) -> VectorEnvironment:
     num_envs = share_of_environments(config, distributed.size())
     # if environments cannot be saved, a resumed run must not play its first episodes again
     seed = seed_for(config.seed, f"environment after {step}" if step else "environment")
-    env = make_environment(config, num_envs, seed + distributed.rank() * num_envs)
-    if env.num_envs != num_envs:
+    env = make_environment(config, num_envs, seed + distributed.rank() * num_envs, config.env_wait)
+    if sum(group.num_envs for group in env.groups) != num_envs:
         env.close()
         raise ValueError(f"num_envs is {config.algorithm.num_envs}, but {env.id} is a vector of {env.num_envs} environments")
     return env

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from types import EllipsisType
 from typing import Any
 
@@ -62,6 +63,13 @@ class PackedRows:
         rows[..., self.packing.byte_columns] = small * self.unit
         rows[..., self.packing.float_columns] = floats
         return rows
+
+    def part(self, rows: slice) -> PackedRows:
+        """Some of the B rows, in the same memory."""
+        part = copy(self)
+        part.bytes, part.floats = self.bytes[rows], self.floats[rows]
+        part.shape = torch.Size((len(part.bytes), *self.shape[1:]))
+        return part
 
     def _column(self, column: int) -> Tensor:
         where = np.arange(self.packing.width)

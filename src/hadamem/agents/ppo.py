@@ -21,7 +21,8 @@ from ..envs import VectorEnvironment
 from ..networks import ActorCritic, NetworkConfig
 from .learning import adam, fast_products, gradient_step, mean_terms, set_learning_rate
 from .not_finite import not_finite
-from .rollout import Actor, EpisodeStats, Rollout, advantages
+from .rollout import EpisodeStats, Rollout, advantages
+from .turns import actor
 
 _FIRST_STATISTICS = 64  # steps of random play in each environment, before the first rollout
 # Statistics of observations are updated in this first part of a run only. Each update changes the policy's behaviour, which
@@ -120,7 +121,7 @@ class PPO:
     def __init__(self, policy: ActorCritic, env: VectorEnvironment, config: PPOConfig, total_steps: int) -> None:
         self.policy, self.config, self.total_steps, self.step = policy, config, total_steps, 0
         device = next(policy.parameters()).device
-        self.actor = Actor(policy, env, config.noise_correlation)
+        self.actor = actor(policy, env, config.noise_correlation)
         self.rollout = Rollout.empty(policy, env, config.num_steps, device)
         self.optimiser = adam(policy, config.learning_rate, config.memory_rate, config.adam_epsilon)
         self.kl_coefficient = config.kl_coefficient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +35,8 @@ class Rollout:
 
     @classmethod
     def empty(cls, policy: ActorCritic, env: VectorEnvironment, num_steps: int, device: torch.device) -> Rollout:
-        """Buffers for one rollout, which are reused for every rollout."""
-        B, T = env.num_envs, num_steps
+        """Buffers for one rollout of all groups of `env`, which are reused for every rollout."""
+        B, T = sum(group.num_envs for group in env.groups), num_steps
         head = policy.head
 
         def new(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -47,6 +47,12 @@ class Rollout:
             rows_for((B, T), env.layout, device), new(B, T, **flags), new(B, T, head.action_size, dtype=head.action_dtype),
             new(B, T), new(B, T), new(B, T), new(B, T, **flags), {}, new(B),
         )  # fmt: skip
+
+    def part(self, rows: slice) -> Rollout:
+        """Some of the B rows, in the same memory, without a state."""
+        obs = self.obs.part(rows) if isinstance(self.obs, PackedRows) else self.obs[rows]
+        others = {name: value[rows] for name, value in vars(self).items() if name not in ("obs", "state")}
+        return Rollout(obs, state={}, **others)
 
 
 @dataclass
@@ -99,7 +105,12 @@ class Player:
 
     def step(self, action: Tensor) -> Transition:
         """Take a step with actions (B, K); `obs` and `start` become those of the next step."""
-        step = self.env.step(action)
+        self.env.send(action)
+        return self.receive()
+
+    def receive(self) -> Transition:
+        """End a step that was begun with `env.send`; see `step`."""
+        step = self.env.receive()
         self.obs, self.start = step.obs.to(self.device), step.start.to(self.device)
         return step
 
@@ -133,20 +144,22 @@ class Actor(Player):
 
     def play_at_random(self, num_steps: int, on_step: Callable[[int], None] | None = None) -> Tensor:
         """Observations (num_steps, B, D) of random play; new episodes begin after it. `on_step`: see `collect`."""
-        seen = []
-        for t in range(num_steps):
-            seen.append(self.obs)
-            self.step(self.env.random_actions())
-            if on_step is not None:
-                on_step((t + 1) * self.env.num_envs)
-        self.obs, self.start = self.env.reset().to(self.device), torch.ones_like(self.start)
-        return torch.stack(seen)
+        return play_at_random([self], num_steps, on_step)
 
-    @torch.no_grad()
     def collect(self, rollout: Rollout, gamma: float, on_step: Callable[[int], None] | None = None) -> list[Episode]:
         """Fill `rollout` and return the episodes that ended. `on_step` is called after each step with the number of environment
         steps of this rollout so far."""
-        policy, head, episodes = self.policy, self.policy.head, list[Episode]()
+        episodes: list[Episode] = []
+        for steps in self.play(rollout, gamma, episodes):
+            if on_step is not None:
+                on_step(steps)
+        return episodes
+
+    @torch.no_grad()
+    def play(self, rollout: Rollout, gamma: float, episodes: list[Episode]) -> Iterator[int]:
+        """Fill `rollout`, and add the episodes that end to `episodes`. Whenever the environments step, it yields the number of
+        environment steps of this rollout so far, and then waits for the environments only when it is asked to go on."""
+        policy, head, B = self.policy, self.policy.head, self.env.num_envs
         rollout.state = self.state
         for t in range(rollout.obs.shape[1]):
             parameters, value, self.state = policy(self.obs[:, None], self.state, self.start[:, None])
@@ -155,17 +168,17 @@ class Actor(Player):
             rollout.obs[:, t], rollout.start[:, t] = self.obs, self.start
             rollout.action[:, t], rollout.value[:, t] = action, value[:, 0]
             rollout.log_prob[:, t] = head.log_prob(parameters, action)
-            step = self.step(action)
+            self.env.send(action)
+            yield t * B
+            step = self.receive()
             rollout.reward[:, t], rollout.end[:, t] = step.reward.to(self.device), self.start
             if step.final_obs is not None:  # with the memory as it was before the reset
                 going_on = torch.zeros_like(self.start)[:, None]
                 final_value = policy(step.final_obs.to(self.device)[:, None], self.state, going_on)[1][:, 0]
                 rollout.reward[:, t] += gamma * torch.where(step.truncated.to(self.device), final_value, 0)
             episodes += step.episodes
-            if on_step is not None:
-                on_step((t + 1) * self.env.num_envs)
-        rollout.last_value = policy(self.obs[:, None], self.state, self.start[:, None])[1][:, 0]
-        return episodes
+        rollout.last_value[:] = policy(self.obs[:, None], self.state, self.start[:, None])[1][:, 0]
+        yield rollout.obs.shape[1] * B
 
     def _sample(self, parameters: Tensor) -> Tensor:
         """Random actions. The noise of continuous actions is correlated over the steps of an episode, and standard normal at
@@ -185,6 +198,23 @@ class Actor(Player):
         """See Player."""
         super().load_state_dict(saved)
         self.noise = saved["noise"]
+
+
+def play_at_random(actors: Sequence[Player], num_steps: int, on_step: Callable[[int], None] | None) -> Tensor:
+    """Observations (num_steps, B, D) of random play in the environments of all actors; new episodes begin after it. `on_step`
+    is called after each step with the number of environment steps so far."""
+    seen = []
+    for t in range(num_steps):
+        seen.append(torch.cat([actor.obs for actor in actors]))
+        for actor in actors:
+            actor.env.send(actor.env.random_actions())
+        for actor in actors:
+            actor.receive()
+        if on_step is not None:
+            on_step((t + 1) * len(seen[0]))
+    for actor in actors:
+        actor.obs, actor.start = actor.env.reset().to(actor.device), torch.ones_like(actor.start)
+    return torch.stack(seen)
 
 
 def advantages(rollout: Rollout, gamma: float, gae_lambda: float) -> Tensor:

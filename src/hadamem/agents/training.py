@@ -34,6 +34,7 @@ from .evaluation import MAX_STEPS, Evaluation, evaluate
 from .interruption import shown, stop_asked
 from .making import Agent, draw_apart, make_agent, make_environment, make_policy, make_share, share_of_environments
 from .progress import Progress
+from .random_state import random_state, set_random_state
 
 _log = logging.getLogger("hadamem")
 _FEWEST_UPDATES = 50
@@ -103,7 +104,7 @@ def few_updates(config: TrainConfig) -> str | None:
 
 def no_ends(env: VectorEnvironment, steps: int, mean_return: float) -> str | None:
     """Advice for a run that ended hardly any episode in `steps` steps of all environments together; None if all is well."""
-    each = steps // (env.num_envs * distributed.size())
+    each = steps // (sum(group.num_envs for group in env.groups) * distributed.size())
     if not (env.endless and each >= _LONG and math.isnan(mean_return)):
         return None
     return (
@@ -199,7 +200,7 @@ def _train(
 
         def save() -> None:
             state = agent.state_dict()
-            own = {"agent": {name: state[name] for name in agent.own}, "random": _random_state()}
+            own = {"agent": {name: state[name] for name in agent.own}, "random": random_state()}
             others = distributed.gathered(own)[1:]
             if run is not None:
                 run.save({"agent": state, **made_for, "random": own["random"], "others": others, "seconds": seconds})
@@ -220,7 +221,7 @@ def _train(
                 if metrics["evaluation_return"] > best and run is not None:
                     best = metrics["evaluation_return"]
                     learned = {"step": agent.step, "policy": agent.policy.state_dict()}
-                    own = {"agent": learned, "random": _random_state(), "seconds": seconds}
+                    own = {"agent": learned, "random": random_state(), "seconds": seconds}
                     run.save_best(own | made_for, {"steps": agent.step, "evaluation_return": best})
             seconds += time.monotonic() - begin
             if run is not None:
@@ -247,7 +248,7 @@ def _go_on(agent: Agent, saved: dict[str, Any], config: TrainConfig) -> None:
     if len(parts) == distributed.size():
         part = parts[distributed.rank()]
         agent.load_state_dict(state | {name: part["agent"][name] for name in agent.own if name in part["agent"]})
-        _set_random_state(part["random"])
+        set_random_state(part["random"])
     else:
         _log.warning(
             "%d processes go on with what %d have learned: new episodes begin%s", distributed.size(), len(parts),
@@ -353,22 +354,11 @@ def evaluate_task(
 
 def _evaluate(config: TrainConfig, policy: Policy) -> dict[str, float]:
     """Greedy play on the same episodes every time; it does not affect the random numbers of the training."""
-    random = _random_state()
+    random = random_state()
     result = evaluate_task(config, policy, seed_for(config.seed, "evaluation during training"), config.evaluate_episodes)
-    _set_random_state(random)
+    set_random_state(random)
     success = math.nan if result.success_rate is None else result.success_rate
     return {"evaluation_return": result.mean, "evaluation_success": success}
-
-
-def _random_state() -> list[torch.Tensor]:
-    """The states of torch's CPU generator, then of each GPU's generator."""
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
-
-
-def _set_random_state(states: list[torch.Tensor]) -> None:
-    torch.set_rng_state(states[0].cpu())
-    if len(states) == 1 + torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states[1:]])
 
 
 def _or_none(value: float) -> float | None:

@@ -34,6 +34,7 @@ def make_vector(
     observe: Sequence[str] = (),
     channels: Channels | None = None,
     workers: int | None = None,
+    wait: int | None = None,
     **env_kwargs: Any,
 ) -> VectorEnvironment:
     """Make N environments of one kind.
@@ -61,6 +62,8 @@ def make_vector(
         channels: whether the first or the last axis of pictures holds the channels; None: decided by their shapes.
         workers: number of processes that step the environments; 0: this process; None: chosen from the time of some steps of
             another such environment. The episodes do not depend on it. Not for batched tasks and vectors of environments.
+        wait: make groups of so many environments, and return the first of these; see `VectorEnvironment.groups`. Not for
+            batched tasks and vectors of environments. None: one group of all.
         **env_kwargs: further keyword arguments of the environment, like `options`.
 
     Raises:
@@ -73,32 +76,45 @@ def make_vector(
         raise ValueError(f"seed is {seed}, but must not be negative")
     if workers is not None and workers < 0:
         raise ValueError(f"workers is {workers}, but must be at least 0")
+    if wait is not None and (wait < 1 or num_envs % wait):
+        raise ValueError(f"wait is {wait}, but must divide the {num_envs} environments")
     if inputs is not None and (not inputs or not set(inputs) <= set(INPUTS)):
         raise ValueError(f"inputs are {list(inputs)}, but must be some of {list(INPUTS)}")
     id = id_of(env)
     made = vector_of(id)
-    vector: VectorEnv
+    vectors: list[VectorEnv]
     try:
         if made is not None and changes is not None:
             raise ValueError(f"{id} is a vector of environments, which hadamem cannot wrap; wrap them before making the vector")
         if made is not None:
-            vector = ForeignVector(id, made)
+            vectors = [ForeignVector(id, made)]
         elif batched and changes is None and (make := world(id)) is not None:
-            vector = make(num_envs, **env_kwargs)
+            vectors = [make(num_envs, **env_kwargs)]
         elif batched and changes is None and id in TASKS and not env_kwargs:
-            vector = TASKS[id](num_envs)
+            vectors = [TASKS[id](num_envs)]
         else:
-            vector = _one_by_one(id, num_envs, partial(_make, tasks.load(id), env_kwargs, changes), observe, workers)
+            make_it = partial(_make, tasks.load(id), env_kwargs, changes)
+            vectors = _one_by_one(id, num_envs, make_it, observe, workers, wait or num_envs)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         raise tasks.unknown(id) from error
     except TypeError as error:
         if not env_kwargs:
             raise
         raise ValueError(f"{id} cannot be made with {env_kwargs}: {error}") from error
+    groups: list[VectorEnvironment] = []
     try:
-        return VectorEnvironment(id, vector, seed, inputs, joint_actions, observe, channels)
+        if wait not in (None, num_envs) and len(vectors) == 1:
+            raise ValueError(
+                f"wait is {wait}, but {id} steps all its environments at once; leave it out, or set batched to False"
+            )
+        for number, vector in enumerate(vectors):
+            first = number * (wait or 0)
+            groups.append(VectorEnvironment(id, vector, seed + first, inputs, joint_actions, observe, channels))
+        groups[0].groups = groups
+        return groups[0]
     except Exception:
-        vector.close()
+        for vector in vectors:
+            vector.close()
         raise
 
 
@@ -116,13 +132,15 @@ def make_one(id: str, options: Mapping[str, Any], changes: Changes | None = None
         raise tasks.unknown(id) from error
 
 
-def _one_by_one(id: str, num_envs: int, make: Make, observe: Sequence[str], workers: int | None) -> VectorEnv:
-    """A vector of single environments, stepped one after the other in this process or in worker processes."""
+def _one_by_one(id: str, num_envs: int, make: Make, observe: Sequence[str], workers: int | None, wait: int) -> list[VectorEnv]:
+    """Vectors of `wait` single environments, stepped one after the other in this process or in worker processes."""
+    groups = num_envs // wait
     if num_envs > 1 and workers != 0 and (kind := try_one(repr((id, make)), id, make)) is not None:
         workers = usual_workers(kind, num_envs) if workers is None else min(workers, num_envs)
         if workers > 0:
-            return WorkerEnvironments(id, num_envs, workers, make, kind, observe)
-    return Environments(id, num_envs, make, observe)
+            each = -(-workers // groups)
+            return [WorkerEnvironments(id, wait, each, make, kind, observe, group, groups) for group in range(groups)]
+    return [Environments(id, wait, make, observe, first=group * wait) for group in range(groups)]
 
 
 def _make(id: str, kwargs: dict[str, Any], changes: Changes | None) -> gymnasium.Env[Any, Any]:

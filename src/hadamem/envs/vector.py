@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from .layout import Channels, Encoder, InvalidValueError, first_not_finite
 from .masks import KEY, masked_by_key
 from .parts import seen_parts
 from .point import PointTask
-from .workers import WorkerEnvironments
+from .workers import WorkerEnvironments, first_to_answer
 
 INPUTS = ("obs", "action", "reward")
 
@@ -77,6 +78,7 @@ class VectorEnvironment:
             in 0..n-1 for Discrete, (N, K) integers from 0 up for MultiDiscrete, (N, K) floats in the environment's units for
             Box, and with all of these side by side for Tuple and Dict; `step` handles a space's `start`, shape and bounds.
         start: (N,) bool array, the current observation is the first of an episode. All other parts of hadamem get it from here.
+        groups: this one, and others of the same kind and number that are stepped side by side with it; `close` closes all.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class VectorEnvironment:
         self.start = np.ones(self.num_envs, np.bool_)
         self._env = env
         self._seed: int | None = int(seed)
+        self.groups: Sequence[VectorEnvironment] = (self,)
         # a separate random stream: with `seed` itself, random actions would be correlated with the first environment's draws
         env.action_space.seed(int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]))
 
@@ -174,15 +177,27 @@ class VectorEnvironment:
             RuntimeError: `reset` has not been called yet.
             ValueError: the actions have the wrong shape, kind or range.
         """
+        self.send(actions)
+        return self.receive()
+
+    def send(self, actions: Tensor | np.ndarray) -> None:
+        """Begin the step that `receive` ends: worker processes make it meanwhile. See `step`."""
         if self._obs is None:
             raise RuntimeError(f"call reset() before step() on {self.id}")
         if isinstance(actions, Tensor):
             actions = actions.detach().cpu().numpy()
         if actions.shape[:1] != (self.num_envs,):
             raise ValueError(f"actions have shape {actions.shape}, but there are {self.num_envs} environments")
-        done_actions = self._actions.to_environment(actions)
-        # a copy, since an environment may change its actions in place
-        observation, reward, terminated, truncated, info = self._env.step(deepcopy(done_actions))
+        self._sent = self._actions.to_environment(actions)
+        if isinstance(self._env, WorkerEnvironments):
+            self._env.send(self._sent)
+            self._result = self._env.receive
+        else:  # a copy, since an environment may change its actions in place
+            self._result = partial(self._env.step, deepcopy(self._sent))
+
+    def receive(self) -> Transition:
+        """End the step that `send` began. See `step`."""
+        observation, reward, terminated, truncated, info = self._result()
         start = terminated | truncated
         truncated = truncated & ~terminated
 
@@ -192,7 +207,7 @@ class VectorEnvironment:
             raise ValueError(f"{place(self.id, i, self._lengths[i])}: reward is {reward[i]}; it must be a finite float32")
         rows = np.empty((self.num_envs, self.layout.size), np.float32)
         self._encode(observation, rows, start)
-        self.interface.write_previous(done_actions, reward, rows)
+        self.interface.write_previous(self._sent, reward, rows)
         self._returns += reward
         final, episodes = None, []
         if np.count_nonzero(start):
@@ -300,7 +315,8 @@ class VectorEnvironment:
 
     def close(self) -> None:
         """Close the environments and free their resources."""
-        self._env.close()
+        for group in self.groups:
+            group._env.close()
 
     def _encode(self, observation: Any, rows: np.ndarray, start: np.ndarray, numbers: np.ndarray | None = None) -> None:
         """Write observations (n, ...) into their columns of rows (n, D).
@@ -346,6 +362,11 @@ class VectorEnvironment:
         ]
         self._returns[ended] = self._lengths[ended] = 0
         return episodes
+
+
+def first_answered(envs: Sequence[VectorEnvironment]) -> int:
+    """Wait until one of these, all of which were sent actions, can receive the result without waiting; its number."""
+    return first_to_answer([env._env for env in envs])
 
 
 def _notice_of(id: str, encoder: Encoder, left_out: list[str]) -> None:

@@ -14,7 +14,7 @@ import traceback
 import weakref
 from collections.abc import Sequence
 from copy import deepcopy
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn
 
 import gymnasium
@@ -60,6 +60,7 @@ class WorkerEnvironments(VectorEnv):
         make: makes one environment.
         kind: the result of `try_one` for these environments.
         observe: see `Environments`.
+        group, groups: number of this vector, and how many there are of the same size, which are stepped side by side.
 
     Raises:
         EnvironmentFailedError: in the constructor, `reset` and `step`: an environment raised an exception.
@@ -67,7 +68,17 @@ class WorkerEnvironments(VectorEnv):
         WorkerDiedError: in `reset` and `step`: a worker process ended, and was not replaced.
     """
 
-    def __init__(self, id: str, num_envs: int, workers: int, make: Make, kind: Kind, observe: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        id: str,
+        num_envs: int,
+        workers: int,
+        make: Make,
+        kind: Kind,
+        observe: Sequence[str] = (),
+        group: int = 0,
+        groups: int = 1,
+    ) -> None:
         self.id, self.num_envs, self.has_time_limit = id, num_envs, kind.has_time_limit
         self.envs: list[_Worker] = []
         self.single_observation_space, self.single_action_space = kind.observation_space, kind.action_space
@@ -80,8 +91,9 @@ class WorkerEnvironments(VectorEnv):
         self._max_steps: int | None = None
         bounds = [num_envs * i // workers for i in range(workers + 1)]
         for begin, end in itertools.pairwise(bounds):
-            share = (id, num_envs, make, observe, seen, memory, begin, end, len(self.envs), workers)
-            self.envs.append(_Worker(id, begin, end, share))
+            placement = group * workers + len(self.envs), groups * workers
+            share = (id, num_envs, make, observe, seen, memory, begin, end, group * num_envs, *placement)
+            self.envs.append(_Worker(id, begin, end, group * num_envs, share))
         for worker in self.envs:
             worker.answer()
 
@@ -96,8 +108,16 @@ class WorkerEnvironments(VectorEnv):
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """See `Environments`."""
+        self.send(actions)
+        return self.receive()
+
+    def send(self, actions: Any) -> None:
+        """Begin a step, whose result `receive` returns."""
         for worker in self.envs:
             worker.ask("step", rows_of(actions, worker.begin, worker.end))
+
+    def receive(self) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Wait for the result of the step that `send` began."""
         answers = [self._stepped(worker) for worker in self.envs]
         rewards, terminated, truncated = (np.concatenate([answer[n] for answer in answers]) for n in (1, 2, 3))
         return self._observation, rewards, terminated, truncated, self._merge([answer[4] for answer in answers])
@@ -176,34 +196,34 @@ class WorkerEnvironments(VectorEnv):
 class _Worker:
     """This process's handle of a worker, which steps the environments `begin` to `end` - 1 of a vector."""
 
-    def __init__(self, id: str, begin: int, end: int, share: tuple[Any, ...]) -> None:
-        self.id, self.begin, self.end, self._share = id, begin, end, share
+    def __init__(self, id: str, begin: int, end: int, first: int, share: tuple[Any, ...]) -> None:
+        self.id, self.begin, self.end, self._first, self._share = id, begin, end, first, share
         self.start()
 
     def start(self) -> None:
         """Start the process, which makes its environments, and answers when they are made."""
         self.steps = 0  # that were answered
-        self._pipe, theirs = PROCESSES.Pipe()
+        self.pipe, theirs = PROCESSES.Pipe()
         self._process = PROCESSES.Process(target=_work, args=(theirs, *self._share), daemon=True)
         self._process.start()
         theirs.close()  # so that the pipe ends when the worker does
-        self.stop = weakref.finalize(self, _end, self._process, self._pipe)  # called at the latest when Python exits
+        self.stop = weakref.finalize(self, _end, self._process, self.pipe)  # called at the latest when Python exits
 
     def ask(self, method: str, *args: Any, **kwargs: Any) -> None:
         """Ask the worker to call a method of its `Environments`."""
         with contextlib.suppress(ConnectionError):  # the worker ended, which `answer` tells
-            self._pipe.send((method, args, kwargs))
+            self.pipe.send((method, args, kwargs))
 
     def answer(self, hanging: float = math.inf) -> Any:
         """The result of the method that the worker was asked to call; an exception of the method is raised here. The worker is
         killed after `hanging` seconds without an answer."""
         hung = False
         try:
-            if not self._pipe.poll(min(PATIENCE, hanging)):
+            if not self.pipe.poll(min(PATIENCE, hanging)):
                 notice(f"{self._name()} have not answered for {PATIENCE:.0f} seconds; still waiting")
-                if hung := hanging < math.inf and not self._pipe.poll(hanging - PATIENCE):
+                if hung := hanging < math.inf and not self.pipe.poll(hanging - PATIENCE):
                     self._process.kill()
-            result, error = self._pipe.recv()
+            result, error = self.pipe.recv()
         except (EOFError, ConnectionError) as ended:
             self._died(ended, f"had not answered for {hanging:.0f} seconds and was killed" if hung else None)
         if error is None:
@@ -212,7 +232,8 @@ class _Worker:
         raise problem from (None if theirs is None else _TheirTracebackError(f"in a worker process\n{theirs}"))
 
     def _name(self) -> str:
-        which = f"environment {self.begin}" if self.end == self.begin + 1 else f"environments {self.begin} to {self.end - 1}"
+        first, last = self._first + self.begin, self._first + self.end - 1
+        which = f"environment {first}" if first == last else f"environments {first} to {last}"
         return f"{self.id}: {which} (process {self._process.pid})"
 
     def _died(self, error: Exception, how: str | None) -> NoReturn:
@@ -221,6 +242,21 @@ class _Worker:
         signalled = code is not None and code < 0
         how = how or (f"was ended by {signal.Signals(-code).name}" if signalled else f"ended with exit code {code}")
         raise WorkerDiedError(f"{self._name()}: the worker process {how}") from error
+
+
+def first_to_answer(vectors: Sequence[VectorEnv]) -> int:
+    """Wait until the result of a step of one of these vectors can be received without waiting; the number of this vector. After
+    `PATIENCE`, it is the first one, whose `receive` knows what to do about a worker that hangs."""
+    while True:
+        missing = [[pipe for pipe in _pipes(vector) if not pipe.poll()] for vector in vectors]
+        if [] in missing:
+            return missing.index([])
+        if not wait([pipe for pipes in missing for pipe in pipes], PATIENCE):
+            return 0
+
+
+def _pipes(vector: VectorEnv) -> list[Connection]:
+    return [worker.pipe for worker in vector.envs] if isinstance(vector, WorkerEnvironments) else []
 
 
 def _end(process: Any, pipe: Connection) -> None:
@@ -244,6 +280,7 @@ def _work(
     memory: Any,
     begin: int,
     end: int,
+    first: int,
     number: int,
     workers: int,
 ) -> None:
@@ -260,7 +297,7 @@ def _work(
         nonlocal envs
         if method == "make":
             batch = rows_of(read_from_shared_memory(seen, memory, num_envs), begin, end)
-            envs = Environments(id, end - begin, make, observe, first=begin, batch=batch)
+            envs = Environments(id, end - begin, make, observe, first=first + begin, batch=batch)
             return None
         with processor.work() if method == "step" else contextlib.nullcontext():
             result = getattr(envs, method)(*args, **kwargs)
