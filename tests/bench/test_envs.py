@@ -18,3 +18,10 @@ def test_rows_name_the_workers_that_were_used() -> None:
     assert rows[0].ms_per_step >= 20  # four times 5 ms of sleep
     assert rows[2].ms_per_step >= 5
     assert not multiprocessing.active_children()
+
+
+def test_rows_name_how_many_are_waited_for() -> None:
+    rows = envs.measure_acting(lambda text: None, [envs.UNEVEN], 4, seconds=0.01)
+    assert [row.waits_for for row in rows] == [4, 2, 1]
+    assert rows[0].times_as_fast == pytest.approx(1.0)
+    assert not multiprocessing.active_children()

@@ -1,4 +1,5 @@
-"""The time of a step of N environments in this process, in hadamem's worker processes, and in those of Gymnasium."""
+"""The time of a step of N environments in this process, in hadamem's worker processes, and in those of Gymnasium; and the time
+of a step with a policy that acts in them, if it waits for all of them, or for some."""
 
 from __future__ import annotations
 
@@ -12,14 +13,21 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv
 
+from ..agents.making import make_policy
+from ..agents.rollout import Rollout
+from ..agents.turns import actor
 from ..envs import VectorEnvironment, make_vector, tasks
 from ..envs.workers import WorkerEnvironments
+from ..networks import ActorCritic
+from ..recipes.presets import preset_config
 from .memories import in_turn, ratio
 
 _MOST_ROUNDS = 1000  # so many that the time limit ends the rounds
+_ROLLOUT = 32  # steps
 
 
 class Sleeping(gymnasium.Env[Any, Any]):
@@ -41,7 +49,16 @@ class Sleeping(gymnasium.Env[Any, Any]):
         return np.zeros(4, np.float32), 0.0, False, False, {}
 
 
-SLEEPING = f"{__name__}:Sleeping"
+class Uneven(Sleeping):
+    """An environment that waits 5 ms in a step on average, but from step to step shorter or longer: an exponential time."""
+
+    def step(self, action: object) -> tuple[np.ndarray, float, bool, bool, dict[str, object]]:
+        """Return zeros after a random time."""
+        time.sleep(self.np_random.exponential(0.005))
+        return np.zeros(4, np.float32), 0.0, False, False, {}
+
+
+SLEEPING, UNEVEN = f"{__name__}:Sleeping", f"{__name__}:Uneven"
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,54 @@ def measure_all(
             steps[label] = partial(_step_of_gymnasium, theirs)
             found = in_turn(steps, 1, seconds * len(steps), _MOST_ROUNDS)
         rows += [Row(id, name, statistics.median(times) / 1e3, ratio(found, "0", name)) for name, times in found.items()]
+    return rows
+
+
+@dataclass(frozen=True)
+class Acting:
+    """The result of one measurement of acting.
+
+    Attributes:
+        env: id of the environments, in the default number of worker processes.
+        waits_for: number of environments that the policy waits for (--env-wait of hadamem train).
+        ms_per_step: milliseconds for one step of all environments with the policy's actions, the median over rounds.
+        times_as_fast: speed relative to waiting for all, the median over rounds of the ratio within a round.
+    """
+
+    env: str
+    waits_for: int
+    ms_per_step: float
+    times_as_fast: float
+
+
+def measure_acting(on_progress: Callable[[str], None], ids: Sequence[str], num_envs: int, seconds: float) -> list[Acting]:
+    """Measure the rollouts of PPO with its usual memory, waiting for all environments, a half of them and a quarter.
+
+    Args:
+        on_progress, ids, num_envs, seconds: see `measure_all`.
+
+    Raises:
+        ValueError: see `measure_all`.
+    """
+    rows = []
+    for id in ids:
+        on_progress(f"{id}, with a policy")
+        config = preset_config("fast", id, "shm")
+        with ExitStack() as stack:
+            rollouts: dict[str, Callable[[], Any]] = {}
+            for wait in (num_envs // part for part in (1, 2, 4) if num_envs % part == 0):
+                env = make_vector(id, num_envs, 0, batched=False, wait=wait)
+                stack.callback(env.close)
+                policy = make_policy(config, env)
+                assert isinstance(policy, ActorCritic)
+                rollout = Rollout.empty(policy, env, _ROLLOUT, torch.device("cpu"))
+                rollouts[str(wait)] = partial(actor(policy, env).collect, rollout, gamma=0.99)
+            found = in_turn(rollouts, _ROLLOUT, seconds * len(rollouts), _MOST_ROUNDS)
+        everything = str(num_envs)
+        rows += [
+            Acting(id, int(name), statistics.median(times) / 1e3, ratio(found, everything, name))
+            for name, times in found.items()
+        ]
     return rows
 
 

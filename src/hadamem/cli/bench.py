@@ -167,10 +167,10 @@ def bench_processes(arguments: Sequence[str]) -> None:
 @dataclass
 class BenchEnvs(Bench):
     """Measure a step of environments in this process, in worker processes (see --env-workers of hadamem train), and in those of
-    Gymnasium's AsyncVectorEnv."""
+    Gymnasium's AsyncVectorEnv; and a step with a policy that waits for all of them, or for some (see --env-wait)."""
 
-    envs: tuple[str, ...] = ("hadamem.bench.envs:Sleeping", "CartPole-v1")
-    """ids of environments; by default, the first waits 5 ms in every step"""
+    envs: tuple[str, ...] = ("hadamem.bench.envs:Sleeping", "hadamem.bench.envs:Uneven", "CartPole-v1")
+    """ids of environments; by default, the first waits 5 ms in every step, and the second 5 ms on average"""
     num_envs: int = 8
     """number of copies of each environment"""
     workers: tuple[int, ...] = (2,)
@@ -188,8 +188,10 @@ def bench_envs(arguments: Sequence[str]) -> None:
     check_fields(options, ("seconds",), above=0)
     with show_status() as show:
         rows = envs.measure_all(show, options.envs, options.num_envs, options.workers, options.seconds)
+        acting = envs.measure_acting(show, options.envs, options.num_envs, options.seconds)
     print_rows(f"one step of {options.num_envs} environments", rows)
-    write_json(options.json, rows)
+    print_rows(f"one step of {options.num_envs} environments with a policy, on one thread", acting)
+    write_json(options.json, {"steps": rows, "acting": acting})
 
 
 def bench_compile(arguments: Sequence[str]) -> None:
