@@ -11,6 +11,7 @@ import numpy as np
 from .. import tracking
 from ..checks import check_fields
 from ..envs.layout import Channels
+from ..networks.precision import Precision
 from ..options import read_json
 from ..run import RunError, read_config
 from .ppo import PPOConfig
@@ -87,6 +88,9 @@ class TrainConfig:
     GPU of its own if the device is cuda; under torchrun, torchrun sets their number, on any number of machines"""
     device: str = "cpu"
     """device that the networks run on: cpu, cuda, cuda:1, ..."""
+    precision: Precision = "float32"
+    """number format of products of matrices in the encoder and the memory, in training: bfloat16 is for GPUs; processors gain
+    nothing. Weights, memory states, heads and losses stay float32, and the trained policy acts in float32"""
     threads: int | None = None
     """number of processor threads to use; None: all if gradient steps are large; if they are small, one, and the memory's own
     kernels use all of them whenever that is faster, which leaves the results as they are"""

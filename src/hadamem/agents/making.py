@@ -16,6 +16,7 @@ from ..envs.interface import Interface
 from ..envs.make import make_one
 from ..memory import parse_options
 from ..networks import ActorCritic, MemoryChoice, Policy, QNetwork, SoftActor, TwinCritic
+from ..networks.precision import set_precision
 from .cloning import Cloning
 from .config import TrainConfig, seed_for
 from .ppo import PPO
@@ -111,6 +112,7 @@ class Agent(Protocol):
 def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path | None = None) -> Agent:
     """Make the agent of a configuration. In `folder` it may keep data that is too large for a checkpoint, such as a replay."""
     policy = make_policy(config, env)
+    set_precision(policy, config.precision)
     if isinstance(policy, ActorCritic):
         assert config.ppo is not None
         draw_apart(config)
@@ -125,6 +127,7 @@ def make_agent(config: TrainConfig, env: VectorEnvironment, folder: pathlib.Path
     assert config.sac is not None
     critic = TwinCritic(env.layout, policy.head, _memory(config), config.sac.network)
     critic.to(next(policy.parameters()).device)
+    set_precision(critic, config.precision)
     draw_apart(config)
     return SAC(policy, critic, env, config.sac, folder)
 

@@ -18,6 +18,7 @@ from .encoders import ObservationEncoder, PositionCode
 from .heads import Categorical, Gaussian, LegalActions, Product, make_head
 from .normalisation import ObservationNormaliser, ValueHead
 from .policy import Policy
+from .precision import Narrowed, narrowed
 
 
 @dataclass
@@ -52,7 +53,7 @@ class NetworkConfig:
         check_fields(self, ("embed_size", "hidden_size", "memory_output_size"), at_least=1)
 
 
-class ActorCritic(Policy):
+class ActorCritic(Policy, Narrowed):
     """PPO's network: (obs, state, start) -> (action parameters, value, state).
 
     Args:
@@ -123,6 +124,7 @@ class ActorCritic(Policy):
         x, state = self._features(obs, state, start)
         return self.legal(self.actor(x), obs), state
 
+    @narrowed
     def _features(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         """The input of both heads, (B, T, hidden_size), and the state after the last step."""
         x = self.encoder(self.normaliser(obs))

@@ -23,6 +23,7 @@ from .encoders import ObservationEncoder
 from .heads import Categorical, LegalActions, SquashedGaussian, make_head
 from .normalisation import ObservationNormaliser
 from .policy import Policy
+from .precision import Narrowed, narrowed
 
 
 @dataclass
@@ -68,7 +69,7 @@ class MemoryChoice:
     options: Mapping[str, Any] | None = None
 
 
-class _MemoryEncoder(nn.Module):
+class _MemoryEncoder(Narrowed):
     """Embeddings and memory: (B, T, D) rows of observations -> (B, T, size) features.
 
     Vectors are embedded by a linear map and a ReLU. Images are embedded by convolutions without a final activation; since these
@@ -104,6 +105,7 @@ class _MemoryEncoder(nn.Module):
         state = self.memory.initial_state(batch_size)
         return state if clock is None else self.memory.begin_at(state, clock)
 
+    @narrowed
     def forward(self, obs: Tensor, state: State, start: Tensor) -> tuple[Tensor, State]:
         embedded = self.obs(obs)
         x = torch.cat([*(encoder(obs) for encoder in self.history), embedded], dim=-1)
