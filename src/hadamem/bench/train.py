@@ -10,6 +10,7 @@ from ..agents.making import make_agent, make_environment
 from ..agents.sac import SAC
 from ..envs import VectorEnvironment
 from ..measure import median_seconds
+from ..networks.precision import Precision
 from ..recipes.presets import preset_config
 
 ENV = "popgym-RepeatPreviousEasy-v0"  # the task of all measurements on one task with PPO
@@ -42,22 +43,22 @@ def ppo_on_one_task(memory: str, size: int, device: str = "cpu") -> tuple[TrainC
     return config, make_environment(config, ppo.num_envs, 0)
 
 
-def measure_ppo(memory: str, size: int, device: str = "cpu", iterations: int = 15) -> Row:
+def measure_ppo(memory: str, size: int, device: str = "cpu", precision: Precision = "float32", iterations: int = 15) -> Row:
     """Measure environment steps per second of PPO, by the median time of an iteration of acting and learning."""
     config, env = ppo_on_one_task(memory, size, device)
-    ppo, agent = config.ppo, make_agent(config, env)
+    ppo, agent = config.ppo, make_agent(replace(config, precision=precision), env)
     assert ppo is not None
     speed = ppo.num_envs * ppo.num_steps / median_seconds(agent.iterate, budget=1e9, most=iterations)
     env.close()
     return Row("ppo", memory, size, speed)
 
 
-def measure_sac(memory: str, size: int, device: str = "cpu", updates: int = 30) -> Row:
+def measure_sac(memory: str, size: int, device: str = "cpu", precision: Precision = "float32", updates: int = 30) -> Row:
     """Measure gradient updates per second of SAC, by the median time of an update, sampling included."""
     config = preset_config("meta-paper", "hadamem/Wind-v0", memory)
     assert config.sac is not None
     sac = replace(config.sac, actor_memory=None)
-    config = replace(config, memory_size=size, sac=sac, device=device)
+    config = replace(config, memory_size=size, sac=sac, device=device, precision=precision)
     env = make_environment(config, sac.num_envs, 0)
     agent = make_agent(config, env)
     assert isinstance(agent, SAC)
@@ -69,10 +70,12 @@ def measure_sac(memory: str, size: int, device: str = "cpu", updates: int = 30) 
     return Row("sac", memory, size, speed)
 
 
-def measure_all(agent: str, on_progress: Callable[[str], None], device: str = "cpu") -> list[Row]:
+def measure_all(
+    agent: str, on_progress: Callable[[str], None], device: str = "cpu", precision: Precision = "float32"
+) -> list[Row]:
     """Measure all cases of an agent, one after the other."""
     rows = []
     for memory, size in CASES[agent]:
         on_progress(f"{memory} of size {size}")
-        rows.append((measure_ppo if agent == "ppo" else measure_sac)(memory, size, device))
+        rows.append((measure_ppo if agent == "ppo" else measure_sac)(memory, size, device, precision))
     return rows

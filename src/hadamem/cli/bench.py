@@ -80,6 +80,8 @@ class BenchTrain(Bench):
     """environment steps per second of PPO, or gradient updates per second of SAC"""
     device: str = "cpu"
     """device that the networks run on: cpu, cuda, cuda:1, ..."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """number format of products of matrices"""
 
 
 def bench_train(arguments: Sequence[str]) -> None:
@@ -88,7 +90,7 @@ def bench_train(arguments: Sequence[str]) -> None:
 
     options = tyro.cli(BenchTrain, args=arguments, prog="hadamem bench train")
     with show_status() as show:
-        rows = train.measure_all(options.agent, show, options.device)
+        rows = train.measure_all(options.agent, show, options.device, options.precision)
     print_rows(train.ABOUT[options.agent], rows)
     write_json(options.json, rows)
 
