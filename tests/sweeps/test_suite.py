@@ -74,6 +74,7 @@ def test_a_sweep_takes_a_suite_and_finishes_what_is_missing(tmp_path: pathlib.Pa
     assert "# Suite tiny\n" in text
     assert "| task | mlp | gru:8 |" in text
     assert "4 of 8 runs" in text
+    assert "Mean rank by return over 2 tasks that every memory has played (1 is the best): " in text
     assert "--dry-run" not in text
 
 

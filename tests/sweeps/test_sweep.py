@@ -17,7 +17,7 @@ from hadamem.cli.sweep import sweep
 from hadamem.report.results import config_key, find_results
 from hadamem.run import read_checkpoint, read_metrics
 from hadamem.sweeps.processes import ended, run_here, start
-from hadamem.sweeps.sweep import SweepRun, finish, keep_what_is_there, make_cells, summary
+from hadamem.sweeps.sweep import Summary, SweepRun, finish, keep_what_is_there, make_cells, mean_ranks, summary
 
 TMAZE = "hadamem/TMazePassive-v0 corridor_length=3"
 SMALL = ("--num-envs", "4", "--num-steps", "40", "--minibatches", "2", "--epochs", "1", "--threads", "1")
@@ -25,6 +25,16 @@ SMALL = ("--num-envs", "4", "--num-steps", "40", "--minibatches", "2", "--epochs
 
 def cells(tasks: list[str], memories: list[str], *words: str, seeds: int = 1, out: str = "out") -> list[SweepRun]:
     return make_cells(tasks, memories, range(seeds), words, pathlib.Path(out), threads=1)
+
+
+def test_ranks_are_of_tasks_that_all_have_played() -> None:
+    returns = {"one": {"a": 1.0, "b": 2.0, "c": 2.0}, "two": {"a": 3.0, "b": 2.0, "c": 1.0}, "three": {"a": 9.0}}
+    rows = [Summary(task, name, 1, value, None, None, 1, 1.0) for task, row in returns.items() for name, value in row.items()]
+    tasks, ranks = mean_ranks(rows)
+    assert tasks == 2
+    assert list(ranks.items()) == [("b", 1.75), ("a", 2.0), ("c", 2.25)]  # b and c share the ranks 1 and 2 of the first task
+    assert mean_ranks(rows[-1:]) == (1, {"a": 1.0})
+    assert mean_ranks([]) == (0, {})
 
 
 def test_options_take_the_place_of_the_presets_and_the_rest_stays() -> None:

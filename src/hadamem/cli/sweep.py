@@ -21,7 +21,7 @@ from ..sweeps.duration import expected
 from ..sweeps.processes import run_here
 from ..sweeps.reproduce import NAMES, Budget, page_of, read_reproduction, rows
 from ..sweeps.suite import read_suite
-from ..sweeps.sweep import SweepRun, crossed, finish, keep_what_is_there, make_cells, page, summary
+from ..sweeps.sweep import SweepRun, crossed, finish, keep_what_is_there, make_cells, mean_ranks, page, summary
 from ..text import count
 from .console import make_table, print_rows, print_table, say, show_status
 from .live_table import SweepDisplay
@@ -103,9 +103,18 @@ def sweep(arguments: Sequence[str]) -> None:
     if options.page is not None:
         shown = [word for word in arguments if word != "--dry-run"]
         command = shlex.join(["hadamem", "sweep", *shown])
-        write_whole(options.page, page(heading, about, command, crossed(cells), cells))
+        write_whole(options.page, page(heading, about, command, crossed(cells), cells, _ranks(cells)))
         print(options.page)
     _tell_failed(cells)
+
+
+def _ranks(cells: Sequence[SweepRun]) -> list[str]:
+    """A sentence on the memories' mean ranks; none where there is nothing to compare."""
+    tasks, ranks = mean_ranks(summary(cells))
+    if len(ranks) < 2:
+        return []
+    told = ", ".join(f"{memory} {rank:.2f}" for memory, rank in ranks.items())
+    return [f"Mean rank by return over {count(tasks, 'task')} that every memory has played (1 is the best): {told}."]
 
 
 def threads_for(options: SweepOptions) -> int:

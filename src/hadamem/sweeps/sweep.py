@@ -6,8 +6,9 @@ import hashlib
 import itertools
 import pathlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from typing import Any, Literal
 
 from ..agents.config import TrainConfig
@@ -198,6 +199,23 @@ def crossed(cells: Sequence[SweepRun]) -> list[dict[str, str]]:
     found = {(row.task, row.memory): row.score() for row in summary(cells)}
     tasks, memories = (dict.fromkeys(names) for names in zip(*found, strict=True)) if found else ({}, {})
     return [{"task": task} | {memory: found.get((task, memory), "") for memory in memories} for task in tasks]
+
+
+def mean_ranks(rows: Sequence[Summary]) -> tuple[int, dict[str, float]]:
+    """The number of tasks on which every memory has a return, and each memory's mean rank over these tasks, best first. The
+    highest return has rank 1; equal returns share the mean of their ranks."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.return_ is not None:
+            found.setdefault(row.task, {})[row.memory] = row.return_
+    memories = dict.fromkeys(row.memory for row in rows)
+    whole = [returns for returns in found.values() if len(returns) == len(memories)]
+    ranks = {memory: [_rank(returns[memory], returns.values()) for returns in whole] for memory in memories if whole}
+    return len(whole), dict(sorted(((memory, statistics.fmean(each)) for memory, each in ranks.items()), key=itemgetter(1)))
+
+
+def _rank(value: float, values: Iterable[float]) -> float:
+    return 0.5 + sum(1.0 if other > value else 0.5 if other == value else 0.0 for other in values)
 
 
 def page(
