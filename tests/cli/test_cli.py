@@ -249,6 +249,9 @@ def test_lists(tmp_path: pathlib.Path) -> None:
     hadamem("list", "memories", "--json", tmp_path / "memories.json")
     rows = json.loads((tmp_path / "memories.json").read_text())
     assert {"shm", "gru", "lstm", "mlp"} <= {row["name"] for row in rows}
+    explained = hadamem("list", "memories", "gru", "mamba").stdout
+    assert "z_t = sigmoid(" in explained
+    assert "│ state_size=16 │ N, number of columns of M." in explained
     hadamem("list", "tasks", "--json", tmp_path / "tasks.json")
     rows = json.loads((tmp_path / "tasks.json").read_text())
     assert {"popgym-RepeatPreviousEasy-v0", "popgym-CountRecallEasy-v0", "CartPole-v1"} <= {row["name"] for row in rows}

@@ -45,8 +45,8 @@ class TrainConfig:
     memory_size: int | None = None
     """size of the memory, in its own unit (SHM: H of its H x H matrix; GRU: hidden units); None: the memory's own default"""
     memory_options: tuple[str, ...] = ()
-    """options of the memory as name=value, as `hadamem list memories` shows them; each replaces the preset's option of that
-    name"""
+    """options of the memory as name=value, which `hadamem list memories NAME` explains; each replaces the preset's option of
+    that name"""
     steps: int = 1_000_000
     """environment steps to train for, all environments together"""
     data: str | None = None

@@ -71,7 +71,8 @@ def print_rows(title: str, rows: Sequence[DataclassInstance | Mapping[str, Any]]
     """Print rows of equal columns as a table, see `text.columns`."""
     table = Table(title=title, title_justify="left")
     for name, value in columns(rows[0]).items():
-        table.add_column(name, justify="right" if as_text(value)[:1].isdigit() else "left", overflow="fold")
+        first = not table.columns  # usually a name, which would be hard to copy if it were broken
+        table.add_column(name, justify="right" if as_text(value)[:1].isdigit() else "left", overflow="fold", no_wrap=first)
     for row in map(columns, rows):
         table.add_row(*(as_text(value) for value in row.values()))
     print_table(table)

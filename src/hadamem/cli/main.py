@@ -144,8 +144,10 @@ def tasks(arguments: Sequence[str]) -> None:
 
 @dataclass
 class ListMemories(List):
-    """List the memories, or write the page about them."""
+    """List the memories, explain some of them, or write the page about them."""
 
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """memories to explain, with their equations and options; none: a list of all"""
     markdown: pathlib.Path | None = None
     """file that the page docs/memories.md is written to instead of printing the list; results already in it stay"""
     recall: pathlib.Path | None = None
@@ -157,7 +159,7 @@ class ListMemories(List):
 
 
 def memories(arguments: Sequence[str]) -> None:
-    """List the memories, their sizes and options"""
+    """List the memories; with a name, its equations and options"""
     from ..studies import catalogue
 
     options = tyro.cli(ListMemories, args=arguments, prog="hadamem list memories")
@@ -165,11 +167,14 @@ def memories(arguments: Sequence[str]) -> None:
         old = options.markdown.read_text() if options.markdown.exists() else ""
         write_whole(options.markdown, catalogue.page({name: getattr(options, name) for name in catalogue.RESULTS}, old))
         return
-    with show_status("measuring a step of each memory"):
-        rows = catalogue.rows(memory_names())
-    B, T = catalogue.SHAPE
-    title = f"memories, at 64 features in and out and their default size; µs per step forward and backward at ({B}, {T})"
-    print_rows(title, rows)
+    rows = catalogue.rows(options.names or memory_names())
+    for name in options.names:
+        print(f"{catalogue.description(name)}\n")
+        print_rows(f"options of {name}", catalogue.options(name))
+        print(f"what `hadamem train` gives it by default: {catalogue.in_training(name)}\n")
+    if not options.names:
+        print_rows("memories, at 64 features in and out and their default size", rows)
+        say("hadamem list memories NAME explains one; hadamem bench memories measures what a step costs here")
     write_json(options.json, rows)
 
 

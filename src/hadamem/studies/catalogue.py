@@ -1,4 +1,4 @@
-"""An overview of all memories: the rows of `hadamem list memories`, and the page docs/memories.md."""
+"""An overview of all memories: what `hadamem list memories` prints, and the page docs/memories.md."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import docstring_parser
 import torch
 
+from ..agents.config import TrainConfig
 from ..bench import memories
-from ..measure import median_seconds
 from ..memory import MEMORIES, memory_class, memory_options
 from ..options import read_json
+from ..recipes.presets import default_preset, preset_config
 from ..text import as_text
 from . import recall, returns
 
-#: (B, T) at which `hadamem list memories` measures the time of a step.
-SHAPE = (16, 64)
 #: The commands whose results are in the page, each with a function from its JSON to the tables of the page (title -> rows).
 RESULTS: dict[str, tuple[str, Callable[[Any], dict[str, list[dict[str, str]]]]]] = {
     "recall": ("hadamem bench recall", lambda json: {"": recall.shown(read_json(list[recall.Row], json))}),
@@ -39,9 +39,7 @@ class Row:
         size: name and value of the argument that sets its size.
         state_bytes: bytes of the state of one row.
         parameters: number of learned parameters.
-        us_per_step: microseconds for one step of one row, forward and backward, on this machine; None: not timed.
         paper: the paper that published it.
-        options: its further arguments with their defaults.
     """
 
     name: str
@@ -49,34 +47,54 @@ class Row:
     size: str
     state_bytes: int
     parameters: int
-    us_per_step: float | None
     paper: str
-    options: str
 
 
-def rows(names: Sequence[str], timed: bool = True) -> list[Row]:
-    """A row for each named memory, at its default size; with the time of a step on this machine if `timed`."""
-    return [_row(name, timed) for name in names]
+@dataclass(frozen=True)
+class Option:
+    """An option of a memory: its name and default as they are typed on the command line, and its meaning."""
+
+    option: str
+    meaning: str
 
 
-def _row(name: str, timed: bool) -> Row:
+def rows(names: Sequence[str]) -> list[Row]:
+    """A row for each named memory, at its default size."""
+    return [_row(name) for name in names]
+
+
+def options(name: str) -> list[Option]:
+    """The options of a memory, with the meanings that its docstring gives them."""
+    told = {argument.arg_name: argument.description for argument in docstring_parser.parse(_docstring(name)).params}
+    told.setdefault("layers", "number of such memories, each of which takes the outputs of the one before.")
+    return [
+        Option(f"{option}={_typed(parameter.default)}", " ".join((told.get(option) or "").split()))
+        for option, parameter in memory_options(name).items()
+    ]
+
+
+def in_training(name: str) -> str:
+    """The words on a command line for the size and the options that `hadamem train` gives a memory by default."""
+    config = preset_config(default_preset(None, None), TrainConfig.env, name)
+    size = [] if config.memory_size is None else ["--memory-size", str(config.memory_size)]
+    return " ".join(["--memory", name, *size, *(["--memory-options", *config.memory_options] if config.memory_options else [])])
+
+
+def _row(name: str) -> Row:
     torch.manual_seed(0)
     memory = memories.build(name, None)
-    us = None
-    if timed:
-        memories.warm_up(memory)
-        case = memories.Case(memory, *SHAPE)
-        us = 1e6 * median_seconds(lambda: case.both_ways(case.resets), budget=0.1) / case.steps
     return Row(
         name=name,
-        about=re.split(r"[:(.]", inspect.getdoc(memory) or "")[0].strip(),
+        about=re.split(r"[:(.]", _docstring(name))[0].strip(),
         size=f"{(size := memory.size_argument)} = {getattr(memory, size, '?')}",
         state_bytes=memories.state_bytes(memory),
         parameters=memories.count_parameters(memory),
-        us_per_step=us,
         paper=memory.paper,
-        options=" ".join(f"{n}={_typed(p.default)}" for n, p in memory_options(name).items()),
     )
+
+
+def _docstring(name: str) -> str:
+    return inspect.cleandoc(memory_class(name).__doc__ or "")
 
 
 def _typed(value: Any) -> str:
@@ -84,9 +102,14 @@ def _typed(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def description(name: str) -> str:
+    """What the docstring of a memory says before the example and the arguments."""
+    return re.split(r"\n(?:Example|Args):", _docstring(name))[0].strip()
+
+
 def equations(name: str) -> str:
     """The equations of a memory: the indented lines of its docstring before the example and the arguments."""
-    text = re.split(r"\n(?:Example|Args):", inspect.cleandoc(memory_class(name).__doc__ or ""))[0]
+    text = description(name)
     lines = re.findall(r"^    (.*)$", text, re.MULTILINE)
     return "\n".join(lines)
 
@@ -98,13 +121,13 @@ def page(files: dict[str, pathlib.Path | None], old: str = "") -> str:
         files: JSON files that the commands of RESULTS wrote, by the names in RESULTS; without a file, the old table stays.
         old: the text of the old page.
     """
-    listed = rows(tuple(MEMORIES), timed=False)
+    listed = rows(tuple(MEMORIES))
     parts = [_HEAD, _markdown([{head: as_text(getattr(r, n)) for head, n in _COLUMNS.items()} for r in listed])]
     parts += ["\n## What they compute\n\nx_t is the input, y_t the output, `*` a product of elements.\n"]
     for r in listed:
         source = f" ({r.paper})" if r.paper else ""
         parts += [f"### `{r.name}`\n\n{r.about}{source}.", f"\n```text\n{equations(r.name)}\n```\n"]
-        parts += [f"Options: {', '.join(f'`{option}`' for option in r.options.split())}\n"] * bool(r.options)
+        parts += [f"Options: {', '.join(f'`{option.option}`' for option in options(r.name))}\n"]
     for name, about in _RESULTS_TEXT.items():
         parts += [about, _result(name, files.get(name), old), ""]
     return "\n".join(parts)
@@ -131,7 +154,7 @@ _HEAD = """# Memories
 
 Every memory is chosen by name (`--memory NAME`, `make_memory(NAME, ...)`), obeys one contract (see the
 [guide](guide.md)) and passes one test, `tests/memory/test_contract.py`. Sizes are those of one row at 64 features
-in and out and the default size; `hadamem list memories` prints them with what a step costs on your machine.
+in and out and the default size. `hadamem list memories NAME` explains one and its options.
 
 This page is written by `hadamem list memories --markdown docs/memories.md`.
 """
