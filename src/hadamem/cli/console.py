@@ -8,7 +8,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +67,14 @@ def make_table(title: str, columns: Sequence[str]) -> Table:
     return table
 
 
-def print_rows(title: str, rows: Sequence[DataclassInstance | Mapping[str, Any]]) -> None:
-    """Print rows of equal columns as a table, see `text.columns`."""
+def print_rows(title: str, rows: Sequence[DataclassInstance | Mapping[str, Any]], without: Collection[str] = ()) -> None:
+    """Print rows of equal columns as a table, see `text.columns`, except the columns that are named in `without`."""
+    cells = [{name: value for name, value in columns(row).items() if name not in without} for row in rows]
     table = Table(title=title, title_justify="left")
-    for name, value in columns(rows[0]).items():
+    for name, value in cells[0].items():
         first = not table.columns  # usually a name, which would be hard to copy if it were broken
         table.add_column(name, justify="right" if as_text(value)[:1].isdigit() else "left", overflow="fold", no_wrap=first)
-    for row in map(columns, rows):
+    for row in cells:
         table.add_row(*(as_text(value) for value in row.values()))
     print_table(table)
 

@@ -138,7 +138,7 @@ def tasks(arguments: Sequence[str]) -> None:
     """List the environments that can be trained on here"""
     options = tyro.cli(List, args=arguments, prog="hadamem list tasks")
     rows = list_tasks()
-    print_rows("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows)
+    print_rows("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows, without=("source",))
     write_json(options.json, rows)
 
 
@@ -173,7 +173,7 @@ def memories(arguments: Sequence[str]) -> None:
         print_rows(f"options of {name}", catalogue.options(name))
         print(f"what `hadamem train` gives it by default: {catalogue.in_training(name)}\n")
     if not options.names:
-        print_rows("memories, at 64 features in and out and their default size", rows)
+        print_rows("memories, at 64 features in and out and their default size", rows, without=("state_bytes", "paper"))
         say("hadamem list memories NAME explains one; hadamem bench memories measures what a step costs here")
     write_json(options.json, rows)
 
