@@ -72,9 +72,11 @@ class Turns:
         """A context in which random numbers come from a group's own stream."""
         before = random_state()
         set_random_state(self._random[number])
-        yield
-        self._random[number] = random_state()
-        set_random_state(before)
+        try:
+            yield
+        finally:
+            self._random[number] = random_state()
+            set_random_state(before)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Player`."""
