@@ -180,6 +180,6 @@ which drew the picture with `--plot`:
     "returns": """## What they are worth to an agent
 
 PPO on `popgym-RepeatPreviousEasy-v0` (returns from -1 to 1; no memory: about -0.5), preset `fast`, one seed, one
-thread each. Printed by `hadamem bench returns`:
+thread each. [Sixteen more tasks](results/heldout.md). Printed by `hadamem bench returns`:
 """,
 }
