@@ -19,7 +19,7 @@ import torch
 from gymnasium import spaces
 
 from hadamem.agents.config import TrainConfig, seed_for
-from hadamem.agents.evaluation import evaluate
+from hadamem.agents.evaluation import Evaluation, evaluate
 from hadamem.agents.making import make_environment
 from hadamem.agents.ppo import PPO, PPOConfig
 from hadamem.agents.progress import Progress
@@ -260,6 +260,13 @@ class Endless(gymnasium.Env):
 
 gymnasium.register("Endless-v0", Endless)
 gymnasium.register("Limited-v0", Endless, max_episode_steps=30)
+
+
+def test_better_is_by_more_than_chance() -> None:
+    good, fair, poor = (Evaluation(mean, 1.0, 0.2, 96, 10.0) for mean in (1.0, 0.7, 0.5))
+    assert good.better_than(poor)
+    assert not good.better_than(fair)
+    assert not poor.better_than(good)
 
 
 def test_evaluation_cuts_what_does_not_end_and_says_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -86,6 +86,14 @@ def test_train_evaluate_resume(tmp_path: pathlib.Path) -> None:
     assert {"mean", "std", "ci95", "episodes"} <= result["random"].keys()
 
 
+def test_an_agent_that_is_no_better_than_random_play_is_told_so(tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    hadamem("train", "--env", "MountainCar-v0", "--memory", "mlp", "--out", run, *SMALL)
+    done = hadamem("evaluate", run, "--episodes", 2)
+    assert done.stdout.count("-200.000 to -200.000") == 2
+    assert 'No better than random play in these episodes. "When it does not learn" in docs/guide.md' in done.stderr
+
+
 def test_options_of_the_environment_and_every_task_of_a_split(tmp_path: pathlib.Path) -> None:
     run, result = tmp_path / "run", tmp_path / "result.json"
     options = ("variant=original", "horizon=12", "radius=0.5")

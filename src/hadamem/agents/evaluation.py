@@ -44,6 +44,10 @@ class Evaluation:
     success_rate: float | None = None
     inner_means: tuple[float, ...] | None = None
 
+    def better_than(self, other: Evaluation) -> bool:
+        """Whether the 95 % interval of the mean lies above that of another."""
+        return self.mean - self.ci95 > other.mean + other.ci95
+
 
 @torch.no_grad()
 def evaluate(

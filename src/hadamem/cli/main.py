@@ -92,7 +92,10 @@ def evaluate(arguments: Sequence[str]) -> None:
         inner = ", ".join(f"{mean:.2f}" for mean in result.inner_means or ()) or "-"
         table.add_row(name, f"{result.mean:.3f}", interval, f"{result.std:.3f}", str(result.episodes), success, inner)
     print_table(table)
-    write_json(options.json, {**asdict(results[config.memory]), "random": asdict(results["random"])})
+    trained, random = results[config.memory], results["random"]
+    if not trained.better_than(random):
+        say('No better than random play in these episodes. "When it does not learn" in docs/guide.md tells what to try.')
+    write_json(options.json, {**asdict(trained), "random": asdict(random)})
 
 
 def _how_far(name: str, show: Callable[[str], None]) -> Callable[[int, int], None]:
