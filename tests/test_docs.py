@@ -11,7 +11,9 @@ import sys
 
 import pytest
 
+import hadamem
 from hadamem.cli.main import main
+from hadamem.run import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -76,3 +78,20 @@ def run_line(line: str) -> None:
 def test_links_lead_somewhere(file: pathlib.Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", file.read_text()):
         assert target.startswith("http") or (file.parent / target).exists(), target
+
+
+LEARNERS = {
+    "ppo": {"num_steps": 16, "minibatches": 2, "kl_coefficient": 0.1, "evaluate_every": 100, "evaluate_episodes": 2},
+    "r2d2": {"num_steps": 16, "warmup_steps": 100, "batch_size": 4, "updates_per_step": 0.02},
+    "sac": {"num_steps": 16, "warmup_steps": 100, "batch_size": 4, "updates_per_step": 0.02},
+}
+
+
+@pytest.mark.parametrize("agent", LEARNERS)
+def test_the_guide_explains_every_metric(agent: str, tmp_path: pathlib.Path) -> None:
+    kind = {"ppo": hadamem.PPO, "r2d2": hadamem.R2D2, "sac": hadamem.SAC}[agent]
+    kind("mlp", "CartPole-v1", num_envs=4, **LEARNERS[agent]).learn(400, out=tmp_path / "run")
+    names = {name for line in read_metrics(tmp_path / "run") for name in line} - {"step"}
+    assert {"ppo": {"kl_coefficient", "evaluation_return"}, "r2d2": {"q_loss"}, "sac": {"critic_loss"}}[agent] <= names
+    section = (ROOT / "docs" / "guide.md").read_text().split("## When it does not learn")[1].split("\n## ")[0]
+    assert not [name for name in names if f"`{name}`" not in section]
