@@ -26,9 +26,10 @@ SMALL = ("--num-envs", "4", "--num-steps", "40", "--minibatches", "2", "--epochs
 
 
 def test_the_suites_share_no_task() -> None:
-    assert NAMES == ("develop", "heldout")
-    develop, heldout = (read_suite(name) for name in NAMES)
-    assert not develop.steps.keys() & heldout.steps.keys()
+    assert NAMES == ("classic", "develop", "heldout")
+    classic, develop, heldout = (read_suite(name) for name in NAMES)
+    tasks = [task for suite in (classic, develop, heldout) for task in suite.steps]
+    assert len(set(tasks)) == len(tasks)
     assert develop.memories == heldout.memories
 
 
@@ -88,7 +89,7 @@ def test_steps_on_the_command_line_are_for_all_tasks(words: tuple[str, ...]) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"suite is '.*tiny.toml'; it must be one of develop, heldout, or a TOML file"),
+        (None, r"suite is '.*tiny.toml'; it must be one of classic, develop, heldout, or a TOML file"),
         ("memories = [", "must set about, memories and a table"),
         (TINY.replace("about", "words"), "must set about, memories and a table .*'words'"),
         (TINY.replace("480", "0"), "steps of 'hadamem/PocMemory-v0' in .*tiny.toml is 0; it must be a whole number"),
