@@ -36,7 +36,7 @@ def test_the_suites_share_no_task() -> None:
 @pytest.mark.parametrize("task", [task for name in NAMES for task in read_suite(name).steps])
 def test_every_task_can_be_made(task: str) -> None:
     id, *texts = task.split()
-    for name, module in (("MiniGrid", "minigrid"), ("LunarLander", "Box2D"), ("Labyrinth", "mazelib")):
+    for name, module in (("MiniGrid", "minigrid"), ("LunarLander", "Box2D"), ("Bipedal", "Box2D"), ("Labyrinth", "mazelib")):
         if name in id:
             pytest.importorskip(module, reason=f"{id} needs {module}")
     env = gymnasium.make(load(id), disable_env_checker=True, **parse_options(id, texts))
