@@ -260,6 +260,9 @@ def test_lists(tmp_path: pathlib.Path) -> None:
     explained = hadamem("list", "memories", "gru", "mamba").stdout
     assert "z_t = sigmoid(" in explained
     assert "│ state_size=16 │ N, number of columns of M." in explained
+    explained = hadamem("list", "tasks", "hadamem/Wind-v0", "CartPole-v1").stdout
+    assert "│ num_tasks=" in explained
+    assert "observation: Box(" in explained
     hadamem("list", "tasks", "--json", tmp_path / "tasks.json")
     rows = json.loads((tmp_path / "tasks.json").read_text())
     assert {"popgym-RepeatPreviousEasy-v0", "popgym-CountRecallEasy-v0", "CartPole-v1"} <= {row["name"] for row in rows}

@@ -23,6 +23,7 @@ from ..agents.training import evaluate_task, load_policy
 from ..checks import check_fields
 from ..disk import write_whole
 from ..envs import EnvironmentFailedError, list_tasks
+from ..envs.explained import explain
 from ..memory import memory_names
 from ..report.results import say_if_unfinished
 from . import bench
@@ -137,12 +138,28 @@ class List:
     """file that the rows are also written to, as JSON"""
 
 
+@dataclass
+class ListTasks(List):
+    """List the environments that can be trained on here, or explain some of them."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """environments to explain, with their spaces and options (--env-options), any that --env takes; none: a list of all"""
+
+
 def tasks(arguments: Sequence[str]) -> None:
-    """List the environments that can be trained on here"""
-    options = tyro.cli(List, args=arguments, prog="hadamem list tasks")
-    rows = list_tasks()
-    print_rows("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows, without=("source",))
-    write_json(options.json, rows)
+    """List the environments that can be trained on here; with an id, its spaces and options"""
+    options = tyro.cli(ListTasks, args=arguments, prog="hadamem list tasks")
+    for name in options.names:
+        about, its_options = explain(name)
+        print(f"{name}\n{about}\n")
+        if its_options:
+            print_rows(f"options of {name}", its_options)
+    if not options.names or options.json is not None:
+        rows = list_tasks()
+        if not options.names:
+            print_rows("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows, without=("source",))
+            say("hadamem list tasks ID explains one, with its options")
+        write_json(options.json, rows)
 
 
 @dataclass

@@ -159,12 +159,15 @@ def _search(name: str) -> None:
 
 def parse_options(id: str, texts: Sequence[str]) -> dict[str, Any]:
     """Options of an environment from the command line, see `hadamem.options`."""
+    return read_options(id, texts, options_of(id))
+
+
+def options_of(id: str) -> dict[str, inspect.Parameter] | None:
+    """The options of a batched task; None for others, whose options their own code checks."""
     if (make := world(id)) is None:
-        return read_options(id, texts, None)
-    allowed = dict(inspect.signature(make, eval_str=True).parameters)
-    for name in ("num_envs", "render_mode"):
-        allowed.pop(name, None)
-    return read_options(id, texts, allowed)
+        return None
+    parameters = inspect.signature(make, eval_str=True).parameters
+    return {name: parameter for name, parameter in parameters.items() if name not in ("num_envs", "render_mode")}
 
 
 def unknown(id: str) -> ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import pathlib
 import re
@@ -10,15 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import docstring_parser
 import torch
 
+from .. import explained
 from ..agents.config import TrainConfig
 from ..bench import memories
+from ..explained import Option
 from ..memory import MEMORIES, memory_class, memory_options
 from ..options import read_json
 from ..recipes.presets import default_preset, preset_config
-from ..text import as_text
+from ..text import markdown_table
 from . import recall, returns
 
 #: The commands whose results are in the page, each with a function from its JSON to the tables of the page (title -> rows).
@@ -50,14 +50,6 @@ class Row:
     paper: str
 
 
-@dataclass(frozen=True)
-class Option:
-    """An option of a memory: its name and default as they are typed on the command line, and its meaning."""
-
-    option: str
-    meaning: str
-
-
 def rows(names: Sequence[str]) -> list[Row]:
     """A row for each named memory, at its default size."""
     return [_row(name) for name in names]
@@ -65,12 +57,8 @@ def rows(names: Sequence[str]) -> list[Row]:
 
 def options(name: str) -> list[Option]:
     """The options of a memory, with the meanings that its docstring gives them."""
-    told = {argument.arg_name: argument.description for argument in docstring_parser.parse(_docstring(name)).params}
-    told.setdefault("layers", "number of such memories, each of which takes the outputs of the one before.")
-    return [
-        Option(f"{option}={_typed(parameter.default)}", " ".join((told.get(option) or "").split()))
-        for option, parameter in memory_options(name).items()
-    ]
+    layers = "number of such memories, each of which takes the outputs of the one before."
+    return explained.options(memory_class(name), memory_options(name), {"layers": layers})
 
 
 def in_training(name: str) -> str:
@@ -85,7 +73,7 @@ def _row(name: str) -> Row:
     memory = memories.build(name, None)
     return Row(
         name=name,
-        about=re.split(r"[:(.]", _docstring(name))[0].strip(),
+        about=re.split(r"[:(.]", description(name))[0].strip(),
         size=f"{(size := memory.size_argument)} = {getattr(memory, size, '?')}",
         state_bytes=memories.state_bytes(memory),
         parameters=memories.count_parameters(memory),
@@ -93,24 +81,14 @@ def _row(name: str) -> Row:
     )
 
 
-def _docstring(name: str) -> str:
-    return inspect.cleandoc(memory_class(name).__doc__ or "")
-
-
-def _typed(value: Any) -> str:
-    """An option's value as it is typed on the command line."""
-    return str(value).lower() if isinstance(value, bool) else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def description(name: str) -> str:
     """What the docstring of a memory says before the example and the arguments."""
-    return re.split(r"\n(?:Example|Args):", _docstring(name))[0].strip()
+    return explained.description(memory_class(name))
 
 
 def equations(name: str) -> str:
     """The equations of a memory: the indented lines of its docstring before the example and the arguments."""
-    text = description(name)
-    lines = re.findall(r"^    (.*)$", text, re.MULTILINE)
+    lines = re.findall(r"^    (.*)$", description(name), re.MULTILINE)
     return "\n".join(lines)
 
 
@@ -122,7 +100,7 @@ def page(files: dict[str, pathlib.Path | None], old: str = "") -> str:
         old: the text of the old page.
     """
     listed = rows(tuple(MEMORIES))
-    parts = [_HEAD, _markdown([{head: as_text(getattr(r, n)) for head, n in _COLUMNS.items()} for r in listed])]
+    parts = [_HEAD, markdown_table([{head: getattr(r, n) for head, n in _COLUMNS.items()} for r in listed])]
     parts += ["\n## What they compute\n\nx_t is the input, y_t the output, `*` a product of elements.\n"]
     for r in listed:
         source = f" ({r.paper})" if r.paper else ""
@@ -140,12 +118,7 @@ def _result(name: str, file: pathlib.Path | None, old: str) -> str:
         kept = re.search(f"{re.escape(begin)}.*?{end}", old, re.DOTALL)
         return kept[0] if kept else f"{begin}\nNot measured yet.\n{end}"
     tables = shown(json.loads(file.read_text()))
-    return "\n".join([begin, *(f"{title}\n\n{_markdown(rows)}\n".lstrip() for title, rows in tables.items()), end])
-
-
-def _markdown(rows: Sequence[dict[str, str]]) -> str:
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([begin, *(f"{title}\n\n{markdown_table(rows)}\n".lstrip() for title, rows in tables.items()), end])
 
 
 _COLUMNS = {"memory": "name", "size": "size", "state, bytes": "state_bytes", "parameters": "parameters", "paper": "paper"}
