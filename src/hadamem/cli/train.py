@@ -17,7 +17,7 @@ from ..agents.training import train as run_training
 from ..distributed import is_first
 from ..recipes.arguments import file_name, read_train
 from ..sweeps.cluster import train_on_ray
-from .console import say
+from .console import console, say
 from .progress import show_progress
 
 #: Defaults of `hadamem clone`: smaller pieces of data than rollouts of training, since there are no environments to wait for.
@@ -95,3 +95,6 @@ def _train_into(path: pathlib.Path, config: TrainConfig, resume: bool = False, r
         best = json.loads((path / "best" / "result.json").read_text())
         say(f"best evaluation: {best['evaluation_return']:.3f} after {best['steps']:,} steps, kept in {path / 'best'}")
     print(path)
+    if complete and console.is_terminal:
+        folder = shlex.quote(str(path))
+        say(f"hadamem evaluate {folder} plays it beside random play; hadamem watch {folder} looks inside")
