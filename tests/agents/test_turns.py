@@ -61,8 +61,11 @@ def test_a_training_does_not_depend_on_who_answers_first(tmp_path: pathlib.Path)
     assert here != trained(tmp_path / "all", env_workers=0, env_wait=6)  # other random numbers
 
 
-def test_groups_play_the_episodes_of_one() -> None:
+def test_groups_play_the_episodes_of_one(caplog: pytest.LogCaptureFixture) -> None:
     one, groups = (make_vector(Uneven, 6, seed=3, workers=0, wait=wait) for wait in (None, 2))
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        "no worker processes step the environments, so that waiting for 2 of them only takes longer"
+    ]
     together = one.reset()
     assert [group.num_envs for group in groups.groups] == [2, 2, 2]
     assert torch.equal(torch.cat([group.reset() for group in groups.groups]), together)

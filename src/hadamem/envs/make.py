@@ -10,7 +10,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
 from . import tasks
-from .border import Environments
+from .border import Environments, notice
 from .changes import Changes
 from .foreign import ForeignVector
 from .from_python import id_of, vector_of
@@ -140,6 +140,8 @@ def _one_by_one(id: str, num_envs: int, make: Make, observe: Sequence[str], work
         if workers > 0:
             each = -(-workers // groups)
             return [WorkerEnvironments(id, wait, each, make, kind, observe, group, groups) for group in range(groups)]
+    if groups > 1:
+        notice(f"{id}: no worker processes step the environments, so that waiting for {wait} of them only takes longer")
     return [Environments(id, wait, make, observe, first=group * wait) for group in range(groups)]
 
 
