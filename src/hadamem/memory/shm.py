@@ -288,13 +288,13 @@ class SHM(Memory):
 
     def _theta(self, clock: Tensor) -> Tensor:
         """The rows of theta at each step, (B * heads, T, H), from the clock (B, T)."""
-        row = torch.zeros_like(clock) if self.theta == "fixed" else hashed_rows(clock, self.rows)
+        signs = 2 if self.theta == "stable" else 1
+        row = torch.zeros_like(clock) if self.theta == "fixed" else hashed_rows(clock, signs * self.rows)
         table: Tensor = self.table
         if self.theta == "centred":
             table = table - table.mean(dim=0)
         elif self.theta == "stable":  # a random row with a random sign, minus the learned erasure
             table = torch.cat([table, -table]) - F.softplus(self.erasure)
-            row = hashed_rows(clock, 2 * self.rows)
         if self.heads > 1:  # each head its own part of the row, head by head, without a copy
             table = table.view(-1, self.memory_size)
             row = (row[:, None] * self.heads + torch.arange(self.heads, device=clock.device)[:, None]).flatten(0, 1)

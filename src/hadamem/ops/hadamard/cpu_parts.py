@@ -163,14 +163,16 @@ def unpack_steps(kind, S, at, stride, by, out, to, K, steps, add):
 def pack_rows(kind, source, at, K, S, to, inside, rows):
     """Pack a matrix into scratch in groups of rows, with zeros after the first `inside` rows."""
     paired, whole, group = columns_of(kind, K)
-    clear(S, to, rows // ROWS * group)
-    for r in range(inside):
+    if inside < rows:
+        clear(S, to, rows // ROWS * group)
+    for r in range(0, inside, ROWS):
         x, y = at + r * K, to + r // ROWS * group
-        copy(source, x, 0, 1, S, y + r % ROWS * LANES, 0, ROWS, 1, whole if paired else K, whole)
-        if paired and r % 2 == 0:
-            first = load_first(source, x + whole, K - whole)
-            second = load_first(source, x + K + whole, K - whole if r + 1 < inside else 0)
-            store(S, y + ROWS * whole + r % ROWS // 2 * LANES, interleave(first, second))
+        copy(source, x, K, 1, S, y, LANES, ROWS, min(ROWS, inside - r), whole if paired else K, whole)
+    if paired:
+        for r in range(0, inside, 2):
+            x, y = at + r * K + whole, to + r // ROWS * group + ROWS * whole
+            second = load_first(source, x + K, K - whole if r + 1 < inside else 0)
+            store(S, y + r % ROWS // 2 * LANES, interleave(load_first(source, x, K - whole), second))
 
 
 @part(once=True)
@@ -178,12 +180,12 @@ def unpack_rows(kind, S, at, out, to, K, inside):
     """Unpack a matrix that `pack_rows` packed."""
     paired, whole, group = columns_of(kind, K)
     width = whole if paired else K
-    for r in range(inside):
-        x, y = at + r // ROWS * group, to + r * K
-        copy(S, x + r % ROWS * LANES, 0, ROWS, out, y, 0, 1, 1, width, width)
-        if paired:
-            both = load(S, x + ROWS * whole + r % ROWS // 2 * LANES)
-            store_first(out, y + whole, odds(both) if r % 2 else evens(both), K - whole)
+    for r in range(0, inside, ROWS):
+        copy(S, at + r // ROWS * group, LANES, ROWS, out, to + r * K, K, 1, min(ROWS, inside - r), width, width)
+    if paired:
+        for r in range(inside):
+            both = load(S, at + r // ROWS * group + ROWS * whole + r % ROWS // 2 * LANES)
+            store_first(out, to + r * K + whole, odds(both) if r % 2 else evens(both), K - whole)
 
 
 @part(once=True)
