@@ -92,9 +92,8 @@ def test_a_slow_group_is_not_waited_for() -> None:
 
 
 def test_the_state_of_groups_is_saved() -> None:
-    config = read_train(
-        ["--env", "CartPole-v1", "--no-batched", "--env-workers", "0", "--env-wait", "32", "--memory", "gru"]
-    ).config
+    few = ["--num-envs", "8", "--num-steps", "16", "--minibatches", "2", "--env-wait", "4", "--env-workers", "0"]
+    config = read_train(["--env", "CartPole-v1", "--memory", "gru", *few]).config
     agents = [make_agent(config, make_share(config, 0)) for _ in range(2)]
     agents[0].iterate()
     agents[1].load_state_dict(agents[0].state_dict())
