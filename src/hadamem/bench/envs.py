@@ -81,8 +81,9 @@ class Row:
 
 def measure_all(
     on_progress: Callable[[str], None], ids: Sequence[str], num_envs: int, workers: Sequence[int], seconds: float
-) -> list[Row]:
-    """Measure environments with 0 workers, each number in `workers`, the default number, and Gymnasium's AsyncVectorEnv.
+) -> tuple[list[Row], list[Acting]]:
+    """Measure environments with 0 workers, each number in `workers`, the default number, and Gymnasium's AsyncVectorEnv; and
+    with a policy, in the default number of workers.
 
     Args:
         on_progress: function that is called with the id of the environments that are measured next.
@@ -94,11 +95,11 @@ def measure_all(
     Raises:
         ValueError: an id is not known, or its environments cannot be stepped.
     """
-    rows = []
+    rows, acting = list[Row](), list[Acting]()
     for id in ids:
         on_progress(id)
         with ExitStack() as stack:
-            steps: dict[str, Callable[[], None]] = {}
+            used, steps = 0, dict[str, Callable[[], None]]()
             for setting in dict.fromkeys((0, *workers, None)):
                 # as in training, except that hadamem's tasks do not step in one array, since that would not use workers
                 env = make_vector(id, num_envs, 0, batched=False, workers=setting)
@@ -113,7 +114,9 @@ def measure_all(
             steps[label] = partial(_step_of_gymnasium, theirs)
             found = in_turn(steps, 1, seconds * len(steps), _MOST_ROUNDS)
         rows += [Row(id, name, statistics.median(times) / 1e3, ratio(found, "0", name)) for name, times in found.items()]
-    return rows
+        on_progress(f"{id}, with a policy")
+        acting += measure_acting(id, num_envs, used, seconds)
+    return rows, acting
 
 
 @dataclass(frozen=True)
@@ -121,46 +124,42 @@ class Acting:
     """The result of one measurement of acting.
 
     Attributes:
-        env: id of the environments, in the default number of worker processes.
+        env: id of the environments.
+        workers: number of worker processes, the default one.
         waits_for: number of environments that the policy waits for (--env-wait of hadamem train).
         ms_per_step: milliseconds for one step of all environments with the policy's actions, the median over rounds.
         times_as_fast: speed relative to waiting for all, the median over rounds of the ratio within a round.
     """
 
     env: str
+    workers: int
     waits_for: int
     ms_per_step: float
     times_as_fast: float
 
 
-def measure_acting(on_progress: Callable[[str], None], ids: Sequence[str], num_envs: int, seconds: float) -> list[Acting]:
+def measure_acting(id: str, num_envs: int, workers: int, seconds: float) -> list[Acting]:
     """Measure the rollouts of PPO with its usual memory, waiting for all environments, a half of them and a quarter.
 
     Args:
-        on_progress, ids, num_envs, seconds: see `measure_all`.
-
-    Raises:
-        ValueError: see `measure_all`.
+        id, num_envs, seconds: see `measure_all`.
+        workers: number of worker processes.
     """
+    config = preset_config("fast", id, "shm")
+    with ExitStack() as stack:
+        rollouts: dict[str, Callable[[], Any]] = {}
+        for wait in (num_envs // part for part in (1, 2, 4) if num_envs % part == 0):
+            env = make_vector(id, num_envs, 0, batched=False, workers=workers, wait=wait)
+            stack.callback(env.close)
+            policy = make_policy(config, env)
+            assert isinstance(policy, ActorCritic)
+            rollout = Rollout.empty(policy, env, _ROLLOUT, torch.device("cpu"))
+            rollouts[str(wait)] = partial(actor(policy, env).collect, rollout, gamma=0.99)
+        found = in_turn(rollouts, _ROLLOUT, seconds * len(rollouts), _MOST_ROUNDS)
     rows = []
-    for id in ids:
-        on_progress(f"{id}, with a policy")
-        config = preset_config("fast", id, "shm")
-        with ExitStack() as stack:
-            rollouts: dict[str, Callable[[], Any]] = {}
-            for wait in (num_envs // part for part in (1, 2, 4) if num_envs % part == 0):
-                env = make_vector(id, num_envs, 0, batched=False, wait=wait)
-                stack.callback(env.close)
-                policy = make_policy(config, env)
-                assert isinstance(policy, ActorCritic)
-                rollout = Rollout.empty(policy, env, _ROLLOUT, torch.device("cpu"))
-                rollouts[str(wait)] = partial(actor(policy, env).collect, rollout, gamma=0.99)
-            found = in_turn(rollouts, _ROLLOUT, seconds * len(rollouts), _MOST_ROUNDS)
-        everything = str(num_envs)
-        rows += [
-            Acting(id, int(name), statistics.median(times) / 1e3, ratio(found, everything, name))
-            for name, times in found.items()
-        ]
+    for wait_for, times in found.items():
+        faster = ratio(found, str(num_envs), wait_for)
+        rows.append(Acting(id, workers, int(wait_for), statistics.median(times) / 1e3, faster))
     return rows
 
 

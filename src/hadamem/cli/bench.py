@@ -189,8 +189,7 @@ def bench_envs(arguments: Sequence[str]) -> None:
     check_fields(options, ("num_envs",), at_least=2)
     check_fields(options, ("seconds",), above=0)
     with show_status() as show:
-        rows = envs.measure_all(show, options.envs, options.num_envs, options.workers, options.seconds)
-        acting = envs.measure_acting(show, options.envs, options.num_envs, options.seconds)
+        rows, acting = envs.measure_all(show, options.envs, options.num_envs, options.workers, options.seconds)
     print_rows(f"one step of {options.num_envs} environments", rows)
     print_rows(f"one step of {options.num_envs} environments with a policy, on one thread", acting)
     write_json(options.json, {"steps": rows, "acting": acting})
