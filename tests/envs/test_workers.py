@@ -16,7 +16,7 @@ import torch
 from gymnasium import spaces
 
 import hadamem
-from hadamem.envs import VectorEnvironment, make_vector
+from hadamem.envs import VectorEnvironment, make_vector, trying
 from hadamem.envs.border import EnvironmentFailedError
 from hadamem.envs.trying import Kind, try_one, usual_workers
 from hadamem.envs.workers import WorkerDiedError, WorkerEnvironments
@@ -244,3 +244,16 @@ def test_workers_are_used_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("hadamem.envs.trying._free_processors", lambda: 1)
     assert usual_workers(kind(1e-2), 8) == 0
     assert usual_workers(kind(5e-3, waits=True), 8) == 8
+
+
+@pytest.mark.parametrize(("told", "used"), [("5.00 2 1 3/77 99", 2.0), ("5.00 2 1 9/77 99", 5.0), (None, 5.0), ("other", 5.0)])
+def test_programs_that_have_ended_leave_their_processors(
+    told: str | None, used: float, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    if told is not None:
+        (tmp_path / "loadavg").write_text(told)
+    monkeypatch.setattr("os.getloadavg", lambda: (5.0, 2.0, 1.0))
+    monkeypatch.setattr(trying, "_LOAD", tmp_path / "loadavg")
+    assert trying._used_by_others() == used
+    monkeypatch.setattr(trying, "processors", lambda: 8)
+    assert trying._free_processors() == 8 - used

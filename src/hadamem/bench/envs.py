@@ -147,6 +147,8 @@ def measure_acting(id: str, num_envs: int, workers: int, seconds: float) -> list
     """
     config = preset_config("fast", id, "shm")
     with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)  # as in training: a second thread, which waits in a loop, would keep workers from stepping
         rollouts: dict[str, Callable[[], Any]] = {}
         for wait in (num_envs // part for part in (1, 2, 4) if num_envs % part == 0):
             env = make_vector(id, num_envs, 0, batched=False, workers=workers, wait=wait)

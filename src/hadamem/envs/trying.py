@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pathlib
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ PROCESSES: Any = multiprocessing.get_context("fork" if sys.platform == "linux" e
 PATIENCE = 60.0  # seconds without an answer from a worker after which a notice is logged
 _PROBE = 0.05, 20  # largest number of seconds, and of steps, for timing an environment
 _EXCHANGE = 3.5e-4  # seconds that the communication with workers adds to a step
+_LOAD, _LOOKS = pathlib.Path("/proc/loadavg"), 10  # where Linux tells how many threads run, and how often it is asked
 _GAIN = 0.7  # workers are used if they reduce the time of a step below this fraction of the time in one process
 
 
@@ -57,10 +59,21 @@ def usual_workers(kind: Kind, num_envs: int) -> int:
 
 
 def _free_processors() -> int:
-    """How many of the processors that this process may use were left free by other programs in the last minute, at least 1."""
+    """How many of the processors that this process may use other programs leave free, at least 1."""
     own = processors()
-    others = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return own - min(own - 1, round(others))
+    return own - min(own - 1, round(_used_by_others()))
+
+
+def _used_by_others() -> float:
+    """How many processors other programs used in the last minute; or use now, if that is fewer, since some may have ended."""
+    used = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    with contextlib.suppress(OSError, ValueError, IndexError):  # not on this system
+        now = 0
+        for _ in range(_LOOKS):
+            now += int(_LOAD.read_text().split()[3].partition("/")[0]) - 1  # running threads, without this one
+            time.sleep(0.01)
+        return min(used, now / _LOOKS)
+    return used
 
 
 def try_one(key: str, id: str, make: Make) -> Kind | None:
