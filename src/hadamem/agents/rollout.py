@@ -151,7 +151,7 @@ class Actor(Player):
         steps of this rollout so far."""
         episodes: list[Episode] = []
         for steps in self.play(rollout, gamma, episodes):
-            if on_step is not None:
+            if on_step is not None and steps:
                 on_step(steps)
         return episodes
 
