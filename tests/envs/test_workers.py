@@ -236,6 +236,7 @@ def test_workers_are_used_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> Non
     def kind(seconds: float, waits: bool = False) -> Kind:
         return Kind(seconds, waits, Parts.observation_space, Parts.action_space, {}, None, False, [])
 
+    monkeypatch.setattr("hadamem.envs.trying.processors", lambda: 4)
     monkeypatch.setattr("hadamem.envs.trying._free_processors", lambda: 4)
     assert usual_workers(kind(1e-5), 8) == 0
     assert usual_workers(kind(1e-2), 8) == 4

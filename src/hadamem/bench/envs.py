@@ -115,7 +115,7 @@ def measure_all(
             found = in_turn(steps, 1, seconds * len(steps), _MOST_ROUNDS)
         rows += [Row(id, name, statistics.median(times) / 1e3, ratio(found, "0", name)) for name, times in found.items()]
         on_progress(f"{id}, with a policy")
-        acting += measure_acting(id, num_envs, used, seconds)
+        acting += _measure_acting(id, num_envs, used, seconds)
     return rows, acting
 
 
@@ -138,7 +138,7 @@ class Acting:
     times_as_fast: float
 
 
-def measure_acting(id: str, num_envs: int, workers: int, seconds: float) -> list[Acting]:
+def _measure_acting(id: str, num_envs: int, workers: int, seconds: float) -> list[Acting]:
     """Measure the rollouts of PPO with its usual memory, waiting for all environments, a half of them and a quarter.
 
     Args:

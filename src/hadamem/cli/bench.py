@@ -11,6 +11,7 @@ import tyro
 
 from ..checks import check_fields
 from ..memory import MEMORIES, memory_class
+from ..networks.precision import Precision
 from .console import make_table, print_rows, print_table, say, show_status, write_json
 
 
@@ -80,7 +81,7 @@ class BenchTrain(Bench):
     """environment steps per second of PPO, or gradient updates per second of SAC"""
     device: str = "cpu"
     """device that the networks run on: cpu, cuda, cuda:1, ..."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """number format of products of matrices"""
 
 

@@ -154,12 +154,13 @@ def tasks(arguments: Sequence[str]) -> None:
         print(f"{name}\n{about}\n")
         if its_options:
             print_rows(f"options of {name}", its_options)
-    if not options.names or options.json is not None:
-        rows = list_tasks()
-        if not options.names:
-            print_rows("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows, without=("source",))
-            say("hadamem list tasks ID explains one, with its options")
-        write_json(options.json, rows)
+    if options.names and options.json is None:
+        return
+    rows = list_tasks()
+    if not options.names:
+        print_rows("tasks (any other Gymnasium id works too: package.module:Name-v0)", rows, without=("source",))
+        say("hadamem list tasks ID explains one, with its options")
+    write_json(options.json, rows)
 
 
 @dataclass

@@ -21,11 +21,11 @@ def explain(id: str) -> tuple[str, list[Option]]:
     Raises:
         ValueError: the id is unknown.
     """
-    limit: int | None
-    if (known := options_of(load(id))) is not None:
-        make: Any = world(load(id))
+    name, limit = load(id), None
+    if (known := options_of(name)) is not None:
+        make: Any = world(name)
         documented = make.func if isinstance(make, functools.partial) else make
-        task = batched_world(load(id), 1)
+        task = batched_world(name, 1)
         observation, action, limit = task.single_observation_space, task.single_action_space, task.max_steps
     else:
         env = make_one(id, {})

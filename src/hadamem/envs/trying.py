@@ -50,12 +50,19 @@ class Kind(NamedTuple):
 
 def usual_workers(kind: Kind, num_envs: int) -> int:
     """The number of worker processes to use for `num_envs` environments of a kind; 0 if workers would not help enough."""
-    # an environment that waits needs no processor of its own
-    workers = num_envs if kind.waits else min(num_envs, _free_processors())
-    if workers < 2:
+    if kind.waits:  # such an environment needs no processor of its own
+        workers = num_envs
+    elif _pay(kind, num_envs, min(num_envs, processors())):  # else it need not be found out how many are free
+        workers = min(num_envs, _free_processors())
+    else:
         return 0
-    alone, shared = num_envs * kind.seconds, -(-num_envs // workers) * kind.seconds + _EXCHANGE
-    return workers if shared < _GAIN * alone else 0
+    return workers if _pay(kind, num_envs, workers) else 0
+
+
+def _pay(kind: Kind, num_envs: int, workers: int) -> bool:
+    """Whether so many workers reduce the time of a step enough."""
+    alone, shared = num_envs * kind.seconds, -(-num_envs // max(1, workers)) * kind.seconds + _EXCHANGE
+    return workers >= 2 and shared < _GAIN * alone
 
 
 def _free_processors() -> int:
