@@ -27,6 +27,10 @@ class Undated(Dated):
     pass
 
 
+class Silent(gymnasium.Env):
+    observation_space, action_space = Dated.observation_space, Dated.action_space
+
+
 @pytest.mark.parametrize("id", WORLDS)
 def test_every_option_of_our_tasks_is_explained(id: str) -> None:
     about, options = explain(id)
@@ -41,6 +45,10 @@ def test_a_class_of_the_users_is_explained_by_its_docstring(name: str) -> None:
     assert about == "observation: Discrete(365)\naction: Discrete(2)\n\nGuess the day."
     assert [option.option for option in options] == ["year=2000", "leap=false"]
     assert [option.meaning for option in options] == ["year of the calendar.", ""]
+
+
+def test_nothing_is_said_of_a_class_without_a_docstring() -> None:
+    assert explain(f"{__name__}:Silent") == ("observation: Discrete(365)\naction: Discrete(2)", [])
 
 
 def test_gymnasiums_own_have_descriptions_and_limits() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from typing import Any
 
 import gymnasium
@@ -35,12 +36,13 @@ def explain(id: str) -> tuple[str, list[Option]]:
         env.close()
     lines = [f"observation: {observation}", f"action: {action}"]
     lines += [f"steps of an episode: at most {limit:,}"] if limit else []
-    return "\n".join([*lines, "", explained.description(documented)]), explained.options(documented, known)
+    return "\n".join([*lines, "", explained.description(documented)]).strip(), explained.options(documented, known)
 
 
 def _documented(cls: type) -> type:
     """The class, or the nearest of those that it is made from, that says something about the task."""
-    return next((base for base in cls.__mro__ if base.__doc__ and base not in (gymnasium.Env, object)), cls)
+    theirs = itertools.takewhile(lambda base: base is not gymnasium.Env, cls.__mro__)
+    return next((base for base in theirs if base.__doc__), cls)
 
 
 def _arguments(cls: type) -> dict[str, inspect.Parameter]:
