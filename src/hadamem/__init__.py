@@ -3,6 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .waiting import sleeping_soon
+
+with sleeping_soon():
+    import torch as _torch  # noqa: F401 (here, before anything else imports it)
+
 from . import memory as _memory
 from .memory import *  # noqa: F403 (the names in its __all__)
 from .ops import delta_memory, hadamard_memory, linear_recurrence
