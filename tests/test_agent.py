@@ -191,3 +191,46 @@ def test_what_cannot_be_copied() -> None:
     env.lock = (x for x in [])  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=r"cannot be copied.*give its class, or a function that makes it"):
         hadamem.PPO("mlp", env)
+
+
+def test_options_as_programs_have_them() -> None:
+    whole, fraction = np.int64, np.float32
+    agent = hadamem.PPO(
+        "gru",
+        "CartPole-v1",
+        seed=whole(3),
+        learning_rate=fraction(0.5),
+        memory_size=whole(4),
+        env_options={"max_episode_steps": whole(7), "sutton_barto_reward": True},
+        wrappers=gymnasium.wrappers.FlattenObservation,
+        inputs="obs",
+        **SMALL,
+    )
+    assert agent.learn(whole(64))["episode_length"] == 7
+    texts = hadamem.PPO(
+        "gru",
+        "CartPole-v1",
+        seed=3,
+        learning_rate=0.5,
+        memory_size=4,
+        env_options=["max_episode_steps=7", "sutton_barto_reward=True"],
+        wrappers=["gymnasium.wrappers.transform_observation:FlattenObservation"],
+        inputs=["obs"],
+        **SMALL,
+    )
+    texts.learn(64)
+    assert texts.config == agent.config
+
+
+@pytest.mark.parametrize("kind", [hadamem.SAC, hadamem.R2D2])
+def test_agents_with_a_replay_take_the_number_of_a_vector_of_environments(kind: type[hadamem.SAC]) -> None:
+    vector = gymnasium.make_vec("CartPole-v1", num_envs=3, vectorization_mode="sync")
+    agent = kind("gru", vector, memory_size=4, warmup_steps=30, threads=1)
+    assert agent.learn(60)["step"] >= 60
+    assert agent.config.algorithm.num_envs == 3
+
+
+@pytest.mark.parametrize("episodes", [0, -1])
+def test_an_evaluation_needs_an_episode(episodes: int) -> None:
+    with pytest.raises(ValueError, match=f"episodes is {episodes}; it must be at least 1"):
+        hadamem.PPO("gru", Count, **SMALL).evaluate(episodes)

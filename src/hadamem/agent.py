@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import operator
 import pathlib
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from .agents.config import ALGORITHMS, TrainConfig, seed_for
 from .agents.evaluation import Evaluation
 from .agents.ppo import PPOConfig
 from .agents.training import evaluate_task, train
+from .checks import check_number
 from .cli.progress import show_progress
 from .deploy import Acting, ActingState, Trained, read_trained
 from .envs.from_python import id_of, vector_of
@@ -29,6 +31,9 @@ from .memory import memory_class
 from .recipes.file import merge_options
 from .recipes.presets import default_preset, preset_config
 from .run import read_checkpoint, read_last_metrics
+
+#: Options that are tuples of texts.
+_SEVERAL = {field.name for field in fields(TrainConfig) if "tuple[str, ...]" in str(field.type)}
 
 
 class Agent:
@@ -47,7 +52,7 @@ class Agent:
         preset: recipe that sets the defaults of the options; None: the first preset of this algorithm.
         memory_options: options of the memory; each replaces the preset's option of the same name.
         options: all other options of `hadamem train`, by their names with underscores: memory_size, seed, env_options, gamma,
-            learning_rate, ...
+            learning_rate, ... Options as name=value may also be a dict, and wrappers may be classes or functions of a module.
 
     Raises:
         ValueError: there is no such memory, preset or memory option, or a value is out of range.
@@ -67,10 +72,12 @@ class Agent:
     ) -> None:
         memory_class(memory)  # report a mistyped name before doing anything else
         self.env = id_of(env)
-        self._preset, self._memory, self._options = default_preset(self._algorithm, preset), memory, options
-        if isinstance(memory_options, Mapping):
-            memory_options = [f"{name}={value}" for name, value in memory_options.items()]
-        self._memory_options = tuple(memory_options)
+        self._preset, self._memory = default_preset(self._algorithm, preset), memory
+        self._options = {
+            name: _as_option(name, [value] if name in _SEVERAL and (isinstance(value, str) or callable(value)) else value)
+            for name, value in options.items()
+        }
+        self._memory_options = _as_option("memory_options", memory_options)
         self._own_folder: tempfile.TemporaryDirectory[str] | None = None
         self.path: pathlib.Path | None = None  # the run's folder, once there is a run, or the file of a packed policy
         self._acting: Acting | None = None
@@ -96,6 +103,7 @@ class Agent:
             RuntimeError: the agent was loaded from a packed file, which lacks what further training needs.
             ValueError: `out` is given, but the agent has a run folder already.
         """
+        steps = operator.index(steps)  # of NumPy's integers, Python's
         if self.path is not None and self.path.is_file():
             raise RuntimeError(f"{self.path} holds a policy and no run: to learn on, load the folder that it was packed from")
         self._acting = self._trained = None
@@ -128,6 +136,8 @@ class Agent:
             greedy: take the most likely action instead of a random one.
             seed: seed of the environments; their episodes differ from those of the training.
         """
+        if episodes is not None:
+            check_number("episodes", episodes, at_least=1)
         policy = self._read().policy
         return evaluate_task(self.config, policy, seed_for(seed, "evaluation"), episodes, greedy=greedy)
 
@@ -238,8 +248,9 @@ class Agent:
         """The preset's configuration for this number of steps, with the agent's options put in."""
         config = preset_config(self._preset, self.env, self._memory, steps)
         options = dict(self._options)
-        if (vector := vector_of(self.env)) is not None and config.ppo is not None:
-            options = _rollout_of(vector.num_envs, config.ppo) | options
+        if (vector := vector_of(self.env)) is not None:
+            own = {"num_envs": vector.num_envs} if config.ppo is None else _rollout_of(vector.num_envs, config.ppo)
+            options = own | options
         algorithm: Any = config.algorithm
         network = replace(algorithm.network, **_take(algorithm.network, options))
         algorithm = replace(algorithm, **_take(algorithm, options), network=network)
@@ -305,3 +316,16 @@ def _rollout_of(num_envs: int, config: PPOConfig) -> dict[str, int]:
     most = max(1, min(config.minibatches, num_envs))
     minibatches = next(n for n in range(most, 0, -1) if num_envs % n == 0)
     return {"num_envs": num_envs, "num_steps": max(16, size // num_envs), "minibatches": minibatches}
+
+
+def _as_option(name: str, value: Any) -> Any:
+    """An option as `TrainConfig` has it, from what a Python program may give: NumPy's numbers; a dict for texts name=value; one
+    text, or one class, for a tuple of them."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        plain = {key: _as_option(name, item) for key, item in value.items()}
+        return tuple(f"{key}={item if isinstance(item, str) else repr(item)}" for key, item in plain.items())
+    if isinstance(value, list | tuple):
+        return tuple(_as_option(name, item) for item in value)
+    return f"{value.__module__}:{value.__qualname__}" if name == "wrappers" and callable(value) else value

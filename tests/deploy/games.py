@@ -87,7 +87,14 @@ class Nested(Game):
         return self.legal
 
 
-GAMES = (Game, Clipped, Pictures, MaskInside, Nested)
+class Unsorted(Game):
+    """Parts in another order than that of the alphabet, which Gymnasium keeps where they are given as keywords."""
+
+    observation_space = spaces.Dict(speed=spaces.Box(-1, 1, (3,)), place=spaces.Discrete(3), colour=spaces.Discrete(3))
+    action_space = spaces.Dict(turn=spaces.Discrete(3), go=spaces.Box(-1, 1, (2,)))
+
+
+GAMES = (Game, Clipped, Pictures, MaskInside, Nested, Unsorted)
 
 
 def batched(space: spaces.Space, values: list[Any]) -> Any:

@@ -183,3 +183,18 @@ def test_the_bounds_of_a_picture_say_its_scale(space, scale, taken_for):
     np.testing.assert_allclose(row, space.high.max() / scale)
     assert (leaf.measured, leaf.codes) == (taken_for == "measured", taken_for == "codes")
     assert leaf.unit == (None if space.dtype == np.float32 else pytest.approx(1 / scale))
+
+
+@pytest.mark.parametrize("wrapper", ["gymnasium.wrappers:TimeLimit", "math:sin"])
+def test_a_wrapper_that_needs_more_than_the_environment_is_named(wrapper):
+    with pytest.raises(ValueError, match=f"wrapper {wrapper} cannot be called with the environment alone"):
+        make_vector("CartPole-v1", num_envs=1, seed=0, changes=Changes((wrapper,)))
+
+
+class NoEnvironment:
+    pass
+
+
+def test_a_class_that_is_no_environment_is_refused():
+    with pytest.raises(ValueError, match=r"NoEnvironment cannot be made: .* must inherit from the gymnasium.Env"):
+        make_vector(NoEnvironment, num_envs=1, seed=0)

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import GrayscaleObservation, MaxAndSkipObservation, ResizeObservation
 
-from .border import raise_as_theirs
+from .border import THEIRS, raise_as_theirs
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,21 @@ class Changes:
         """Put the wrappers around an environment.
 
         Raises:
-            ValueError: a wrapper cannot be found or returns no environment, or an option for pictures is used without pictures.
+            ValueError: a wrapper cannot be found, takes more than an environment, or returns none, or an option for pictures is
+                used without pictures.
             EnvironmentFailedError: importing the module of a wrapper raised an exception.
         """
         for name in self.wrappers:
-            env = _wrapper(name)(env)
+            wrapper = _wrapper(name)
+            try:
+                env = wrapper(env)
+            except TypeError as error:
+                if error.__traceback__ is not None and error.__traceback__.tb_next is not None:  # raised inside the wrapper
+                    raise
+                raise ValueError(
+                    f"wrapper {name} cannot be called with the environment alone ({error}); "
+                    "a function of your own that takes the environment can call it with more"
+                ) from error
             if not isinstance(env, gymnasium.Env):
                 raise ValueError(f"wrapper {name} gave {env!r}; it must give a gymnasium.Env")
         if self.frame_skip > 1:
@@ -60,7 +70,7 @@ def _wrapper(name: str) -> Callable[[gymnasium.Env[Any, Any]], Any]:
         found = getattr(importlib.import_module(module), attribute, None)
     except ModuleNotFoundError as error:
         raise ValueError(f"cannot import {module!r} of the wrapper {name!r}: {error}") from error
-    except Exception as error:
+    except THEIRS as error:
         raise_as_theirs(f"importing {module!r} of the wrapper {name!r}", error)
     if not callable(found):
         raise ValueError(f"wrapper {name!r}: {module} has no class or function {attribute!r}")

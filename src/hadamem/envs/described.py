@@ -43,7 +43,8 @@ def space_from_json(said: Any) -> spaces.Space[Any]:
     try:
         match said["kind"]:
             case "Dict":
-                return spaces.Dict({key: space_from_json(part) for key, part in said["parts"]})
+                # pairs, since Gymnasium sorts the keys of a dict, and the order is that of the policy's inputs
+                return spaces.Dict([(key, space_from_json(part)) for key, part in said["parts"]])
             case "Tuple":
                 return spaces.Tuple([space_from_json(part) for part in said["parts"]])
             case "Discrete":

@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from .border import raise_as_theirs
+from .border import THEIRS, raise_as_theirs
 
 
 class ForeignVector(VectorEnv):
@@ -39,7 +39,7 @@ class ForeignVector(VectorEnv):
         self._ended[:] = False
         try:
             return self.env.reset(seed=seed, options=options)
-        except Exception as error:
+        except THEIRS as error:
             raise_as_theirs(f"{self.id}, reset", error)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -50,7 +50,7 @@ class ForeignVector(VectorEnv):
             if self.mode == AutoresetMode.DISABLED and ended.any():
                 info = self._final_of(observation, info)
                 observation, _ = self.env.reset(options={"reset_mask": ended.any(0)})
-        except Exception as error:
+        except THEIRS as error:
             raise_as_theirs(f"{self.id}, step", error)
         if self.mode == AutoresetMode.NEXT_STEP:
             over, final = self._ended, self._final

@@ -98,9 +98,7 @@ def make_vector(
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         raise tasks.unknown(id) from error
     except TypeError as error:
-        if not env_kwargs:
-            raise
-        raise ValueError(f"{id} cannot be made with {env_kwargs}: {error}") from error
+        raise ValueError(f"{id} cannot be made{f' with {env_kwargs}' if env_kwargs else ''}: {error}") from error
     groups: list[VectorEnvironment] = []
     try:
         if wait not in (None, num_envs) and len(vectors) == 1:

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from ..options import read_options
-from .border import raise_as_theirs
+from .border import THEIRS, raise_as_theirs
 from .from_python import HERE, register_callable
 from .popgym import TASKS
 from .worlds import batched_world, world, world_ids
@@ -105,7 +105,7 @@ def load(id: str) -> str:
         if not f"{module}.".startswith(f"{error.name}."):
             raise
         raise ValueError(f"cannot import {module!r}, from which {id!r} should come: {error}") from error
-    except Exception as error:
+    except THEIRS as error:
         raise_as_theirs(f"importing {module!r}", error)
     if colon and not _is_registered(name) and callable(make := getattr(sys.modules[module], name, None)):
         return register_callable(id, make)
