@@ -1,5 +1,6 @@
 """What comes from an environment is copied and checked, and its errors are shown as its own."""
 
+import sys
 import traceback
 
 import gymnasium
@@ -223,3 +224,13 @@ def test_a_limit_of_steps_truncates_episodes():
     env.reset(seed=0)
     cut = [env.step(np.zeros(2, np.int64))[3].tolist() for _ in range(6)]
     assert cut == [[False] * 2, [False] * 2, [True] * 2] * 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_environment_that_exits_is_an_error(workers):
+    env = make_vector(lambda: Scripted(observation=lambda _: sys.exit(0)), num_envs=2, seed=0, workers=workers)
+    env.reset()
+    env.step(env.random_actions())
+    with pytest.raises(EnvironmentFailedError, match=r"environment 0, step 2 of the episode: .* raised SystemExit: 0"):
+        env.step(env.random_actions())
+    env.close()

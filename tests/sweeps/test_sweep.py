@@ -167,6 +167,15 @@ def test_what_is_killed_is_told(tmp_path: pathlib.Path) -> None:
     assert (cell.state, cell.problem) == ("failed", "killed by SIGKILL, as when memory runs out")
 
 
+def test_an_error_is_told_and_not_the_note_after_it(tmp_path: pathlib.Path) -> None:
+    [cell] = cells([TMAZE], ["mlp"], "--steps", "3200", "--learning-rate", "1e30", *SMALL, out=str(tmp_path))
+    ended(cell, start(cell))
+    finish(cell, None)
+    assert cell.state == "failed"
+    assert cell.problem.startswith("FloatingPointError: the loss is no longer finite after ")
+    assert "--resume" in cell.log.read_text()
+
+
 def test_waiting_for_a_run_does_not_stop_it(tmp_path: pathlib.Path) -> None:
     [cell] = cells([TMAZE], ["mlp"], "--steps", "320", *SMALL, out=str(tmp_path))
     ended(cell, start(cell))

@@ -18,10 +18,12 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
+from .layout import first_outside
 from .masks import KEY, MaskReader
 from .parts import seen_parts
 
 _log = logging.getLogger("hadamem")
+_INT64 = np.dtype(np.int64)
 
 # Modules between hadamem and an environment's own code; a traceback of an environment's error is shown without their frames.
 _BETWEEN = (
@@ -32,6 +34,10 @@ _BETWEEN = (
     "importlib",
     "_frozen_importlib",
 )
+
+
+#: What an environment's code raises by its own fault. exit() in an environment must not look like the end of a training.
+THEIRS = (Exception, SystemExit)
 
 
 class EnvironmentFailedError(RuntimeError):
@@ -94,7 +100,7 @@ class Environments(VectorEnv):
                 if all(_module(frame).startswith(_BETWEEN) for frame in _frames(cause.__traceback__)):
                     raise
                 self._fail(i, cause, "when it was made")
-            except Exception as error:
+            except THEIRS as error:
                 self._fail(i, error, "when it was made")
             self.envs.append(env)
             for name in ("observation_space", "action_space"):
@@ -143,7 +149,7 @@ class Environments(VectorEnv):
             self._steps[i] += 1
             try:
                 result = self.envs[i].step(action)
-            except Exception as error:
+            except THEIRS as error:
                 self._fail(i, error)
             if not isinstance(result, tuple) or len(result) != 5:
                 self._refuse(i, f"step() must return observation, reward, terminated, truncated and info, not {_short(result)}")
@@ -181,7 +187,7 @@ class Environments(VectorEnv):
         for i, env in enumerate(self.envs):
             try:
                 pictures.append(env.render())
-            except Exception as error:
+            except THEIRS as error:
                 self._fail(i, error)
         return tuple(pictures)
 
@@ -190,14 +196,14 @@ class Environments(VectorEnv):
         for i, env in enumerate(self.envs):
             try:
                 env.close()
-            except Exception as error:
+            except THEIRS as error:
                 self._fail(i, error, "when it was closed")
 
     def _begin(self, i: int, info: dict[str, Any], **how: Any) -> Any:
         self._steps[i] = 0
         try:
             result = self.envs[i].reset(**how)
-        except Exception as error:
+        except THEIRS as error:
             self._fail(i, error)
         if not isinstance(result, tuple) or len(result) != 2:
             self._refuse(i, f"reset() must return observation and info, not {_short(result)}")
@@ -208,7 +214,7 @@ class Environments(VectorEnv):
         """Add an environment's mask of legal actions for an observation to the info of all environments."""
         try:
             said = self._masks[i].said(observation, own_info)
-        except Exception as error:
+        except THEIRS as error:
             self._fail(i, error)
         if self._masked is None:
             self._masked = said is not None
@@ -263,7 +269,7 @@ class Environments(VectorEnv):
     def _refuse(self, i: int, text: str) -> NoReturn:
         raise ValueError(f"{self._place(i)}: {text}")
 
-    def _fail(self, i: int, error: Exception, when: str | None = None) -> NoReturn:
+    def _fail(self, i: int, error: Exception | SystemExit, when: str | None = None) -> NoReturn:
         raise_as_theirs(f"{self.id}, environment {self._first + i}, {when}" if when else self._place(i), error)
 
 
@@ -272,7 +278,7 @@ def needed_inputs(env: Any) -> list[str]:
     return [name for name in ("action", "reward") if getattr(env, f"obs_requires_prev_{name}", False)]
 
 
-def raise_as_theirs(where: str, error: Exception) -> NoReturn:
+def raise_as_theirs(where: str, error: Exception | SystemExit) -> NoReturn:
     """Raise an exception from an environment's code as an EnvironmentFailedError; `where` names the place in the message.
 
     Exceptions raised by hadamem's own code are raised unchanged.
@@ -289,12 +295,32 @@ def raise_as_theirs(where: str, error: Exception) -> NoReturn:
 def gather(space: spaces.Space[Any], observations: list[Any], batch: Any, where: Callable[[int], str]) -> Any:
     """Write observations of single environments into `batch`. `where` gives the place of an observation, for error messages."""
     try:
-        return concatenate(space, observations, batch)
+        gathered = concatenate(space, observations, batch)
     except Exception:
-        for i, observation in enumerate(observations):
-            if (text := _mismatch(space, observation, "obs")) is not None:
-                raise ValueError(f"{where(i)}: in the observation, {text}") from None
+        _require_match(space, observations, where)
         raise
+    if _wrapped(space, observations, gathered):
+        _require_match(space, observations, where)
+    return gathered
+
+
+def _require_match(space: spaces.Space[Any], observations: list[Any], where: Callable[[int], str]) -> None:
+    for i, observation in enumerate(observations):
+        if (text := _mismatch(space, observation, "obs")) is not None:
+            raise ValueError(f"{where(i)}: in the observation, {text}") from None
+
+
+def _wrapped(space: spaces.Space[Any], observations: list[Any], gathered: Any) -> bool:
+    """Whether integers are others after numpy's cast to the type of their space, which could not hold them."""
+    if isinstance(space, spaces.Dict):
+        return any(_wrapped(child, [each[key] for each in observations], gathered[key]) for key, child in space.spaces.items())
+    if isinstance(space, spaces.Tuple):
+        return any(_wrapped(child, [each[i] for each in observations], gathered[i]) for i, child in enumerate(space.spaces))
+    dtype = space.dtype
+    if dtype is None or dtype.kind not in "iu":
+        return False
+    cast = any(getattr(each, "dtype", _INT64) != dtype for each in observations)  # numpy makes numbers of Python an int64
+    return cast and not np.array_equal(np.stack(observations), gathered)
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
@@ -345,8 +371,11 @@ def _mismatch(space: spaces.Space[Any], value: Any, name: str) -> str | None:
         return f"{name} is no array: {_short(value)}"
     if array.shape != space.shape:
         return f"{name} has shape {array.shape}, but its space is {space}"
-    if space.dtype is not None and not np.can_cast(array.dtype, space.dtype, "same_kind"):
-        return f"{name} is {array.dtype}, but its space is {space}"
+    if space.dtype is not None:
+        if not np.can_cast(array.dtype, space.dtype, "same_kind"):
+            return f"{name} is {array.dtype}, but its space is {space}"
+        if (outside := first_outside(array, space.dtype)) is not None:
+            return f"{name} holds {array[outside]}, which is not in {space}"
     return None
 
 

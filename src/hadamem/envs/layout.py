@@ -17,6 +17,7 @@ Kind = Literal["vector", "image"]
 Channels = Literal["first", "last"]
 _SMALLEST_SCREEN = 16  # pixels: a smaller image is taken for a grid of cells
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+_MOST_COLUMNS = 2**31  # a single layer of weights for more columns than this would fill the memory of any machine
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Encoder:
         channels: whether the first or the last axis of pictures holds the channels; None: decided by their shapes.
 
     Raises:
-        ValueError: the space, or a nested one, has no fixed width (Text, Graph, Sequence, ...).
+        ValueError: the space, or a nested one, has no fixed width (Text, Graph, Sequence, ...), or far too many columns.
     """
 
     def __init__(self, space: spaces.Space[Any], name: str = "obs", offset: int = 0, channels: Channels | None = None) -> None:
@@ -119,6 +120,11 @@ class Encoder:
             leaf = Leaf(own, part.kind, part.shape, offset, part.unit, part.measured, codes=part.codes)
             if not leaf.size:  # a Box without numbers
                 continue
+            if leaf.size > _MOST_COLUMNS:
+                raise ValueError(
+                    f"{own} is {_at(space, part.path)}, which would take {leaf.size:,} numbers, too many for any network; "
+                    "encode it in fewer numbers with a wrapper around the environment"
+                )
             offset += leaf.size
             self.leaves += (leaf,)
             self._plan.append((part.path, leaf, part.write))
@@ -166,6 +172,8 @@ class Encoder:
                 raise ValueError(f"{leaf.name} has shape {given}; it must have {wanted}, for {space}")
             if value.dtype != (dtype := np.dtype(space.dtype)) and not np.can_cast(value.dtype, dtype, "same_kind"):
                 raise ValueError(f"{leaf.name} is {value.dtype}, but its space is {space}")
+            if (outside := first_outside(value, dtype)) is not None:
+                raise InvalidValueError(outside[0], f"{leaf.name} holds {value[outside]}, which is not in {space}")
             if value.dtype.kind == "f" and (wrong := first_not_finite(value)) is not None:
                 raise InvalidValueError(wrong[0], f"{leaf.name} holds {value[wrong]}; it must be a finite float32")
             write(value, out[:, leaf.columns])
@@ -173,8 +181,16 @@ class Encoder:
 
 def first_not_finite(values: np.ndarray) -> tuple[int, ...] | None:
     """The index of the first float that is not finite as float32; None if there is none."""
-    finite = np.isfinite(values) if values.dtype == np.float32 else np.abs(values) <= _LARGEST_FLOAT32
+    finite = np.isfinite(values) if values.dtype.itemsize <= 4 else np.abs(values) <= _LARGEST_FLOAT32
     return None if np.count_nonzero(finite) == finite.size else tuple(np.argwhere(~finite)[0].tolist())
+
+
+def first_outside(values: np.ndarray, dtype: np.dtype[Any]) -> tuple[int, ...] | None:
+    """The index of the first integer that an integer `dtype` cannot hold; None if there is none, or for another `dtype`."""
+    if dtype.kind not in "iu" or np.can_cast(values.dtype, dtype):
+        return None
+    held = values.astype(dtype) == values
+    return None if np.count_nonzero(held) == held.size else tuple(np.argwhere(~held)[0].tolist())
 
 
 # Writes a batch of one leaf, (N, ...), into its (N, size) columns.
@@ -258,7 +274,7 @@ def _one_hot(space: spaces.Discrete | spaces.MultiDiscrete, where: str) -> Write
 
     def write(value: np.ndarray, out: np.ndarray) -> None:
         N = len(out)
-        digits = value.reshape(N, -1)
+        digits = value.reshape(N, -1).astype(np.int64, copy=False)  # booleans and uint64 are no column numbers
         digits = digits if from_zero else digits - starts
         _require_below(limits, digits, value, f"{where} holds", space)
         out.fill(0)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 
@@ -114,7 +115,14 @@ def main() -> None:
     config, path = config_from_dict(json.loads(sys.argv[1])), pathlib.Path(sys.argv[2])
     threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
     fcntl.flock(sys.stdout, fcntl.LOCK_EX)
-    if train_once(config, path) is None:
+    try:
+        trained = train_once(config, path)
+    except Exception as error:
+        traceback.print_exc()
+        # once more, after its notes: the sweep tells the last line
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(1) from None
+    if trained is None:
         raise SystemExit(130)
 
 
