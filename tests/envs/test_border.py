@@ -105,6 +105,7 @@ def test_the_environment_and_the_step_that_are_named_are_those_of_the_fault():
         ({"reward": None}, "reward must be one number, not None"),
         ({"reward": np.ones(1)}, r"reward must be one number, not array of shape \(1,\)"),
         ({"reward": "1"}, "reward must be one number, not '1'"),
+        ({"reward": torch.ones((), requires_grad=True)}, r"reward must be one number, not tensor\(1"),
         ({"terminated": "no"}, "terminated must be True or False, not 'no'"),
         ({"truncated": np.zeros(2, bool)}, r"truncated must be True or False, not array of shape \(2,\)"),
         (

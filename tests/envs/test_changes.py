@@ -198,3 +198,8 @@ class NoEnvironment:
 def test_a_class_that_is_no_environment_is_refused():
     with pytest.raises(ValueError, match=r"NoEnvironment cannot be made: .* must inherit from the gymnasium.Env"):
         make_vector(NoEnvironment, num_envs=1, seed=0)
+
+
+def test_a_name_that_its_module_does_not_have_is_told():
+    with pytest.raises(ValueError, match=f"{HERE} has no class or function Zebra9, and registers no environment of that name"):
+        make_vector(f"{HERE}:Zebra9", num_envs=1, seed=0)

@@ -233,7 +233,7 @@ class Environments(VectorEnv):
     def _gather_rewards(self, rewards: list[Any]) -> np.ndarray:
         try:
             gathered = np.array(rewards)
-        except ValueError:  # arrays of unequal shapes
+        except Exception:  # arrays of unequal shapes, and any error that an object's own code raises
             gathered = np.empty(0)
         if gathered.shape != (self.num_envs,) or gathered.dtype.kind not in "biuf":
             for i, reward in enumerate(rewards):

@@ -183,6 +183,9 @@ def unknown(id: str) -> ValueError:
     near = [folded[name] for name in difflib.get_close_matches(typed, folded, n=4, cutoff=0.5)]
     near = [f"{_MODULES[name]}:{name}" if name in _MODULES else name for name in near]
     hint = f"did you mean {', '.join(near)}?" if near else "hadamem.envs.list_tasks() names those there are"
+    module, _, name = id.rpartition(":")
+    if module in sys.modules and not near:
+        hint = f"{module} has no class or function {name}, and registers no environment of that name when it is imported"
     package = _package_of(typed)
     if package is not None and not _has_package(package):
         hint = f"such names come with a package that is not installed: pip install {package}"
