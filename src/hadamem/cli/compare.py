@@ -99,8 +99,7 @@ def _print(made: Comparison, metric: str) -> None:
 
 def _print_one(title: str, head: list[str], lines: list[list[str]]) -> None:
     table = make_table(title, head)
-    name = table.columns[0]
-    name.no_wrap, name.overflow, name.max_width = False, "fold", 40  # a long label does not push the numbers out
+    table.columns[0].max_width = 40  # a long label does not push the numbers out
     for line in lines:
         table.add_row(*line)
     print_table(table)

@@ -6,13 +6,16 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _AS_IT_IS: Any = {"markup": False, "emoji": False}  # a path may contain "[/a]" or ":b:"
+_FOLDED = 12  # least width to which a longer word, such as a path, is folded
+if os.environ.get("COLUMNS") in ("", "0"):  # unknown; rich would take 0 for the width, and show nothing
+    del os.environ["COLUMNS"]
 console = Console(stderr=True, **_AS_IT_IS)
 
 
@@ -54,9 +60,60 @@ def show_status(text: str = "") -> Iterator[Callable[[str], None]]:
     yield show
 
 
+def open_missing_streams() -> None:
+    """Open the null device in place of the standard streams that are closed, as those of a daemon may be.
+
+    Python sets these to None, which we and the packages that we use do not expect.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in this order: a file gets the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (it stays open as long as the process runs)
+
+
 def print_table(table: Table) -> None:
-    """Print a table on stdout, as wide as the terminal; elsewhere (a file, a log), up to 150 characters wide."""
-    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 150, **_AS_IT_IS).print(table)
+    """Print a table on stdout, as wide as the terminal; elsewhere (a file, a log), up to 150 characters wide.
+
+    Where that is too narrow, lines of cells are broken, but no name of a row and no number is. Where even that does not
+    suffice, each row is printed as its name with a list of its values.
+    """
+    out = Console(width=shutil.get_terminal_size((150, 0)).columns, **_AS_IT_IS)
+    out.print(table if _fit(table, out.width) else _listed(table))
+
+
+def _listed(table: Table) -> Table:
+    """The rows as lists of their values below each other."""
+    listed = Table("", title=table.title, title_justify="left", box=None, show_header=False, padding=0)
+    listed.columns[0].overflow = "fold"
+    heads = [str(column.header) for column in table.columns[1:]]
+    for name, *values in zip(*(column.cells for column in table.columns), strict=True):
+        told = [f"{head}: {value}" for head, value in zip(heads, values, strict=True) if value not in ("", "-")]
+        listed.add_row(name, style="bold")
+        listed.add_row(Padding(Text("; ".join(told), overflow="fold"), (0, 0, 0, 2)))
+    return listed
+
+
+def _fit(table: Table, width: int) -> bool:
+    """Set the widths of the columns such that the table is at most so wide; False if that is not possible."""
+    limits = []
+    for column in table.columns:
+        cells = [str(column.header), *map(str, column.cells)]
+        most = min(max(map(cell_len, cells)), column.max_width or width)
+        words = [word for cell in cells for word in cell.split()]
+        least = max((_least(word, whole=column is table.columns[0]) for word in words), default=0)
+        limits.append((min(least, most), most))
+    room = width - 3 * len(limits) - 1  # without the lines, and the spaces on both sides of a cell
+    for level in range(width, -1, -1):  # the columns are equally wide, as far as their contents allow it
+        widths = [min(max(level, least), most) for least, most in limits]
+        if sum(widths) <= room:
+            for column, column.width in zip(table.columns, widths, strict=True):
+                column.no_wrap, column.overflow = False, "fold"
+            return True
+    return False
+
+
+def _least(word: str, whole: bool) -> int:
+    """Width below which a word of a cell is not folded; a number is not folded at all."""
+    return cell_len(word) if whole or word.lstrip("-")[:1].isdigit() else min(cell_len(word), _FOLDED)
 
 
 def make_table(title: str, columns: Sequence[str]) -> Table:
@@ -72,8 +129,7 @@ def print_rows(title: str, rows: Sequence[DataclassInstance | Mapping[str, Any]]
     cells = [{name: value for name, value in columns(row).items() if name not in without} for row in rows]
     table = Table(title=title, title_justify="left")
     for name, value in cells[0].items():
-        first = not table.columns  # usually a name, which would be hard to copy if it were broken
-        table.add_column(name, justify="right" if as_text(value)[:1].isdigit() else "left", overflow="fold", no_wrap=first)
+        table.add_column(name, justify="right" if as_text(value)[:1].isdigit() else "left")
     for row in cells:
         table.add_row(*(as_text(value) for value in row.values()))
     print_table(table)

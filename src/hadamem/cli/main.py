@@ -18,7 +18,7 @@ from rich.console import Console
 
 from .. import __version__
 from ..agents.config import seed_for
-from ..agents.evaluation import MAX_STEPS
+from ..agents.evaluation import MAX_STEPS, Evaluation
 from ..agents.training import evaluate_task, load_policy
 from ..checks import check_fields
 from ..disk import write_whole
@@ -29,7 +29,7 @@ from ..report.results import say_if_unfinished
 from . import bench
 from . import sweep as experiments
 from .compare import compare
-from .console import make_table, print_rows, print_table, say, show_status, write_json
+from .console import make_table, open_missing_streams, print_rows, print_table, say, show_status, write_json
 from .deploy import export, pack, record, serve
 from .progress import show_progress
 from .study import study
@@ -86,17 +86,29 @@ def evaluate(arguments: Sequence[str]) -> None:
                 partial=True,
             )
     title = ", ".join([config.env, *config.env_options, *config.evaluate_options, options.mode])
-    table = make_table(title, ["policy", "mean return", "95 % interval", "std", "episodes", "success", "inner episodes"])
-    for name, result in results.items():
-        interval = f"{result.mean - result.ci95:.3f} to {result.mean + result.ci95:.3f}"
-        success = "-" if result.success_rate is None else f"{result.success_rate:.1%}"
-        inner = ", ".join(f"{mean:.2f}" for mean in result.inner_means or ()) or "-"
-        table.add_row(name, f"{result.mean:.3f}", interval, f"{result.std:.3f}", str(result.episodes), success, inner)
+    rows = [_row(name, result) for name, result in results.items()]
+    used = [head for head in rows[0] if any(row[head] != "-" for row in rows)]
+    table = make_table(title, used)
+    for row in rows:
+        table.add_row(*(row[head] for head in used))
     print_table(table)
     trained, random = results[config.memory], results["random"]
     if not trained.better_than(random):
         say('No better than random play in these episodes. "When it does not learn" in docs/guide.md tells what to try.')
     write_json(options.json, {**asdict(trained), "random": asdict(random)})
+
+
+def _row(name: str, result: Evaluation) -> dict[str, str]:
+    """A row of the table of `evaluate`; "-" stands for what the environment does not report."""
+    return {
+        "policy": name,
+        "mean return": f"{result.mean:.3f}",
+        "95 % interval": f"{result.mean - result.ci95:.3f} to {result.mean + result.ci95:.3f}",
+        "std": f"{result.std:.3f}",
+        "episodes": str(result.episodes),
+        "success": "-" if result.success_rate is None else f"{result.success_rate:.1%}",
+        "inner episodes": ", ".join(f"{mean:.2f}" for mean in result.inner_means or ()) or "-",
+    }
 
 
 def _how_far(name: str, show: Callable[[str], None]) -> Callable[[int, int], None]:
@@ -303,6 +315,7 @@ def main() -> None:
 
 def run_command(arguments: Sequence[str]) -> None:
     """Run a command with its options, such as ["list", "tasks", "--json", "tasks.json"]."""
+    open_missing_streams()
     if list(arguments) == ["--version"]:
         return print(__version__)
     if "" not in sys.path:  # package.module:Name-v0 may name a module in the current folder; installed packages come first

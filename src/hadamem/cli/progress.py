@@ -41,4 +41,5 @@ class ProgressBar(Progress):
 
 def show_progress(name: str, total: int, done: int = 0) -> Progress:
     """Progress of a training: as a bar on a terminal; elsewhere, as lines at intervals."""
-    return (ProgressBar if sys.stderr.isatty() else Progress)(name, total, done)
+    terminal = sys.stderr is not None and sys.stderr.isatty()  # None in a process without a stderr, as of pythonw
+    return (ProgressBar if terminal else Progress)(name, total, done)

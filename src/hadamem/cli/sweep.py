@@ -248,7 +248,7 @@ def runs(arguments: Sequence[str]) -> None:
         say(f"no run matches; there are the tasks {', '.join(tasks)} and the memories {', '.join(memories)}")
     table = Table(title=count(len(found), "run"), title_justify="left")
     for name in ("written", "state", "task", "memory", "seed", "steps", "return", "hours", "folder"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("seed", "steps", "return", "hours") else "left")
+        table.add_column(name, justify="right" if name in ("seed", "steps", "return", "hours") else "left")
     for written, result in sorted(found, key=lambda pair: pair[0], reverse=True):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
         state = "complete" if result.complete else "stopped"

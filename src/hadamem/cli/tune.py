@@ -149,7 +149,6 @@ def _print_outcome(search: Search, outcome: Outcome) -> None:
     table = make_table(title, ["trial", "memory", "score", "fresh seeds", "mean", "settings"])
     for column in (1, 5):
         table.columns[column].justify = "left"
-    table.columns[5].no_wrap = False
     for candidate in outcome.candidates:
         fresh = ", ".join(f"{score:.3f}" for score in candidate.fresh) or "-"
         config = candidate.config
