@@ -328,4 +328,6 @@ def _as_option(name: str, value: Any) -> Any:
         return tuple(f"{key}={item if isinstance(item, str) else repr(item)}" for key, item in plain.items())
     if isinstance(value, list | tuple):
         return tuple(_as_option(name, item) for item in value)
-    return f"{value.__module__}:{value.__qualname__}" if name == "wrappers" and callable(value) else value
+    if name == "wrappers" and callable(value):
+        return f"{value.__module__}:{getattr(value, '__qualname__', repr(value))}"
+    return value
