@@ -73,10 +73,7 @@ class Agent:
         memory_class(memory)  # report a mistyped name before doing anything else
         self.env = id_of(env)
         self._preset, self._memory = default_preset(self._algorithm, preset), memory
-        self._options = {
-            name: _as_option(name, [value] if name in _SEVERAL and (isinstance(value, str) or callable(value)) else value)
-            for name, value in options.items()
-        }
+        self._options = {name: _as_option(name, value) for name, value in options.items()}
         self._memory_options = _as_option("memory_options", memory_options)
         self._own_folder: tempfile.TemporaryDirectory[str] | None = None
         self.path: pathlib.Path | None = None  # the run's folder, once there is a run, or the file of a packed policy
@@ -320,14 +317,17 @@ def _rollout_of(num_envs: int, config: PPOConfig) -> dict[str, int]:
 
 def _as_option(name: str, value: Any) -> Any:
     """An option as `TrainConfig` has it, from what a Python program may give: NumPy's numbers; a dict for texts name=value; one
-    text, or one class, for a tuple of them."""
-    if isinstance(value, np.generic):
-        return value.item()
+    text, or one wrapper, for a tuple of them; wrappers themselves for their names."""
+    if name in _SEVERAL and (isinstance(value, str) or callable(value)):
+        value = (value,)
     if isinstance(value, Mapping):
-        plain = {key: _as_option(name, item) for key, item in value.items()}
+        plain = {key: _plain(item) for key, item in value.items()}
         return tuple(f"{key}={item if isinstance(item, str) else repr(item)}" for key, item in plain.items())
-    if isinstance(value, list | tuple):
-        return tuple(_as_option(name, item) for item in value)
-    if name == "wrappers" and callable(value):
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as Python's, a class or function as package.module:name; anything else unchanged."""
+    if callable(value):
         return f"{value.__module__}:{getattr(value, '__qualname__', repr(value))}"
-    return value
+    return value.item() if isinstance(value, np.generic) else value

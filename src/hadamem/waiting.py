@@ -1,10 +1,9 @@
 """How torch's threads wait for work.
 
-Between two operators, the threads of torch's OpenMP team wait in a loop, on Linux for some ten milliseconds by default. A
-thread that loops uses up its share of a busy processor; then it is interrupted for milliseconds, where all the others wait for
-it, again and again: beside a single other program, training on two processors was up to fifty times slower than alone
-(`hadamem bench contention`). A thread that sleeps is woken at once. So the loop is cut to some tenths of a millisecond, which
-is longer than most gaps between operators.
+Between two operators, the threads of torch's OpenMP team wait in a loop, on Linux for up to 300,000 rounds by default. A thread
+that loops uses up its share of a busy processor; then it is interrupted, where all the others wait for it, again and again:
+beside a single other program, training on two processors was up to fifty times slower than alone (`hadamem bench contention`).
+A thread that sleeps is woken at once. So threads loop for 5,000 rounds, and then sleep.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_ROUNDS = "5000"  # of the loop; libgomp's default is 300,000
+_ROUNDS = "5000"  # with fewer, training on an idle machine is slower; with more, on a busy one
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Distribution of kernel work over processor threads.
 
 The kernels run without the GIL, if possible on the threads of torch's own OpenMP team: between two operators, those threads
-spin for some milliseconds, waiting for work, and any other thread would have to share a core with them. Otherwise (another
+spin for a while (see waiting.py), and any other thread would have to share a core with them. Otherwise (another
 OpenMP library, or a forked child, in which the team does not exist) a small pool of Python threads is used. Numba's own
 parallel layer would abort the process if two Python threads entered it at the same time.
 
